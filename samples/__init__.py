@@ -1,0 +1,1 @@
+"""Our own small collection and a tiny model, each with its generator."""

@@ -1,0 +1,133 @@
+"""What a command says: progress, warnings and errors on stderr, results on stdout."""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from trec_cli.errors import TrecError
+from trec_cli.progress import Task
+
+_EXIT_BUG = 1
+_EXIT_INTERRUPTED = 130
+
+
+class _Bar:
+    def __init__(self, bars: Progress, identifier: Any) -> None:
+        self._bars, self._identifier = bars, identifier
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Move the bar on and show ``note`` behind it."""
+        self._bars.update(self._identifier, advance=amount, note=escape(note))
+
+
+class Terminal:
+    """The terminal of one command; it is the library's ``Progress``."""
+
+    def __init__(self, *, quiet: bool, json_line: bool) -> None:
+        self._quiet, self._json_line = quiet, json_line
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._result: dict[str, Any] = {}
+
+    def info(self, message: str) -> None:
+        """Say something on stderr, unless ``--quiet``."""
+        if not self._quiet:
+            self._console.print(escape(message))
+
+    def warn(self, message: str) -> None:
+        """Say something on stderr that should not be missed."""
+        self._console.print(f"[yellow]warning:[/] {escape(message)}")
+
+    def error(self, message: str) -> None:
+        """Say on stderr what went wrong."""
+        self._console.print(f"[red]error:[/] {escape(message)}")
+
+    @contextmanager
+    def task(self, what: str, total: int | None = None) -> Iterator[Task]:
+        """Show a bar on stderr while the block runs; none without a terminal."""
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=self._quiet or not self._console.is_terminal,
+        )
+        with bars:
+            yield _Bar(bars, bars.add_task(escape(what), total=total, note=""))
+
+    def table(self, table: Table) -> None:
+        """Show a table on stderr, unless ``--quiet``: it is for people, not for pipes."""
+        if not self._quiet:
+            self._console.print(table, soft_wrap=False)
+
+    def result(self, **fields: Any) -> None:
+        """Note what ``--json`` prints as the last line."""
+        self._result.update(fields)
+
+    def print_result(self, fields: Mapping[str, Any]) -> None:
+        """Print the machine-readable last line, if asked for."""
+        if self._json_line:
+            print(json.dumps({**self._result, **fields}, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+@contextmanager
+def stage(
+    command: str, *, quiet: bool = False, json_line: bool = False, debug: bool = False
+) -> Iterator[Terminal]:
+    """Run a command's body: errors become one message and the documented exit code.
+
+    With ``--json`` the last line on stdout is an object with ``command``, ``ok``,
+    ``exit_code``, what the command reported, and ``error`` where there was one.
+    """
+    terminal = Terminal(quiet=quiet, json_line=json_line)
+    code, message = 0, ""
+    try:
+        yield terminal
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        code, message = _EXIT_INTERRUPTED, "interrupted; the same command again continues"
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = _EXIT_BUG
+    except TrecError as error:
+        if debug:
+            traceback.print_exc()
+        code, message = error.exit_code, str(error)
+    except Exception as error:
+        if debug:
+            raise
+        code = _EXIT_BUG
+        message = (
+            f"unexpected {type(error).__name__}: {error}. This is a fault of trec; "
+            "please report it with the output of the same command and --debug."
+        )
+    _close(terminal, command, code, message)
+
+
+def _close(terminal: Terminal, command: str, code: int, message: str) -> None:
+    """Print the error and the last line, and leave with the code."""
+    if message:
+        terminal.error(message)
+    ending = {"command": command, "ok": code == 0, "exit_code": code}
+    terminal.print_result({**ending, "error": message} if message else ending)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,5 @@
+"""``trec eval``."""
+
+
+def evaluate() -> None:
+    """Not there yet."""

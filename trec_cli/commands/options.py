@@ -1,0 +1,100 @@
+"""Options that several commands share, each written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trec_cli.commands.config import load_config
+
+_COMMON = "Output and behaviour"
+_FILES = "Files (each overrides the one found in RUN)"
+_MODEL = "Model"
+
+Run = Annotated[
+    Path | None,
+    typer.Argument(help="Run folder: inputs are found and outputs written there by name."),
+]
+Items = Annotated[Path | None, typer.Option(help="items.jsonl", rich_help_panel=_FILES)]
+Examples = Annotated[
+    Path | None, typer.Option(help="examples.jsonl; - is stdin.", rich_help_panel=_FILES)
+]
+Summaries = Annotated[
+    Path | None, typer.Option(help="summaries-MODE.jsonl; - is stdin.", rich_help_panel=_FILES)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Where to write; - is stdout.", rich_help_panel=_FILES),
+]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="TREC_MODEL",
+        help="Causal LM: a Hugging Face name or a folder (safetensors only).",
+        rich_help_panel=_MODEL,
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the model.", rich_help_panel=_MODEL)
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code that comes with the model.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)]
+Dtype = Annotated[
+    str, typer.Option(help="auto, float32, bfloat16, float16.", rich_help_panel=_MODEL)
+]
+MaxTokens = Annotated[
+    int,
+    typer.Option(
+        "--max-tokens",
+        min=1,
+        help="Tokens in one forward pass; bounds memory.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+Seed = Annotated[
+    int, typer.Option(help="Every random draw comes from it.", rich_help_panel=_COMMON)
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Use the first N examples per split.", rich_help_panel=_COMMON),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check inputs, show one real prompt and the cost, write nothing.",
+        rich_help_panel=_COMMON,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace existing output.", rich_help_panel=_COMMON),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=_COMMON),
+]
+JsonLine = Annotated[
+    bool,
+    typer.Option("--json", help="End with one JSON line on stdout.", rich_help_panel=_COMMON),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_COMMON)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        callback=load_config,
+        is_eager=True,
+        help="TOML file with any of these options.",
+        rich_help_panel=_COMMON,
+    ),
+]

@@ -1,0 +1,5 @@
+"""``trec prepare``."""
+
+
+def prepare() -> None:
+    """Not there yet."""

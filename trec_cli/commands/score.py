@@ -1,0 +1,5 @@
+"""``trec score``."""
+
+
+def score() -> None:
+    """Not there yet."""

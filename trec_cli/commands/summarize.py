@@ -1,0 +1,5 @@
+"""``trec summarize``."""
+
+
+def summarize() -> None:
+    """Not there yet."""

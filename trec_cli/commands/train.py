@@ -1,0 +1,5 @@
+"""``trec train``."""
+
+
+def train() -> None:
+    """Not there yet."""

@@ -1,0 +1,116 @@
+"""Every error that a user can cause, in one tree.
+
+::
+
+    TrecError
+    ├── UsageError            2  the command line asks for something impossible
+    │   ├── SettingsChanged   2  output exists that was made with other settings
+    │   └── OutputLocked      2  another run is writing the same output
+    ├── InputError            3  a file says something wrong; carries its faults
+    ├── ModelError            4  a model or an endpoint failed
+    └── PartialError          5  a part is missing; the same command finishes it
+        └── OutputFailed      5  the disk is full or the folder not writable
+
+The number is the exit code of the process.  A message says what is wrong and
+what to do; it never needs a traceback to be understood.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_FAULTS = 20
+"""How many faults of one input are collected before the reader gives up."""
+
+
+class TrecError(Exception):
+    """Base of all errors with a clear message and a documented exit code."""
+
+    exit_code = 1
+
+
+class UsageError(TrecError):
+    """The command line asks for something impossible or contradictory."""
+
+    exit_code = 2
+
+
+class SettingsChanged(UsageError):  # noqa: N818 - reads as a statement
+    """The output exists already and was made with other settings."""
+
+    def __init__(self, path: Path, changed: Sequence[str]) -> None:
+        names = "; ".join(changed)
+        super().__init__(
+            f"{path} was made with other settings ({names}). "
+            "Give the same settings to continue, another --out, or --overwrite to start again."
+        )
+
+
+class OutputLocked(UsageError):  # noqa: N818
+    """Another process is writing the same output."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is being written by another trec run. "
+            "Wait for it to end, or write to another place with --out."
+        )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in one input file.
+
+    Attributes:
+        file: the file as the user named it.
+        line: 1-based line, or None where the fault is of the whole file.
+        problem: what is wrong, with the offending value.
+        fix: what to do about it.
+    """
+
+    file: str
+    line: int | None
+    problem: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}, line {self.line}"
+        return f"{place}: {self.problem}" + (f" ({self.fix})" if self.fix else "")
+
+
+class InputError(TrecError):
+    """One or more faults in an input file."""
+
+    exit_code = 3
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        more = len(faults) >= MAX_FAULTS
+        tail = [f"… stopped after {MAX_FAULTS} faults"] if more else []
+        super().__init__("\n".join([*map(str, self.faults), *tail]))
+
+    @classmethod
+    def of(cls, file: object, problem: str, fix: str = "", line: int | None = None) -> "InputError":
+        """Build the error of a single fault."""
+        return cls([Fault(str(file), line, problem, fix)])
+
+
+class ModelError(TrecError):
+    """A model could not be loaded or used, or an endpoint failed."""
+
+    exit_code = 4
+
+
+class PartialError(TrecError):
+    """Part of the work is missing; a second run finishes it."""
+
+    exit_code = 5
+
+
+class OutputFailed(PartialError):  # noqa: N818
+    """An output could not be written; nothing half-written was left."""
+
+    def __init__(self, path: Path, reason: OSError) -> None:
+        super().__init__(
+            f"cannot write {path}: {reason.strerror or reason}. Nothing half-written was left; "
+            "free some space or choose another --out, then run the same command again."
+        )

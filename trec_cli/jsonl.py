@@ -1,0 +1,287 @@
+"""Reading and writing JSONL: the one place that knows lines, encodings and faults.
+
+Reading reports up to :data:`~trec_cli.errors.MAX_FAULTS` faults at once, each with
+file, line and what to do.  ``-`` is standard input or output.
+"""
+
+import gzip
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import jsonlines
+import msgspec
+
+from trec_cli.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.records import Example, Item, Scores, Summary, UserSequence
+
+STREAM = "-"
+Record = TypeVar("Record")
+_encoder = msgspec.json.Encoder()
+
+
+def is_stream(path: Path | str) -> bool:
+    """Tell whether ``path`` means standard input or output."""
+    return str(path) == STREAM
+
+
+class FaultList:
+    """Collects faults and raises them together, at the end or when there are too many."""
+
+    def __init__(self, file: Path | str) -> None:
+        self.file = "standard input" if is_stream(file) else str(file)
+        self._faults: list[Fault] = []
+
+    def add(self, line: int | None, problem: str, fix: str = "") -> None:
+        """Note a fault; raise all so far once there are ``MAX_FAULTS``."""
+        self._faults.append(Fault(self.file, line, problem, fix))
+        if len(self._faults) >= MAX_FAULTS:
+            raise InputError(self._faults)
+
+    def raise_if_any(self) -> None:
+        """Raise :class:`InputError` if a fault was noted."""
+        if self._faults:
+            raise InputError(self._faults)
+
+
+@contextmanager
+def open_input(path: Path | str) -> Iterator[BinaryIO]:
+    """Open a file (``.gz`` unpacked on the way) or standard input, as bytes."""
+    if is_stream(path):
+        yield sys.stdin.buffer
+        return
+    file = Path(path)
+    try:
+        stream = gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+    except FileNotFoundError:
+        raise InputError.of(
+            file, "no such file", "check the name, or run the stage before"
+        ) from None
+    except IsADirectoryError:
+        raise InputError.of(file, "is a folder, not a file", "name the JSONL file itself") from None
+    except OSError as error:
+        raise InputError.of(file, f"cannot be read: {error.strerror}") from None
+    with stream:
+        yield cast(BinaryIO, stream)
+
+
+class _NumberedLines:
+    """Lines of a stream, with the number of the one read last."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.number = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._stream:
+            self.number += 1
+            yield line
+
+
+def read_lines(
+    path: Path | str, decode: Callable[[str], Record], *, allow_empty: bool = False
+) -> Iterator[tuple[int, Record]]:
+    """Yield (line number, record) for every line of ``path`` that is not blank.
+
+    ``decode`` raises ValueError for a line that is not what it should be.
+
+    Raises:
+        InputError: with up to 20 faults: broken or mistyped lines, bytes that are not
+            UTF-8, pretty-printed JSON, or an empty file (unless ``allow_empty``).
+    """
+    faults = FaultList(path)
+    empty = True
+    with open_input(path) as stream:
+        lines = _NumberedLines(stream)
+        reader = jsonlines.Reader(lines, loads=cast(Any, decode))
+        while True:
+            try:
+                record = reader.read(skip_empty=True, allow_none=True)
+            except (EOFError, gzip.BadGzipFile) as error:
+                if error.args:
+                    faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
+                break
+            except jsonlines.InvalidLineError as error:
+                empty = False
+                faults.add(lines.number, *_explain(error))
+                continue
+            empty = False
+            yield lines.number, cast(Record, record)
+    faults.raise_if_any()
+    if empty and not allow_empty:
+        raise InputError.of(faults.file, "is empty", "run the stage before again")
+
+
+def _explain(error: jsonlines.InvalidLineError) -> tuple[str, str]:
+    """Say what is wrong with a line, and what to do, in the user's words."""
+    line, cause = error.line, error.__cause__
+    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    shown = text.strip()[:60]
+    if isinstance(cause, UnicodeDecodeError):
+        return "is not UTF-8 text", "save the file as UTF-8, for example: iconv -f latin1 -t utf-8"
+    if isinstance(cause, msgspec.ValidationError):
+        return str(cause), "see docs/files.md for the fields"
+    if shown in ("{", "[", "}", "]", "},") or shown.rstrip(",").endswith('":'):
+        return (
+            f"is pretty-printed JSON, not one record a line ({shown!r})",
+            "write one record a line, for example: jq -c",
+        )
+    if "NaN" in text or "Infinity" in text:
+        return f"holds NaN or Infinity, which JSON does not have: {shown!r}", "write a number"
+    if not text.endswith("\n"):
+        return f"is cut off in the middle: {shown!r}", "the writer was stopped; run it again"
+    return f"is not JSON: {shown!r} ({cause})", "repair or remove the line"
+
+
+def _decoder(kind: type[Record]) -> Callable[[str], Record]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def _decode_item(line: str) -> Item:
+    """Read an item: ``item_id`` and any texts; numbers and lists become text."""
+    fields = msgspec.json.decode(line, type=dict[str, Any])
+    item_id = fields.pop("item_id", None)
+    if not isinstance(item_id, str) or not item_id:
+        raise msgspec.ValidationError(f"`item_id` must be a non-empty string, not {item_id!r}")
+    return Item(item_id, {name: plain_value(value) for name, value in fields.items()})
+
+
+def plain_value(value: object) -> str:
+    """Turn a JSON value into text: null is empty, lists are joined by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(plain_value, value)))
+    if isinstance(value, dict):
+        pairs = ((name, plain_value(inner)) for name, inner in value.items())
+        return ", ".join(f"{name} {inner}" for name, inner in pairs if inner)
+    return str(value)
+
+
+def read_items(path: Path | str) -> dict[str, Item]:
+    """Read `items.jsonl` into a catalogue by id, in file order.
+
+    Raises:
+        InputError: for broken lines, duplicate ids, or an empty file.
+    """
+    items: dict[str, Item] = {}
+    faults = FaultList(path)
+    for line, item in read_lines(path, _decode_item):
+        if item.item_id in items:
+            faults.add(line, f"item_id {item.item_id!r} stands twice", "keep one of them")
+        items[item.item_id] = item
+    faults.raise_if_any()
+    return items
+
+
+def read_sequences(path: Path | str) -> list[UserSequence]:
+    """Read `sequences.jsonl` of a plain collection."""
+    return [record for _, record in read_lines(path, _decoder(UserSequence))]
+
+
+def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
+    """Decode ``kind``; where ``example_id`` is left out, the user id takes its place."""
+
+    def decode(line: str) -> Record:
+        fields = msgspec.json.decode(line)
+        if isinstance(fields, dict):
+            fields.setdefault("example_id", fields.get("user_id"))
+        return msgspec.convert(fields, kind)
+
+    return decode
+
+
+def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> list[Example]:
+    """Read `examples.jsonl` and check that every example makes sense.
+
+    Args:
+        path: the file, or ``-``.
+        items: the catalogue that histories and candidates must lie in, if given.
+
+    Raises:
+        InputError: for broken lines, an ``example_id`` that stands twice, candidates that
+            stand twice, no positive, a positive that is no candidate, or unknown ids.
+    """
+    examples: list[Example] = []
+    seen: set[str] = set()
+    faults = FaultList(path)
+    for line, example in read_lines(path, _with_example_id(Example)):
+        problem = _example_problem(example, seen, items)
+        if problem:
+            faults.add(line, f"example {example.example_id!r}: {problem[0]}", problem[1])
+        seen.add(example.example_id)
+        examples.append(example)
+    faults.raise_if_any()
+    return examples
+
+
+def _example_problem(
+    example: Example, seen: set[str], items: dict[str, Item] | None
+) -> tuple[str, str] | None:
+    """Give the first thing wrong with an example and its remedy, or None."""
+    if example.example_id in seen:
+        return "stands twice", "give every example an example_id of its own"
+    problem = candidates_problem(example.candidates, example.positives)
+    if problem or items is None:
+        return problem
+    unknown = [i for i in (*example.history, *example.candidates) if i not in items]
+    if unknown:
+        return (
+            f"{len(unknown)} ids are not in the items, for example {unknown[0]!r}",
+            "run trec prepare with --unknown drop, or add the items",
+        )
+    return None
+
+
+def candidates_problem(
+    candidates: Sequence[str], positives: Sequence[str]
+) -> tuple[str, str] | None:
+    """Give what is wrong with a candidate list and its remedy, or None."""
+    if not candidates:
+        return "has no candidates", "remove the example"
+    if len(set(candidates)) < len(candidates):
+        return "has a candidate twice", "list every candidate once"
+    if not positives:
+        return "has no positive", "remove the example, or name the right candidates"
+    outside = set(positives) - set(candidates)
+    if outside:
+        return f"positive {min(outside)!r} is not among its candidates", "add it to candidates"
+    return None
+
+
+def read_summaries(path: Path | str) -> dict[str, Summary]:
+    """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``."""
+    summaries: dict[str, Summary] = {}
+    faults = FaultList(path)
+    for line, summary in read_lines(path, _with_example_id(Summary)):
+        if summary.example_id in summaries:
+            faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
+        summaries[summary.example_id] = summary
+    faults.raise_if_any()
+    return summaries
+
+
+def iter_scores(path: Path | str) -> Iterator[tuple[int, Scores]]:
+    """Yield (line, record) of `scores-NAME.jsonl`; what the numbers mean is checked by eval."""
+    return read_lines(path, _with_example_id(Scores))
+
+
+def encode(record: Item | msgspec.Struct | dict[str, Any]) -> bytes:
+    """Encode one record as a line with its newline; fields that are None are left out."""
+    if isinstance(record, Item):
+        body: object = {"item_id": record.item_id, **record.attributes}
+    elif isinstance(record, msgspec.Struct):
+        fields = msgspec.structs.asdict(record)
+        body = {name: value for name, value in fields.items() if value is not None}
+    else:
+        body = record
+    return _encoder.encode(body) + b"\n"
+
+
+def encode_all(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> Iterator[bytes]:
+    """Encode records one by one, for :func:`trec_cli.outputs.write_lines`."""
+    return map(encode, records)

@@ -1,0 +1,169 @@
+"""Loading a causal LM with its tokenizer: safetensors only, clear errors."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from trec_cli.errors import ModelError
+from trec_cli.llm.device import Placement, choose_device
+
+_SAMPLE_BYTES = 1 << 20
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Which model, from where, and how it may be loaded.
+
+    Attributes:
+        name: a Hugging Face name or a folder.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether code that comes with the model may run.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    name: str = DEFAULT_MODEL
+    revision: str | None = None
+    trust_remote_code: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+
+    @property
+    def _hub_arguments(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded causal LM.
+
+    Attributes:
+        model: the transformers (or peft) model, in eval mode.
+        tokenizer: its tokenizer.
+        name: what the user asked for.
+        revision: the resolved commit where the hub tells, else None.
+        placement: device, dtype and why.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None
+    placement: Placement
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.placement.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model can take, in tokens; None where unbounded."""
+        config = self.model.config.get_text_config()
+        value = getattr(config, "max_position_embeddings", None)
+        return int(value) if value else None
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """Load the tokenizer alone (for ``--dry-run``).
+
+    Raises:
+        ModelError: it is not there, or broken.
+    """
+    with _explained(source.name):
+        return AutoTokenizer.from_pretrained(source.name, **source._hub_arguments)
+
+
+def load_config(source: ModelSource) -> Any:
+    """Load the configuration alone (for ``--dry-run`` and settings)."""
+    with _explained(source.name):
+        return AutoConfig.from_pretrained(source.name, **source._hub_arguments)
+
+
+def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
+    """Load model and tokenizer onto the chosen device, in eval mode.
+
+    ``extra`` goes to ``from_pretrained`` (a quantization config, for example).
+
+    Raises:
+        ModelError: the folder or name does not exist, holds no safetensors, needs remote
+            code that was not allowed, or cannot be reached.
+    """
+    placement = choose_device(source.device, source.dtype)
+    tokenizer = load_tokenizer(source)
+    with _explained(source.name):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.name,
+            dtype=placement.dtype,
+            use_safetensors=True,
+            **source._hub_arguments,
+            **extra,
+        )
+    if "quantization_config" not in extra:
+        model = model.to(placement.device)
+    model.eval()
+    revision = getattr(model.config, "_commit_hash", None)
+    return LanguageModel(model, tokenizer, source.name, revision, placement)
+
+
+def model_identity(source: ModelSource) -> dict[str, str]:
+    """Say which model this is, for settings and stores: its name and what pins it.
+
+    From the hub the resolved commit; for a folder a hash over its configuration, its
+    tokenizer and the size, head and tail of every weights file (quick for 100 GB too).
+    """
+    folder = Path(source.name)
+    if not folder.is_dir():
+        commit = getattr(load_config(source), "_commit_hash", None)
+        return {"name": source.name, "revision": str(commit or source.revision or "unknown")}
+    return {"name": folder.name, "revision": _folder_fingerprint(folder)}
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    files = (p for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"})
+    for file in sorted(files):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE_BYTES))
+            stream.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the many errors of loading into one clear sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(_why(name, error)) from error
+
+
+def _why(name: str, error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+    folder = Path(name)
+    looks_local = folder.is_absolute() or name.startswith((".", "models/")) or folder.exists()
+    if looks_local and not folder.is_dir():
+        return f"no model folder {name}. Check the path; `make model` puts one into models/."
+    if looks_local and not (folder / "config.json").is_file():
+        return f"{name} is not a model folder: it has no config.json."
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {name} brings its own code; allow it with --trust-remote-code if you trust it."
+        )
+    if "safetensors" in str(error):
+        return f"model {name} has no safetensors weights, and trec loads nothing else: {first}"
+    return (
+        f"model {name} could not be loaded: {first} "
+        "Without a connection to the hub, give a folder: --model models/SmolLM2-135M-Instruct "
+        "(made by `make model`)."
+    )

@@ -1,0 +1,132 @@
+"""What made a file: `FILE.manifest.json` beside every output.
+
+A manifest holds the command, its settings, the hash of every input and of the output,
+model and revision, device, times and token counts.  ``settings`` decide whether an
+existing output may be kept (:func:`up_to_date`) and let provenance be followed back.
+"""
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli import __version__
+from trec_cli.errors import InputError, SettingsChanged
+from trec_cli.outputs import Settings, changed_settings, write_bytes
+
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
+
+
+def manifest_path(output: Path) -> Path:
+    """Name the manifest of an output file or folder."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files in name order with their names."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path)}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it computes with; imports nothing."""
+    found = {"trec": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Provenance:
+    """Collects what there is to say about a run, from its start to its output.
+
+    Attributes:
+        settings: everything that decides the output's bytes, inputs' hashes included.
+        details: everything else worth keeping (device, counts, tokens, rates).
+    """
+
+    def __init__(self, command: str, settings: Settings, inputs: Sequence[Path | str]) -> None:
+        """Start the clock and hash the inputs (streams are named, not hashed)."""
+        self._started = time.time()
+        self.command = command
+        self.inputs = {str(p): _hash_or_stream(p) for p in inputs}
+        hashes = list(self.inputs.values())
+        self.settings = msgspec.to_builtins({**settings, "inputs": hashes})
+        self.details: dict[str, Any] = {}
+
+    def write(self, output: Path, details: Mapping[str, Any] | None = None) -> None:
+        """Write the manifest of ``output``, which must be complete."""
+        content = {
+            "output": output.name,
+            "sha256": file_hash(output),
+            "command": self.command,
+            "arguments": sys.argv[1:],
+            "settings": self.settings,
+            "inputs": self.inputs,
+            **self.details,
+            **(details or {}),
+            "versions": _versions(),
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+            "started": _iso(self._started),
+            "seconds": round(time.time() - self._started, 3),
+        }
+        body = msgspec.json.format(msgspec.json.encode(content), indent=2)
+        write_bytes(manifest_path(output), [body, b"\n"])
+
+
+def _hash_or_stream(path: Path | str) -> str:
+    file = Path(path)
+    if str(path) == "-":
+        return "stream"
+    if not file.exists():
+        raise InputError.of(path, "no such file", "check the name, or run the stage before")
+    return file_hash(file)
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def read_manifest(output: Path) -> dict[str, Any] | None:
+    """Read the manifest of an output, or None where there is none."""
+    path = manifest_path(output)
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise InputError.of(
+            path, "is not a manifest", "remove it and run the stage again"
+        ) from None
+
+
+def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> bool:
+    """Tell whether ``output`` exists and was made with exactly these settings.
+
+    Raises:
+        SettingsChanged: it exists with other settings (or without manifest), and not
+            ``overwrite``.
+    """
+    if overwrite or not output.exists():
+        return False
+    manifest = read_manifest(output)
+    if manifest is None:
+        raise SettingsChanged(output, ["it has no manifest, so they are unknown"])
+    changed = changed_settings(manifest.get("settings", {}), settings)
+    if changed:
+        raise SettingsChanged(output, changed)
+    return True

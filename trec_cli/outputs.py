@@ -1,0 +1,146 @@
+"""Writing outputs: whole or not at all, one writer at a time, resumable where it is long.
+
+* :func:`write_lines` writes a temporary file beside the target and renames it.
+* :class:`Journal` is for stages that take hours: finished batches are appended to
+  ``.NAME.partial`` and survive ``kill -9``; :meth:`Journal.finish` puts them in input
+  order and renames.  The journal's first line holds the settings, so that a run with
+  other settings never mixes with it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from trec_cli.errors import OutputFailed, OutputLocked, SettingsChanged
+from trec_cli.jsonl import encode, is_stream
+
+Settings = Mapping[str, Any]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an output; the system frees it even after ``kill -9``.
+
+    Raises:
+        OutputLocked: another process holds it.
+        OutputFailed: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise OutputLocked(path) from None
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes ``path`` at the end, or vanishes on any error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write ``chunks`` to ``path``, whole or not at all, flushed to the disk."""
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(chunks)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_lines(path: Path | str, lines: Iterable[bytes]) -> None:
+    """Write encoded lines to a file (whole or not at all) or to standard output."""
+    if is_stream(path):
+        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.flush()
+    else:
+        write_bytes(Path(path), lines)
+
+
+def changed_settings(old: Settings, new: Settings) -> list[str]:
+    """Name the settings that differ, each with its old and new value."""
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name}: {old.get(name)} before, {new.get(name)} now"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+class Journal:
+    """Finished records of an unfinished output, kept batch by batch.
+
+    Use inside :func:`locked`.  ``records`` holds what earlier runs finished, as encoded
+    lines by id; a line that was cut off by a crash is dropped.  A batch is written with
+    one call, so whoever plans the same batches again sees each either whole or partial,
+    and redoes the partial ones: the final bytes are those of an undisturbed run.
+    """
+
+    def __init__(self, path: Path, settings: Settings, *, overwrite: bool = False) -> None:
+        """Open or continue the journal of ``path``.
+
+        Raises:
+            SettingsChanged: a journal with other settings exists, and not ``overwrite``.
+        """
+        self.path = path
+        self.file = path.with_name(f".{path.name}.partial")
+        self.settings = msgspec.to_builtins(dict(settings))
+        self.records: dict[str, bytes] = {}
+        if overwrite:
+            self.file.unlink(missing_ok=True)
+        self._load()
+
+    def _load(self) -> None:
+        content = self.file.read_bytes() if self.file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        header, *lines = whole.splitlines(keepends=True) or [b""]
+        if not header:
+            self._start()
+            return
+        old = msgspec.json.decode(header)["settings"]
+        changed = changed_settings(old, self.settings)
+        if changed:
+            raise SettingsChanged(self.path, changed)
+        if len(whole) < len(content):
+            with self.file.open("r+b") as stream:
+                stream.truncate(len(whole))
+        for line in lines:
+            self.records[msgspec.json.decode(line)["example_id"]] = line
+
+    def _start(self) -> None:
+        write_bytes(self.file, [encode({"settings": self.settings})])
+
+    def has(self, ids: Iterable[str]) -> bool:
+        """Tell whether a whole batch is finished."""
+        return all(identifier in self.records for identifier in ids)
+
+    def append(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """Add a finished batch of (id, encoded line) and flush it to the disk."""
+        try:
+            with self.file.open("ab") as stream:
+                stream.write(b"".join(line for _, line in records))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise OutputFailed(self.path, error) from None
+        self.records.update(records)
+
+    def finish(self, order: Iterable[str]) -> None:
+        """Write the final file in the given order of ids and remove the journal."""
+        write_bytes(self.path, (self.records[identifier] for identifier in order))
+        self.file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Reading real collections into items and examples with candidates."""

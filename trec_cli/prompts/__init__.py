@@ -1,0 +1,1 @@
+"""Prompts: template files with checked slots, chat frames, token budgets."""

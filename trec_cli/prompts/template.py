@@ -1,0 +1,71 @@
+"""Prompt templates: text files with named slots like ``{items}``, checked when loaded."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from trec_cli.errors import InputError
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt text with slots.
+
+    Attributes:
+        name: the file's name without ``.txt``.
+        text: the text, ``{slot}`` where values go; other braces are plain text.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def slots(self) -> set[str]:
+        """Names of the slots in the text."""
+        return set(_SLOT.findall(self.text))
+
+    @property
+    def parts(self) -> list[str]:
+        """Text, slot name, text, slot name, …, text: odd places are slot names."""
+        return _SLOT.split(self.text)
+
+    def fill(self, **values: str) -> str:
+        """Put values into the slots; braces inside a value are left alone."""
+        return _SLOT.sub(lambda match: values[match[1]], self.text)
+
+
+def load_template(name: str, slots: Iterable[str], folder: Path | None = None) -> Template:
+    """Load ``NAME.txt`` from the user's folder if it is there, else the built-in one.
+
+    Args:
+        name: for example ``recommend`` or ``summarize_block``.
+        slots: the slots that the text must hold, exactly these.
+        folder: the user's folder (``--prompts``).
+
+    Raises:
+        InputError: a slot is missing or unknown, or the file is not UTF-8 text.
+    """
+    own = folder / f"{name}.txt" if folder else None
+    if own is not None and own.is_file():
+        try:
+            text, place = own.read_text(encoding="utf-8"), str(own)
+        except UnicodeDecodeError:
+            raise InputError.of(own, "is not UTF-8 text", "save it as UTF-8") from None
+    else:
+        text, place = _built_in(name), f"{name}.txt"
+    template = Template(name, text.rstrip("\n"))
+    wrong = template.slots ^ set(slots)
+    if wrong:
+        needed = ", ".join(f"{{{slot}}}" for slot in sorted(slots))
+        named = ", ".join(sorted(wrong))
+        raise InputError.of(place, f"slots are wrong: {named}", f"it must hold exactly {needed}")
+    return template
+
+
+def _built_in(name: str) -> str:
+    folder = resources.files("trec_cli.prompts") / "templates"
+    return (folder / f"{name}.txt").read_text(encoding="utf-8")

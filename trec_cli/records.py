@@ -1,0 +1,99 @@
+"""The records that pass between stages, exactly as `docs/files.md` names them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+import msgspec
+
+Split = Literal["train", "valid", "test"]
+Mode = Literal["hier", "recurrent", "attention", "none"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+Identifier = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that can be recommended: an id and its texts in source order.
+
+    The id is never shown to a model: in several collections it leaks the future.
+    """
+
+    item_id: str
+    attributes: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """The title, or an empty string."""
+        return self.attributes.get("title", "")
+
+    def text(self, names: Sequence[str] | None = None) -> str:
+        """Write the attributes as ``name: value; name: value``, empty ones skipped.
+
+        ``names`` chooses and orders the attributes; None takes all in source order.
+        White space (newlines too) inside a value becomes one blank, so that one
+        item is always one line.
+        """
+        chosen = self.attributes if names is None else names
+        pairs = ((name, " ".join(self.attributes.get(name, "").split())) for name in chosen)
+        return "; ".join(f"{name}: {value}" for name, value in pairs if value)
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """One question: which of ``candidates`` comes next after ``history``?"""
+
+    example_id: Identifier
+    user_id: Identifier
+    split: Split
+    history: list[Identifier]
+    candidates: list[Identifier]
+    positives: list[Identifier]
+    timestamp: int | float | None = None
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A summary of the history items ``start`` to ``end`` (end excluded).
+
+    ``level`` is 0 for a summary made from items; a merge of summaries of level n
+    has level n + 1.  In recurrent mode ``level`` counts the steps and ``start`` is 0,
+    because each step's summary speaks of everything up to ``end``.
+    """
+
+    level: Annotated[int, msgspec.Meta(ge=0)]
+    start: Annotated[int, msgspec.Meta(ge=0)]
+    end: Annotated[int, msgspec.Meta(ge=0)]
+    summary: str
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The preference summary of one example, with every intermediate one."""
+
+    example_id: Identifier
+    user_id: Identifier
+    split: Split
+    mode: Mode
+    summary: str
+    blocks: list[Block]
+    model: str
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """One score per candidate (for an LLM the log-odds of yes), in candidate order."""
+
+    example_id: Identifier
+    user_id: Identifier
+    split: Split
+    candidates: list[Identifier]
+    scores: list[float]
+    positives: list[Identifier]
+
+
+class UserSequence(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw user sequence of a plain JSONL collection, oldest item first."""
+
+    user_id: Identifier
+    items: list[Identifier]
+    random_candidates: list[Identifier] | None = None
+    timestamps: list[int | float] | None = None

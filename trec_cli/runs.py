@@ -1,0 +1,62 @@
+"""The RUN folder: which file of a stage has which name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder in which every stage finds its inputs by name."""
+
+    path: Path
+
+    @property
+    def items(self) -> Path:
+        """The catalogue."""
+        return self.path / "items.jsonl"
+
+    @property
+    def examples(self) -> Path:
+        """The examples of all splits."""
+        return self.path / "examples.jsonl"
+
+    @property
+    def store(self) -> Path:
+        """The store of everything an LLM has written for this run."""
+        return self.path / "generations.sqlite"
+
+    @property
+    def metrics(self) -> Path:
+        """Aggregate metrics of all systems."""
+        return self.path / "metrics.json"
+
+    @property
+    def per_user(self) -> Path:
+        """Metrics of every example and system."""
+        return self.path / "per_user.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page."""
+        return self.path / "report.html"
+
+    def summaries(self, mode: str) -> Path:
+        """The summaries of a mode."""
+        return self.path / f"summaries-{mode}.jsonl"
+
+    def adapter(self, mode: str) -> Path:
+        """The adapter folder of a mode."""
+        return self.path / f"model-{mode}"
+
+    def scores(self, name: str) -> Path:
+        """The scores of a system."""
+        return self.path / f"scores-{name}.jsonl"
+
+    def all_scores(self) -> list[Path]:
+        """Every scores file in the folder, by name."""
+        return sorted(p for p in self.path.glob("scores-*.jsonl") if p.is_file())
+
+
+def system_name(scores: Path) -> str:
+    """Name the system of a scores file: ``scores-hier.jsonl`` gives ``hier``."""
+    return scores.name.removesuffix(".jsonl").removeprefix("scores-")

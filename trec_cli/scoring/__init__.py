@@ -1,0 +1,1 @@
+"""Scores for candidates: the language model and the baselines beside it."""

@@ -1,0 +1,23 @@
+"""Random draws that depend on (seed, key) alone, never on order or sharding."""
+
+import hashlib
+
+import numpy as np
+
+
+def derive_seed(seed: int, *keys: str | int) -> int:
+    """Hash ``(seed, *keys)`` to an unsigned 64-bit integer, the same on every machine.
+
+    Keys are joined with a separator that no text key can imitate (their length
+    stands in front), so ``("a", "b")`` and ``("ab",)`` differ.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for key in (seed, *keys):
+        text = f"{type(key).__name__}:{key}".encode()
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def generator(seed: int, *keys: str | int) -> np.random.Generator:
+    """Give the random generator of ``(seed, *keys)``, for example ``(seed, user_id, epoch)``."""
+    return np.random.default_rng(derive_seed(seed, *keys))

@@ -1,0 +1,1 @@
+"""Preference summaries: blocks, hierarchical and recurrent modes, the store."""

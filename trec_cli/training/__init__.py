@@ -1,0 +1,1 @@
+"""LoRA fine-tuning on packed trees of candidates, through the transformers Trainer."""
