@@ -54,7 +54,7 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
         return
     file = Path(path)
     try:
-        stream = gzip.open(file) if file.suffix == ".gz" else file.open("rb")
+        stream = gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # noqa: SIM115
     except FileNotFoundError:
         raise InputError.of(
             file, "no such file", "check the name, or run the stage before"
