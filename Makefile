@@ -1,0 +1,64 @@
+# make demo   see all five stages run on the samples with a real small model
+# make test   run the tests
+# Both make their own virtual environment and reuse it the next time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MODEL := models/SmolLM2-135M-Instruct
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help demo model test test-slow check lint format docs clean
+
+help:
+	@echo "make demo       all five stages on samples/ with a real small model (about 10 minutes)"
+	@echo "make model      put that model into $(MODEL), without a model hub"
+	@echo "make test       the tests (offline, a few minutes)"
+	@echo "make test-slow  the tests with the real model and the real data"
+	@echo "make check      what CI runs: ruff, mypy --strict, docs up to date, tests"
+	@echo "make docs       write docs/cli.md from the commands' own help"
+	@echo "make clean      remove the environment, the model and the demo's run"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "trec needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(MODEL)/config.json: | $(INSTALLED)
+	$(PIP) install --quiet --constraint constraints.txt 'gguf>=0.10'
+	$(BIN)/python scripts/fetch_model.py $(MODEL)
+
+model: $(MODEL)/config.json
+
+demo: $(INSTALLED) $(MODEL)/config.json
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash samples/demo.sh $(MODEL) demo-run
+
+test: $(INSTALLED)
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED) $(MODEL)/config.json
+	$(BIN)/pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/cli_reference.py --check
+
+check: lint test
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED)
+	$(BIN)/python scripts/cli_reference.py
+
+clean:
+	rm -rf $(VENV) models demo-run
