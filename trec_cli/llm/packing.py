@@ -1,0 +1,162 @@
+"""Prompt trees packed into one row: a shared prefix is computed once, exactly.
+
+The prompts of one user differ only in their last part::
+
+    prefix ─┬─ branch 1            row:       p p p p a a b b b c
+            ├─ branch 2            position:  0 1 2 3 4 5 4 5 6 4
+            └─ branch 3            branch:    0 0 0 0 1 1 2 2 2 3
+
+A branch sees its prefix and itself; its tokens have the positions that they would have in
+a prompt of their own.  A causal LM then computes for every branch exactly what it would
+compute for ``prefix + branch`` alone, with the prefix's work done once.  Trees of several
+users stand one after another in the row and do not see each other.
+
+Nothing here knows about recommendation: a tree is a prefix and its branches, as ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trec_cli.errors import ModelError
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+class Tree(Protocol):
+    """A prefix and its branches, as token ids."""
+
+    @property
+    def prefix(self) -> Sequence[int]:
+        """Ids that all branches share."""
+
+    @property
+    def branches(self) -> Sequence[Sequence[int]]:
+        """Ids of each branch."""
+
+
+@dataclass(frozen=True)
+class PackedTrees:
+    """One row of trees; L tokens, of which the first ``cached`` are computed already.
+
+    Attributes:
+        input_ids: [1, L - cached].
+        position_ids: [1, L - cached]; positions as in prompts of their own.
+        ends: [branches]; where each branch's last token stands among ``input_ids``, trees
+            and branches in order.
+        tree: [L]; number of the tree a token belongs to.
+        branch: [L]; 0 in a prefix, else the number of the branch within its tree, from 1.
+        positions: [L].
+        cached: how many tokens lie in the key-value cache.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    ends: Tensor
+    tree: Tensor
+    branch: Tensor
+    positions: Tensor
+    cached: int = 0
+
+    def inputs(self, model: Any) -> dict[str, Any]:
+        """Give what ``model(**inputs, logits_to_keep=packed.ends)`` needs.
+
+        The mask is a tensor, or a dictionary of them where the model's layers differ in
+        their windows.
+
+        Raises:
+            ModelError: the model attends in a way that no mask can say.
+        """
+        device = model.device
+        windows = attention_windows(model.config)
+        masks = {
+            kind: self.attention_mask(window, device, model.dtype)
+            for kind, window in windows.items()
+        }
+        return {
+            "input_ids": to_device(self.input_ids, device),
+            "position_ids": to_device(self.position_ids, device),
+            "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
+            "use_cache": self.cached > 0,
+        }
+
+    def attention_mask(
+        self, window: int | None, device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        """Build the additive mask [1, 1, L - cached, L]: 0 where seen, else the lowest value.
+
+        Args:
+            window: how many positions back a token sees, itself included; None sees all.
+            device: where it is built.
+            dtype: the model's; attention adds the mask to its scores.
+        """
+        tree, branch, position = (
+            to_device(values, device) for values in (self.tree, self.branch, self.positions)
+        )
+        place = torch.arange(len(tree), device=device)
+        query = slice(self.cached, None)
+        seen = (place[query, None] >= place) & (tree[query, None] == tree)
+        seen &= (branch == 0) | (branch[query, None] == branch)
+        if window is not None:
+            seen &= position[query, None] - position < window
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device, to CUDA from pinned memory without waiting for it."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def pack(trees: Sequence[Tree], *, cached: int = 0) -> PackedTrees:
+    """Pack trees into one row, each prefix followed by its branches.
+
+    Args:
+        trees: at least one; no prefix or branch is empty.
+        cached: how many tokens of the (one) tree's prefix a key-value cache holds.
+    """
+    ids: list[int] = []
+    tree: list[int] = []
+    branch: list[int] = []
+    position: list[int] = []
+    ends: list[int] = []
+    for number, (prefix, *branches) in enumerate([t.prefix, *t.branches] for t in trees):
+        for place, tokens in enumerate([prefix, *branches]):
+            start = len(prefix) if place else 0
+            ids.extend(tokens)
+            tree.extend([number] * len(tokens))
+            branch.extend([place] * len(tokens))
+            position.extend(range(start, start + len(tokens)))
+            if place:
+                ends.append(len(ids) - 1 - cached)
+    positions = torch.tensor(position)
+    return PackedTrees(
+        input_ids=torch.tensor(ids[cached:])[None],
+        position_ids=positions[None, cached:],
+        ends=torch.tensor(ends),
+        tree=torch.tensor(tree),
+        branch=torch.tensor(branch),
+        positions=positions,
+        cached=cached,
+    )
+
+
+def attention_windows(config: Any) -> dict[str, int | None]:
+    """Tell which kinds of attention layers a model has, and the window of each.
+
+    Raises:
+        ModelError: a kind of layer that cannot be masked (recurrent, chunked, …).
+    """
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    window = getattr(text, "sliding_window", None)
+    if not kinds:
+        kinds = {FULL if window is None else SLIDING}
+    if unknown := kinds - {FULL, SLIDING}:
+        raise ModelError(f"layers of kind {', '.join(sorted(unknown))} cannot share a prefix")
+    return {kind: window if kind == SLIDING else None for kind in sorted(kinds)}

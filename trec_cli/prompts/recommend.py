@@ -1,0 +1,377 @@
+"""The five-part prompt of the recommender, built once for training and for scoring.
+
+Instruction, preference summary, last *k* items, candidate, answer (LLM-TRSR, section 3.4).
+All candidates of a user share everything up to the candidate's text, so a prompt is a
+*tree*: one prefix and a branch per candidate.  The parts are tokenised one by one and
+concatenated; training and scoring thus see the same ids, and cutting never moves a border.
+
+The token budget: the prefix gets ``max_length - candidate_tokens``, a fixed share, so that
+a score never depends on which other candidates there are.  Instruction, candidate and
+answer are never cut.  The oldest recent item is shortened first, then dropped, then the
+next; only then is the summary shortened, from its end.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.llm.answers import AnswerTokens, find_answers
+from trec_cli.outputs import write_bytes
+from trec_cli.prompts.chat import encode_text, make_frame
+from trec_cli.prompts.template import Template, load_template
+from trec_cli.records import Item
+
+SETTINGS_FILE = "prompt.json"
+UNKNOWN = "unknown"
+"""What the prompt says where there is no summary or no history."""
+
+PREFIX_PARTS = (
+    "instruction",
+    "preference summary",
+    "instruction",
+    "recent items",
+    "instruction",
+)
+_SLOTS = ("summary", "recent", "candidate")
+_PLAIN_TAIL = "\nAnswer:"
+_CACHED_ITEMS = 1 << 16
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """What decides a prompt, beside the template and the data.
+
+    Attributes:
+        recent: how many of the last history items are shown (3 was best in the paper).
+        max_length: tokens of a whole prompt.
+        candidate_tokens: share of ``max_length`` kept free for candidate and answer.
+        attributes: item attributes to show, in this order; None shows all.
+        chat: use the model's chat template; None where it has one.
+    """
+
+    recent: int = 3
+    max_length: int = 2048
+    candidate_tokens: int = 512
+    attributes: tuple[str, ...] | None = None
+    chat: bool | None = None
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What did not fit, summed over trees.
+
+    Attributes:
+        examples: trees in which anything was cut.
+        recent_shortened, recent_dropped: recent items, by what happened to them.
+        recent_tokens, summary_tokens: tokens removed of each part.
+        long_candidates: candidates longer than their share; they are kept whole.
+        squeezed: trees cut further because of such a candidate and the model's limit.
+    """
+
+    examples: int = 0
+    recent_shortened: int = 0
+    recent_dropped: int = 0
+    recent_tokens: int = 0
+    summary_tokens: int = 0
+    long_candidates: int = 0
+    squeezed: int = 0
+
+    def __add__(self, other: "Cuts") -> "Cuts":
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Cuts(*(mine + theirs for mine, theirs in pairs))
+
+    def __bool__(self) -> bool:
+        return any(dataclasses.astuple(self))
+
+    def __str__(self) -> str:
+        """Say in a sentence what was cut."""
+        if not self:
+            return "nothing was cut"
+        squeezed = f"; {self.squeezed} cut further for the model's limit" if self.squeezed else ""
+        return (
+            f"{self.examples} prompts cut: {self.recent_shortened} recent items shortened and "
+            f"{self.recent_dropped} dropped ({self.recent_tokens} tokens), "
+            f"{self.summary_tokens} tokens of summaries; "
+            f"{self.long_candidates} candidates longer than their share, kept whole{squeezed}"
+        )
+
+
+@dataclass(frozen=True)
+class PromptTree:
+    """The prompts of one user: prompt *i* is ``prefix + branches[i]``.
+
+    Attributes:
+        prefix: ids that all candidates share; never empty.
+        branches: ids from the candidate's first token to the last before the answer.
+        cuts: what was cut to make it fit.
+        parts: lengths of the prefix's parts, in the order of ``PREFIX_PARTS``.
+    """
+
+    prefix: list[int]
+    branches: list[list[int]]
+    cuts: Cuts = Cuts()
+    parts: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Tokens of the tree: the prefix once and every branch."""
+        return len(self.prefix) + sum(map(len, self.branches))
+
+    @property
+    def separate_size(self) -> int:
+        """Tokens of the same prompts written out one by one."""
+        return len(self.prefix) * len(self.branches) + sum(map(len, self.branches))
+
+
+@dataclass(frozen=True)
+class PromptPart:
+    """One part of a written-out prompt: its name, text and number of tokens."""
+
+    name: str
+    text: str
+    tokens: int
+
+
+def _cut_recent(
+    items: list[list[int]], excess: int, separator: int
+) -> tuple[list[list[int]], Cuts]:
+    """Shorten the oldest item, then drop it, then the next, until ``excess`` is gone."""
+    kept, cuts = list(items), Cuts()
+    while kept and excess > 0:
+        oldest = kept[0]
+        if excess < len(oldest):
+            kept[0] = oldest[: len(oldest) - excess]
+            return kept, cuts + Cuts(recent_shortened=1, recent_tokens=excess)
+        kept.pop(0)
+        excess -= len(oldest) + (separator if kept else 0)
+        cuts += Cuts(recent_dropped=1, recent_tokens=len(oldest))
+    return kept, cuts
+
+
+class PromptBuilder:
+    """Builds prompt trees for one tokenizer, catalogue and setting.
+
+    Attributes:
+        answers: the tokens that mean yes and no after these prompts.
+        settings: as given, with ``chat`` decided.
+        template: the prompt's text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        items: Mapping[str, Item],
+        settings: PromptSettings,
+        *,
+        max_positions: int | None = None,
+        prompts: Path | None = None,
+        template: Template | None = None,
+    ) -> None:
+        """Prepare all that does not depend on the user.
+
+        Args:
+            tokenizer: of the model that will read the prompts.
+            items: the catalogue.
+            settings: see :class:`PromptSettings`.
+            max_positions: the model's limit, in tokens; None where it has none.
+            prompts: a folder with an own ``recommend.txt``.
+            template: a template already loaded (from an adapter); wins over ``prompts``.
+
+        Raises:
+            InputError: the template's slots are wrong.
+            ModelError: no usable answers or chat template.
+            UsageError: the settings leave no room for a prompt.
+        """
+        self.template = template or load_template("recommend", _SLOTS, prompts)
+        self._tokenizer, self._items = tokenizer, items
+        self._max_positions = max_positions
+        self._frame = make_frame(tokenizer, chat=settings.chat)
+        self.settings = dataclasses.replace(settings, chat=self._frame.chat)
+        self._encode_tail(*self._texts())
+        self._item_ids = lru_cache(_CACHED_ITEMS)(self._encode_item)
+        self._check_room()
+
+    def _texts(self) -> tuple[str, str, str, str]:
+        """Give the template's texts: before, between and after the slots."""
+        parts = self.template.parts
+        if parts[1::2] != list(_SLOTS):
+            order = ", ".join(f"{{{slot}}}" for slot in _SLOTS)
+            raise InputError.of(
+                f"{self.template.name}.txt", "slots stand in another order", f"write {order}"
+            )
+        first, second, third, last = parts[::2]
+        return first, second, third, last
+
+    def _encode_tail(self, first: str, second: str, third: str, last: str) -> None:
+        """Encode the fixed parts and find the answers behind them."""
+        end = last if self._frame.chat else last + _PLAIN_TAIL
+        head = [*self._frame.head, *self._encode(first)]
+        if not head:
+            raise InputError.of(f"{self.template.name}.txt", "starts with a slot", "add a text")
+        self._fixed = head, self._encode(second), self._encode(third)
+        self._end = [*self._encode(end), *self._frame.tail]
+        self._newline = self._encode("\n")
+        self._unknown = self._encode(UNKNOWN)
+        self.answers: AnswerTokens = find_answers(self._tokenizer, end, chat=self._frame.chat)
+
+    def _encode(self, text: str) -> list[int]:
+        return encode_text(self._tokenizer, text)
+
+    def _encode_item(self, item_id: str) -> list[int]:
+        """Encode an item's text; an item without any text is called unknown."""
+        return self._encode(self._items[item_id].text(self.settings.attributes)) or self._unknown
+
+    @property
+    def _instruction_tokens(self) -> int:
+        return sum(map(len, self._fixed))
+
+    @property
+    def prefix_budget(self) -> int:
+        """Tokens that the prefix may have: a fixed share of the whole."""
+        return self.settings.max_length - self.settings.candidate_tokens
+
+    def _check_room(self) -> None:
+        """Refuse settings under which no prompt could be built."""
+        limit, length = self._max_positions, self.settings.max_length
+        if limit is not None and length > limit:
+            raise UsageError(
+                f"--max-length {length} is more than the model's limit of {limit} tokens; "
+                f"give --max-length {limit} or less"
+            )
+        if self.prefix_budget < self._instruction_tokens:
+            raise UsageError(
+                f"--max-length {length} less {self.settings.candidate_tokens} tokens for the "
+                f"candidate leaves no room for the instruction ({self._instruction_tokens} "
+                "tokens); give a longer --max-length"
+            )
+
+    def tree(
+        self,
+        history: Sequence[str],
+        summary: str,
+        candidates: Sequence[str],
+        *,
+        example: str = "",
+    ) -> PromptTree:
+        """Build the prompts of one user.
+
+        Args:
+            history: item ids, oldest first; the last ``settings.recent`` are shown.
+            summary: the preference summary; may be empty.
+            candidates: item ids, one branch each.
+            example: named in the error.
+
+        Raises:
+            InputError: instruction and a candidate alone exceed the model's limit.
+        """
+        branches = [[*self._item_ids(c), *self._end] for c in candidates]
+        longest = max(map(len, branches))
+        budget = min(self.prefix_budget, self._room_beside(longest, example))
+        parts, cuts = self._prefix(history, summary, budget)
+        cuts += Cuts(
+            examples=int(bool(cuts)),
+            long_candidates=sum(len(b) > self.settings.candidate_tokens for b in branches),
+            squeezed=int(bool(cuts) and budget < self.prefix_budget),
+        )
+        prefix = [token for part in parts for token in part]
+        return PromptTree(prefix, branches, cuts, tuple(map(len, parts)))
+
+    def _room_beside(self, branch: int, example: str) -> int:
+        """Give the tokens that the model's limit leaves for the prefix (one is the answer's)."""
+        if self._max_positions is None:
+            return self.prefix_budget
+        room = self._max_positions - branch - 1
+        if room < self._instruction_tokens:
+            raise InputError.of(
+                f"example {example!r}",
+                f"instruction ({self._instruction_tokens} tokens) and longest candidate ({branch}) "
+                f"exceed the model's limit of {self._max_positions} tokens",
+                "show fewer --attributes, or take a model with a longer limit",
+            )
+        return room
+
+    def _prefix(
+        self, history: Sequence[str], summary: str, budget: int
+    ) -> tuple[list[list[int]], Cuts]:
+        """Give the five parts of the prefix, cut to ``budget`` tokens, and what was cut."""
+        first, second, third = self._fixed
+        recent = self._recent(history)
+        long_term = self._encode(summary.strip()) or self._unknown
+        room = budget - self._instruction_tokens
+        excess = len(long_term) + len(self._lines(recent)) - room
+        kept, cuts = _cut_recent(recent, excess, len(self._newline))
+        shown = self._lines(kept)
+        excess = len(long_term) + len(shown) - room
+        if excess > 0:
+            cuts += Cuts(summary_tokens=excess)
+            long_term = long_term[: len(long_term) - excess]
+        return [first, long_term, second, shown, third], cuts
+
+    def _recent(self, history: Sequence[str]) -> list[list[int]]:
+        count = self.settings.recent
+        last = history[-count:] if count else []
+        return [list(self._item_ids(item)) for item in last] or [self._unknown]
+
+    def _lines(self, items: list[list[int]]) -> list[int]:
+        """Join items by line breaks."""
+        joined: list[int] = []
+        for place, item in enumerate(items):
+            joined += [*(self._newline if place else []), *item]
+        return joined
+
+    def describe(self, tree: PromptTree, branch: int = 0) -> list[PromptPart]:
+        """Write out one prompt of a tree part by part, as the model reads it."""
+        parts, start = [], 0
+        for name, length in zip(PREFIX_PARTS, tree.parts, strict=True):
+            parts.append(self._part(name, tree.prefix[start : start + length]))
+            start += length
+        candidate = len(tree.branches[branch]) - len(self._end)
+        parts.append(self._part("candidate", tree.branches[branch][:candidate]))
+        parts.append(self._part("answer", tree.branches[branch][candidate:]))
+        return parts
+
+    def _part(self, name: str, tokens: list[int]) -> PromptPart:
+        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        return PromptPart(name, text, len(tokens))
+
+
+def save_settings(folder: Path, builder: PromptBuilder) -> None:
+    """Write ``prompt.json`` into an adapter folder: settings and the template's text."""
+    template = builder.template
+    content = {
+        **dataclasses.asdict(builder.settings),
+        "template": template.text,
+        "template_sha256": template_hash(template),
+    }
+    body = msgspec.json.format(msgspec.json.encode(content), indent=2)
+    write_bytes(folder / SETTINGS_FILE, [body, b"\n"])
+
+
+def load_settings(folder: Path) -> tuple[PromptSettings, Template]:
+    """Read back what :func:`save_settings` wrote.
+
+    Raises:
+        InputError: the file is missing or says something else.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        template = Template("recommend", str(content.pop("template")))
+        content.pop("template_sha256", None)
+        return msgspec.convert(content, PromptSettings), template
+    except FileNotFoundError:
+        raise InputError.of(path, "no such file", "train the adapter with trec train") from None
+    except (msgspec.DecodeError, KeyError) as error:
+        raise InputError.of(path, f"holds no prompt settings: {error}", "train again") from None
+
+
+def template_hash(template: Template) -> str:
+    """SHA-256 of a template's text: part of every setting that decides a prompt."""
+    return hashlib.sha256(template.text.encode()).hexdigest()
