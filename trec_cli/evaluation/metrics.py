@@ -246,8 +246,10 @@ def auc(ranks: Ranks) -> Floats:
     tied = ranks.tied - ranks.tied_positives
     behind = here - (ranks.ahead - ranks.positives_ahead) - tied
     won = _per_example(ranks, behind + tied / 2)
-    pairs = (ranks.positives * negatives).astype(np.float64)
-    return np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    pairs = ranks.positives * negatives
+    area = np.full(len(pairs), np.nan)
+    np.divide(won, pairs, out=area, where=pairs > 0)
+    return area
 
 
 METRICS_AT_K: dict[str, Callable[[Ranks, int], Floats]] = {
