@@ -10,6 +10,7 @@ from trec_cli.commands.config import load_config
 _COMMON = "Output and behaviour"
 _FILES = "Files (each overrides the one found in RUN)"
 _MODEL = "Model"
+_PROMPT = "Prompt"
 
 Run = Annotated[
     Path | None,
@@ -25,6 +26,47 @@ Summaries = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Where to write; - is stdout.", rich_help_panel=_FILES),
+]
+
+Mode = Annotated[
+    str, typer.Option(help="Which summaries: hier, recurrent, none.", rich_help_panel=_FILES)
+]
+
+Recent = Annotated[
+    int,
+    typer.Option(min=0, help="Last history items shown word for word.", rich_help_panel=_PROMPT),
+]
+MaxLength = Annotated[
+    int,
+    typer.Option("--max-length", min=1, help="Tokens of one prompt.", rich_help_panel=_PROMPT),
+]
+CandidateTokens = Annotated[
+    int,
+    typer.Option(
+        "--candidate-tokens",
+        min=1,
+        help="Of these, kept free for candidate and answer, which are never cut.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+Attributes = Annotated[
+    str | None,
+    typer.Option(
+        help="Item attributes to show, in order: title,category. All by default.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+ChatTemplate = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat-template/--no-chat-template",
+        help="Frame prompts with the model's chat template; where it has one by default.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="Folder with own prompt templates.", rich_help_panel=_PROMPT),
 ]
 
 Model = Annotated[
