@@ -6,6 +6,7 @@ file, line and what to do.  ``-`` is standard input or output.
 
 import gzip
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_lines(
         while True:
             try:
                 record = reader.read(skip_empty=True, allow_none=True)
-            except (EOFError, gzip.BadGzipFile) as error:
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 if error.args:
                     faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
                 break
@@ -178,9 +179,9 @@ def read_items(path: Path | str) -> dict[str, Item]:
     return items
 
 
-def read_sequences(path: Path | str) -> list[UserSequence]:
-    """Read `sequences.jsonl` of a plain collection."""
-    return [record for _, record in read_lines(path, _decoder(UserSequence))]
+def iter_sequences(path: Path | str) -> Iterator[tuple[int, UserSequence]]:
+    """Yield (line, record) of `sequences.jsonl`, one at a time: there may be millions."""
+    return read_lines(path, _decoder(UserSequence))
 
 
 def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:

@@ -53,6 +53,10 @@ class Terminal:
         """Say something on stderr that should not be missed."""
         self._console.print(f"[yellow]warning:[/] {escape(message)}")
 
+    def alarm(self, message: str) -> None:
+        """Say something on stderr, in red, that makes the result doubtful."""
+        self._console.print(f"[bold red]warning: {escape(message)}[/]")
+
     def error(self, message: str) -> None:
         """Say on stderr what went wrong."""
         self._console.print(f"[red]error:[/] {escape(message)}")

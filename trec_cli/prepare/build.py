@@ -1,0 +1,242 @@
+"""From a collection to examples and items: filter, split, draw negatives, count."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.jsonl import encode_all
+from trec_cli.manifest import Provenance
+from trec_cli.outputs import atomic, write_lines
+from trec_cli.prepare.collection import Catalogue, Collection, Question
+from trec_cli.prepare.filters import check_unique, usable_questions
+from trec_cli.prepare.negatives import Sampler
+from trec_cli.prepare.report import Report
+from trec_cli.prepare.settings import PrepareSettings, SplitKind
+from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
+from trec_cli.progress import Progress
+from trec_cli.records import Example, Item, Split
+from trec_cli.runs import RunFolder
+from trec_cli.seeds import generator
+
+_DRAWN = 20
+_NOTED = 1000
+
+
+@dataclass
+class Prepared:
+    """What is left to write: first all :meth:`examples`, then :meth:`items`.
+
+    Examples come in the order of a hash of (seed, user), so that the first n of them are
+    a random sample.  ``report`` is complete when both were read.
+    """
+
+    questions: list[Question]
+    catalogue: Catalogue
+    settings: PrepareSettings
+    report: Report
+    progress: Progress
+    _used: set[str] = field(default_factory=set)
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the examples, each with its candidates."""
+        popularity = self._popularity()
+        by_popularity = self.settings.negatives == "popularity"
+        sampler = Sampler(self.catalogue.ids, popularity if by_popularity else None)
+        with self.progress.task("drawing negatives", total=len(self.questions)) as task:
+            for number, question in enumerate(self.questions, 1):
+                example = self._example(question, sampler)
+                if number % _NOTED == 0:
+                    task.advance(_NOTED)
+                if example is None:
+                    self.report.dropped["no negative left"] += 1
+                    continue
+                self.report.splits[example.split].add(example, question, popularity)
+                self._used.update(example.history, example.candidates)
+                yield example
+
+    def items(self) -> Iterator[Item]:
+        """Yield the items of the examples (or all), sorted by id."""
+        known = self.catalogue.ids
+        wanted = known if self.settings.written == "all" else self._used & known
+        yield from self.catalogue.fetch(sorted(wanted))
+        unknown = sorted(self._used - known)
+        yield from (Item(item_id, {}) for item_id in unknown)
+        self.report.items.add(len(unknown), len(wanted) + len(unknown))
+
+    def _kept(self, question: Question) -> list[str]:
+        return question.history[-self.settings.max_history :]
+
+    def _popularity(self) -> Counter[str]:
+        """Count items in training histories; nothing of the other splits is known here."""
+        counts: Counter[str] = Counter()
+        for question in self.questions:
+            if question.split == "train":
+                counts.update(self._kept(question))
+        return counts
+
+    def _example(self, question: Question, sampler: Sampler) -> Example | None:
+        """Choose and shuffle candidates by (seed, user); None where there is no negative."""
+        assert question.split is not None
+        rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
+        negatives = self._negatives(question, sampler, rng)
+        if not negatives:
+            return None
+        candidates = sorted({*question.positives, *negatives})
+        return Example(
+            example_id=question.example_id,
+            user_id=question.user_id,
+            split=question.split,
+            history=self._kept(question),
+            candidates=[candidates[i] for i in rng.permutation(len(candidates)).tolist()],
+            positives=question.positives,
+            timestamp=question.timestamp,
+        )
+
+    def _negatives(
+        self, question: Question, sampler: Sampler, rng: np.random.Generator
+    ) -> list[str]:
+        """Draw negatives, or take those of the source; none is in the history or right."""
+        assert question.split is not None
+        counts = self.report.splits[question.split]
+        banned = {*question.history, *question.positives}
+        number = self.settings.number
+        if question.offered is None:
+            number = number or _DRAWN
+            drawn = sampler.draw(rng, number, banned)
+            counts.too_few_negatives += len(drawn) < number
+            return drawn
+        distinct = set(question.offered) - banned
+        counts.source_left_out += len(question.offered) - len(distinct)
+        if number is None or number >= len(distinct):
+            counts.too_few_negatives += len(distinct) < (number or 1)
+            return list(distinct)
+        return Sampler(distinct).draw(rng, number, frozenset())
+
+
+def build(collection: Collection, settings: PrepareSettings, progress: Progress) -> Prepared:
+    """Read, filter and split a collection; candidates are drawn while it is written.
+
+    Raises:
+        InputError: faults of the files, or nothing is left.
+        UsageError: the collection cannot give what the settings ask for.
+    """
+    report = Report(read=collection.counts)
+    questions = usable_questions(collection.questions, collection.catalogue, settings, report)
+    check_unique(questions)
+    if not questions:
+        raise _nothing_left(collection.catalogue.name, report)
+    _choose_negatives(questions, collection, settings, report)
+    questions = _pick_users(questions, settings, report)
+    questions = _split(questions, settings, report)
+    return Prepared(questions, collection.catalogue, settings, report, progress)
+
+
+def _nothing_left(place: str, report: Report) -> InputError:
+    reasons = ", ".join(f"{n:,}: {reason}" for reason, n in report.dropped.items())
+    return InputError.of(
+        place,
+        f"no example is left ({reasons or 'the source has none'})",
+        "see --min-history, --max-history, --long and --unknown",
+    )
+
+
+def _choose_negatives(
+    questions: list[Question], collection: Collection, settings: PrepareSettings, report: Report
+) -> None:
+    """Decide whether the source's negatives are used; forget them where they are not."""
+    there = collection.offers if any(q.offered for q in questions) else None
+    asked = settings.negatives
+    if asked in ("fixed", "impression") and asked != there:
+        raise UsageError(f"--negatives {asked}: the source has none; choose uniform or popularity")
+    if asked in ("uniform", "popularity"):
+        for question in questions:
+            question.offered = None
+    report.choices["negatives"] = asked if asked != "auto" else there or "uniform"
+
+
+def _pick_users(
+    questions: list[Question], settings: PrepareSettings, report: Report
+) -> list[Question]:
+    """Put questions in hash order of users, and keep those of the first ``max_users``.
+
+    With --split time, numbers of users are picked here too.
+    """
+    limit = settings.max_users
+    if settings.split == "time" and settings.sizes.absolute:
+        limit = min(limit or settings.sizes.total, settings.sizes.total)
+    order = hash_order((q.user_id for q in questions), settings.seed)
+    rank = {user: place for place, user in enumerate(order[:limit])}
+    kept = [q for q in questions if q.user_id in rank]
+    _note_unpicked(len(questions) - len(kept), report)
+    kept.sort(key=lambda q: (rank[q.user_id], q.timestamp or 0))
+    return kept
+
+
+def _note_unpicked(number: int, report: Report) -> None:
+    if number:
+        report.dropped["user not picked"] += number
+
+
+def _split_kind(
+    questions: list[Question], offered: set[str], settings: PrepareSettings, report: Report
+) -> SplitKind:
+    """Decide the way of splitting: users with fixed candidates test where only some have them."""
+    fixed = report.choices["negatives"] == "fixed"
+    if settings.split == "fixed" and not (fixed and offered):
+        raise UsageError("--split fixed needs users with candidates fixed by the source")
+    if settings.split != "auto":
+        return settings.split
+    some = fixed and any(q.user_id not in offered for q in questions)
+    return "fixed" if some else "users"
+
+
+def _split(questions: list[Question], settings: PrepareSettings, report: Report) -> list[Question]:
+    """Give every question its split; those of users in no split are left out."""
+    offered = {q.user_id for q in questions if q.offered}
+    kind = _split_kind(questions, offered, settings, report)
+    report.choices["split"] = kind
+    if kind == "leave-last-out":
+        return questions
+    if kind == "time":
+        for question, split in zip(questions, by_time(questions, settings.sizes), strict=True):
+            question.split = split
+        return questions
+    users = list(dict.fromkeys(q.user_id for q in questions))
+    splits: dict[str, Split] = (
+        by_fixed(users, offered, settings.sizes, settings.seed)
+        if kind == "fixed"
+        else by_users(users, settings.sizes, settings.seed)
+    )
+    for question in questions:
+        question.split = splits.get(question.user_id)
+    kept = [q for q in questions if q.split]
+    _note_unpicked(len(questions) - len(kept), report)
+    return kept
+
+
+def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:
+    """Write both files, whole or not at all, and their manifests; use inside ``locked``.
+
+    Raises:
+        InputError: no example has a negative.
+        OutputFailed: a file cannot be written.
+    """
+    with atomic(run.examples) as examples, atomic(run.items) as items:
+        write_lines(examples, encode_all(prepared.examples()))
+        check_not_empty(prepared)
+        write_lines(items, encode_all(prepared.items()))
+    for output in (run.items, run.examples):
+        provenance.write(output, {"counts": prepared.report.as_dict()})
+
+
+def check_not_empty(prepared: Prepared) -> None:
+    """Check that an example came out.
+
+    Raises:
+        InputError: saying why all were dropped.
+    """
+    if not prepared.report.examples:
+        raise _nothing_left(prepared.catalogue.name, prepared.report)

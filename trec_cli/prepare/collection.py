@@ -1,0 +1,122 @@
+"""What every reader gives, whatever the collection: a catalogue and its users' questions."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trec_cli.errors import UsageError
+from trec_cli.records import Item, Split
+
+Offer = Literal["fixed", "impression"]
+Target = Literal["history", "impression"]
+Long = Literal["keep-last", "drop"]
+
+
+@dataclass(slots=True)
+class Question:
+    """What a user had seen and what came next, before anything is filtered or drawn.
+
+    Attributes:
+        history: item ids, oldest first.
+        positives: what came next: the target, or all clicked articles of an impression.
+        timestamp: seconds since 1970 of the target, or None.
+        times: seconds of every history item, where the source has them.
+        offered: negatives that come with the source: fixed ones or those of the impression.
+        suffix: tells several examples of one user apart; ends the ``example_id``.
+        split: set where the way of splitting decides it at once (leave-last-out).
+        file, line: where it stands, for messages.
+    """
+
+    user_id: str
+    history: list[str]
+    positives: list[str]
+    timestamp: float | None = None
+    times: list[float] | None = None
+    offered: list[str] | None = None
+    suffix: str = ""
+    split: Split | None = None
+    file: str = ""
+    line: int | None = None
+
+    @property
+    def example_id(self) -> str:
+        """The id of the example made from it."""
+        return self.user_id + self.suffix
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items of a collection, read no sooner than needed.
+
+    Attributes:
+        ids: ids of all items with any text.
+        fetch: gives the items of the given sorted ids, in this order.
+        name: the file's name, for messages.
+    """
+
+    ids: set[str]
+    fetch: Callable[[list[str]], Iterable[Item]]
+    name: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection as read: ``questions`` is read once, and fills ``counts`` meanwhile.
+
+    Attributes:
+        offers: what kind of negatives ``offered`` holds, where it holds any.
+        counts: what the reader saw and left out, by words for people.
+    """
+
+    catalogue: Catalogue
+    questions: Iterator[Question]
+    offers: Offer | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user may choose about reading.
+
+    Attributes:
+        attributes: names of the texts to keep, in this order; None keeps all.
+        target: MIND: what the positive is.
+        per_impression: MIND: every impression is an example, not only a user's last.
+        locale: Amazon-M2: the country whose sessions and products are read.
+    """
+
+    attributes: tuple[str, ...] | None
+    target: Target = "history"
+    per_impression: bool = False
+    locale: str = "UK"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a format takes where the user says nothing; None keeps all attributes."""
+
+    attributes: tuple[str, ...] | None = None
+    min_history: int = 1
+    max_history: int = 50
+    long: Long = "keep-last"
+
+
+def catalogue_of(items: dict[str, Item], name: str) -> Catalogue:
+    """Make a catalogue of items in memory; those without any text are left out."""
+    known = {item_id for item_id, item in items.items() if item.text()}
+    return Catalogue(known, lambda ids: (items[item_id] for item_id in ids), name)
+
+
+def check_attributes(chosen: Iterable[str] | None, known: Iterable[str]) -> None:
+    """Complain about attributes that the collection does not have.
+
+    Raises:
+        UsageError: naming the wrong ones and those that there are.
+    """
+    there = list(known)
+    wrong = [name for name in chosen or () if name not in there]
+    if wrong:
+        raise UsageError(
+            f"no attribute {', '.join(wrong)} in this collection; there are {', '.join(there)}"
+        )

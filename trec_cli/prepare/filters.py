@@ -1,0 +1,144 @@
+"""From timelines to questions that can be asked: unknown items, lengths, leave-last-out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from trec_cli.errors import InputError
+from trec_cli.jsonl import FaultList
+from trec_cli.prepare.collection import Catalogue, Question
+from trec_cli.prepare.report import Report
+from trec_cli.prepare.settings import PrepareSettings
+from trec_cli.records import Split
+
+
+def usable_questions(
+    questions: Iterable[Question], catalogue: Catalogue, settings: PrepareSettings, report: Report
+) -> list[Question]:
+    """Give the questions that pass every filter; the others are counted in ``report``.
+
+    Raises:
+        InputError: an item has no text and the policy is ``fail``; an ``example_id``
+            stands twice.
+    """
+    expand = leave_last_out if settings.split == "leave-last-out" else _as_it_is
+    watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
+    kept: list[Question] = []
+    for raw in questions:
+        watch.look_at(raw)
+        for question in expand(raw):
+            if settings.unknown == "drop":
+                question = _known_only(question, catalogue.ids)
+            reason = _unusable(question, settings)
+            if reason:
+                report.dropped[reason] += 1
+            else:
+                kept.append(question)
+    watch.raise_if_any()
+    return kept
+
+
+def _as_it_is(question: Question) -> Iterator[Question]:
+    yield question
+
+
+def leave_last_out(question: Question) -> Iterator[Question]:
+    """Give up to three questions: the last item tests, the one before validates, the third trains.
+
+    What is behind an item never stands in its history, so training sees nothing of the
+    items that validate and test.
+    """
+    timeline = [*question.history, *question.positives]
+    times = None if question.times is None else [*question.times, question.timestamp]
+    splits: tuple[Split, ...] = ("test", "valid", "train")
+    for back, split in enumerate(splits, start=1):
+        place = len(timeline) - back
+        if place < 0:
+            return
+        yield replace(
+            question,
+            history=timeline[:place],
+            positives=[timeline[place]],
+            timestamp=times[place] if times else None,
+            times=None,
+            offered=question.offered if split == "test" else None,
+            suffix=f"{question.suffix}-{split}",
+            split=split,
+        )
+
+
+def _known_only(question: Question, known: set[str]) -> Question:
+    """Leave out items without text; most questions have none, and are given back as they are."""
+    if known.issuperset(question.history) and known.issuperset(
+        [*question.positives, *(question.offered or ())]
+    ):
+        return question
+    offered = question.offered
+    return replace(
+        question,
+        history=[item for item in question.history if item in known],
+        positives=[item for item in question.positives if item in known],
+        offered=None if offered is None else [item for item in offered if item in known],
+    )
+
+
+def _unusable(question: Question, settings: PrepareSettings) -> str:
+    """Say why a question cannot be asked, or give an empty string."""
+    length = len(question.history)
+    if not question.positives:
+        return "no target with text"
+    if length < settings.min_history:
+        return f"history shorter than {settings.min_history}"
+    if length > settings.max_history and settings.long == "drop":
+        return f"history longer than {settings.max_history}"
+    return ""
+
+
+class _UnknownItems:
+    """Counts items without text in every place; under the policy ``fail`` they are faults."""
+
+    def __init__(self, catalogue: Catalogue, report: Report, *, fail: bool) -> None:
+        self._catalogue, self._report, self._fail = catalogue, report, fail
+        self._faults: dict[str, FaultList] = {}
+
+    def look_at(self, question: Question) -> None:
+        places: dict[str, Sequence[str]] = {
+            "history items": question.history,
+            "targets": question.positives,
+            "candidates of the source": question.offered or (),
+        }
+        for place, ids in places.items():
+            unknown = [item for item in ids if item not in self._catalogue.ids]
+            self._report.unknown[place].add(len(unknown), len(ids))
+            if unknown and self._fail:
+                self._complain(question, place, unknown)
+
+    def _complain(self, question: Question, place: str, unknown: list[str]) -> None:
+        faults = self._faults.setdefault(question.file, FaultList(question.file))
+        faults.add(
+            question.line,
+            f"user {question.user_id!r}: {len(unknown)} {place} without text in "
+            f"{self._catalogue.name}, for example {unknown[0]!r}",
+            "add the texts, or choose --unknown drop or keep",
+        )
+
+    def raise_if_any(self) -> None:
+        for faults in self._faults.values():
+            faults.raise_if_any()
+
+
+def check_unique(questions: Iterable[Question]) -> None:
+    """Check that no two examples would have one id.
+
+    Raises:
+        InputError: naming the first that stands twice.
+    """
+    seen: set[str] = set()
+    for question in questions:
+        if question.example_id in seen:
+            raise InputError.of(
+                question.file,
+                f"two examples would be called {question.example_id!r}",
+                "give users and impressions ids of their own",
+                question.line,
+            )
+        seen.add(question.example_id)

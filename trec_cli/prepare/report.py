@@ -1,0 +1,164 @@
+"""Counts of everything kept and dropped, and why: for the table, the manifest and --json."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trec_cli.prepare.collection import Question
+from trec_cli.records import SPLITS, Example, Split
+
+WARN_SHARE = 0.05
+ALARM_SHARE = 0.5
+
+
+@dataclass
+class Share:
+    """How many of all there are."""
+
+    part: int = 0
+    total: int = 0
+
+    def add(self, part: int, total: int) -> None:
+        """Add counts."""
+        self.part += part
+        self.total += total
+
+    @property
+    def value(self) -> float:
+        """The share, 0 where there is nothing."""
+        return self.part / self.total if self.total else 0.0
+
+
+@dataclass
+class SplitCounts:
+    """Sums over the examples of a split; popularity is counted in training histories."""
+
+    examples: int = 0
+    users: set[str] = field(default_factory=set)
+    history: int = 0
+    shortened: int = 0
+    candidates: int = 0
+    positives: int = 0
+    source_negatives: int = 0
+    source_left_out: int = 0
+    too_few_negatives: int = 0
+    seen_before: int = 0
+    never_trained: int = 0
+    positive_popularity: int = 0
+    negative_popularity: int = 0
+
+    def add(self, example: Example, question: Question, popularity: Mapping[str, int]) -> None:
+        """Count one example, as written and as it was before candidates were chosen."""
+        self.examples += 1
+        self.users.add(example.user_id)
+        self.history += len(example.history)
+        self.shortened += len(example.history) < len(question.history)
+        self.candidates += len(example.candidates)
+        self.positives += len(example.positives)
+        self.source_negatives += question.offered is not None
+        counts = [popularity.get(item, 0) for item in example.positives]
+        self.seen_before += len(set(example.positives) & set(question.history))
+        self.never_trained += counts.count(0)
+        self.positive_popularity += sum(counts)
+        everything = sum(popularity.get(item, 0) for item in example.candidates)
+        self.negative_popularity += everything - sum(counts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give counts and means."""
+        negatives = self.candidates - self.positives
+        return {
+            "examples": self.examples,
+            "users": len(self.users),
+            "mean_history": _mean(self.history, self.examples),
+            "mean_candidates": _mean(self.candidates, self.examples),
+            "mean_positives": _mean(self.positives, self.examples),
+            "histories_shortened": self.shortened,
+            "negatives_from_source": self.source_negatives,
+            "source_negatives_left_out": self.source_left_out,
+            "too_few_negatives": self.too_few_negatives,
+            "positives_in_history": self.seen_before,
+            "positives_not_in_train_histories": self.never_trained,
+            "mean_popularity_of_positives": _mean(self.positive_popularity, self.positives),
+            "mean_popularity_of_negatives": _mean(self.negative_popularity, negatives),
+        }
+
+
+def _mean(total: float, number: int) -> float:
+    return round(total / number, 3) if number else 0.0
+
+
+@dataclass
+class Report:
+    """All counts of one run.
+
+    Attributes:
+        read: what the reader saw and left out.
+        unknown: share of items without text, by place.
+        dropped: examples that were left out, by reason.
+        splits: counts of what was written.
+        items: items written, and of these, items without text (policy ``keep``).
+        choices: what ``auto`` came to.
+    """
+
+    read: Counter[str] = field(default_factory=Counter)
+    unknown: defaultdict[str, Share] = field(default_factory=lambda: defaultdict(Share))
+    dropped: Counter[str] = field(default_factory=Counter)
+    splits: dict[Split, SplitCounts] = field(
+        default_factory=lambda: {split: SplitCounts() for split in SPLITS}
+    )
+    items: Share = field(default_factory=Share)
+    choices: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def examples(self) -> int:
+        """How many examples were written."""
+        return sum(split.examples for split in self.splits.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values."""
+        return {
+            "choices": self.choices,
+            "read": dict(self.read),
+            "without_text": {
+                place: {"items": s.part, "of": s.total, "share": round(s.value, 4)}
+                for place, s in self.unknown.items()
+            },
+            "dropped": dict(self.dropped),
+            "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
+            "items": {"written": self.items.total, "without_text": self.items.part},
+        }
+
+    def alarms(self) -> list[str]:
+        """Say in which places more than half of all items have no text."""
+        return [_without_text(p, s) for p, s in self.unknown.items() if s.value > ALARM_SHARE]
+
+    def warnings(self) -> list[str]:
+        """Say what the user should look at before using the result."""
+        said = [
+            _without_text(place, share)
+            for place, share in self.unknown.items()
+            if WARN_SHARE < share.value <= ALARM_SHARE
+        ]
+        for split, counts in self.splits.items():
+            if not counts.examples:
+                said.append(f"no example is in split {split}")
+            elif 0 < counts.source_negatives < counts.examples and split != "train":
+                said.append(
+                    f"split {split}: {counts.source_negatives:,} of {counts.examples:,} examples "
+                    "have the source's candidates and the others drawn ones; figures over both "
+                    "mix two tasks (--split fixed, or --negatives uniform, keeps them apart)"
+                )
+            if counts.too_few_negatives:
+                said.append(
+                    f"split {split}: {counts.too_few_negatives:,} examples have fewer negatives "
+                    "than asked for, because the catalogue has no more"
+                )
+        return said
+
+
+def _without_text(place: str, share: Share) -> str:
+    return (
+        f"{share.value:.1%} of the {place} have no text "
+        f"({share.part:,} of {share.total:,}); see --unknown"
+    )

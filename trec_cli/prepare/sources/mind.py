@@ -1,0 +1,266 @@
+"""MIND: ``news.tsv`` and ``behaviors.tsv``, as Microsoft publishes them.
+
+Texts stand unquoted between tabs.  The clicks of a user's history have no time of their
+own; an impression has one.  Times are read as UTC, since the collection names no zone.
+"""
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from sys import intern
+
+from trec_cli.errors import InputError
+from trec_cli.jsonl import FaultList, open_input
+from trec_cli.prepare.archive import Member, Source
+from trec_cli.prepare.collection import (
+    Collection,
+    Defaults,
+    Question,
+    ReadOptions,
+    catalogue_of,
+    check_attributes,
+)
+from trec_cli.prepare.formats import Files, Format
+from trec_cli.progress import Progress
+from trec_cli.records import Item
+
+_TEXTS = {"title": 3, "category": 1, "subcategory": 2, "abstract": 4}
+_NEWS_COLUMNS = range(4, 9)
+_BEHAVIOR_COLUMNS = range(5, 6)
+_TIME = "%m/%d/%Y %I:%M:%S %p"
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+_NAMED = ("train", "dev", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class _Impression:
+    """One line of behaviors.tsv; ``shown`` are pairs of article and whether it was clicked."""
+
+    identifier: str
+    user_id: str
+    timestamp: float | None
+    history: list[str]
+    shown: list[tuple[str, bool]]
+    file: str
+    line: int
+
+    @property
+    def clicked(self) -> list[str]:
+        return list(dict.fromkeys(article for article, click in self.shown if click))
+
+
+def _find(source: Source) -> Files | None:
+    news, behaviors = source.find(r"news\.tsv"), source.find(r"behaviors\.tsv")
+    if not news or not behaviors:
+        return None
+    return {"news": sorted(news, key=_part), "behaviors": sorted(behaviors, key=_part)}
+
+
+def _part(member: Member) -> tuple[int, str]:
+    """Order the parts of a collection: train, dev, test, others by name."""
+    place = member.name.lower()
+    return next((i for i, name in enumerate(_NAMED) if name in place), len(_NAMED)), place
+
+
+def _rows(
+    source: Source, member: Member, columns: range, faults: FaultList
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields) of a tab-separated file; what is wrong becomes a fault."""
+    with source.reading(member) as path, open_input(path) as stream:
+        try:
+            for line, raw in enumerate(stream, 1):
+                fields = _fields(raw, columns, line, faults)
+                if fields is not None:
+                    yield line, fields
+        except _DAMAGED as error:
+            faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
+
+
+def _fields(raw: bytes, columns: range, line: int, faults: FaultList) -> list[str] | None:
+    try:
+        text = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        faults.add(line, "is not UTF-8 text", "save the file as UTF-8")
+        return None
+    fields = text.split("\t")
+    if len(fields) in columns:
+        return fields
+    if text:
+        problem = f"has {len(fields)} columns, not {_range_text(columns)}"
+        faults.add(line, problem, "MIND separates columns by tabs; the line may be cut off")
+    return None
+
+
+def _range_text(columns: range) -> str:
+    low, high = columns[0], columns[-1]
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:
+    check_attributes(options.attributes, _TEXTS)
+    counts: Counter[str] = Counter()
+    names = options.attributes or tuple(_TEXTS)
+    items: dict[str, Item] = {}
+    for member in files["news"]:
+        _read_news(source, member, names, items)
+    counts["news"] = len(items)
+    catalogue = catalogue_of(items, ", ".join(map(str, files["news"])))
+    impressions = _impressions(source, files["behaviors"], counts, progress)
+    if options.target == "history":
+        return Collection(catalogue, _from_history(impressions, counts), None, counts)
+    questions = _from_impressions(impressions, options.per_impression, counts)
+    return Collection(catalogue, questions, "impression", counts)
+
+
+def _read_news(
+    source: Source, member: Member, names: tuple[str, ...], items: dict[str, Item]
+) -> None:
+    """Add a file's articles; one that is there already (train and dev share many) is kept."""
+    faults = FaultList(str(member))
+    before = len(items)
+    for line, fields in _rows(source, member, _NEWS_COLUMNS, faults):
+        item_id = intern(fields[0])
+        if not item_id:
+            faults.add(line, "has no news id", "the first column holds it")
+        if item_id not in items:
+            texts = {name: fields[_TEXTS[name]] for name in names if _TEXTS[name] < len(fields)}
+            items[item_id] = Item(item_id, texts)
+    faults.raise_if_any()
+    if not items and before == 0:
+        raise InputError.of(member, "is empty", "fetch it again")
+
+
+def _impressions(
+    source: Source, members: list[Member], counts: Counter[str], progress: Progress
+) -> Iterator[_Impression]:
+    """Yield all impressions; ids get the name of their part where there are several parts."""
+    with progress.task("reading impressions") as task:
+        for member in members:
+            faults = FaultList(str(member))
+            part = f"{member.name.removesuffix(member.base)}" if len(members) > 1 else ""
+            for line, fields in _rows(source, member, _BEHAVIOR_COLUMNS, faults):
+                task.advance()
+                impression = _impression(fields, part.strip("/"), str(member), line, faults)
+                if impression is not None:
+                    counts["impressions"] += 1
+                    yield impression
+            faults.raise_if_any()
+    if not counts["impressions"]:
+        raise InputError.of(", ".join(map(str, members)), "is empty", "fetch it again")
+
+
+def _impression(
+    fields: list[str], part: str, file: str, line: int, faults: FaultList
+) -> _Impression | None:
+    identifier, user_id, time, history, shown = fields
+    try:
+        if not user_id or not identifier:
+            raise ValueError("has no impression id or no user id")
+        return _Impression(
+            f"{part}/{identifier}" if part else identifier,
+            intern(user_id),
+            _seconds(time),
+            list(map(intern, history.split())),
+            [_shown(text) for text in shown.split()],
+            file,
+            line,
+        )
+    except ValueError as error:
+        faults.add(line, str(error), "see docs/prepare.md for MIND's columns")
+        return None
+
+
+def _seconds(time: str) -> float | None:
+    if not time.strip():
+        return None
+    try:
+        return datetime.strptime(time.strip(), _TIME).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise ValueError(f"{time!r} is not a time like 11/11/2019 9:05:58 AM") from None
+
+
+def _shown(text: str) -> tuple[str, bool]:
+    """Read ``N123-1``; MIND's test part has no labels, so nothing there was clicked."""
+    article, dash, label = text.rpartition("-")
+    if not dash:
+        return intern(text), False
+    if label not in ("0", "1") or not article:
+        raise ValueError(f"{text!r} is not an article with -0 or -1")
+    return intern(article), label == "1"
+
+
+def _later(impression: _Impression, than: _Impression | None) -> bool:
+    """Tell whether an impression takes the place of a user's earlier one.
+
+    Later by time; where times are equal or missing, later in the file.
+    """
+    if than is None or impression.timestamp is None or than.timestamp is None:
+        return True
+    return impression.timestamp >= than.timestamp
+
+
+def _from_history(impressions: Iterator[_Impression], counts: Counter[str]) -> Iterator[Question]:
+    """The paper's task: the last click of the history is the target, one example per user."""
+    last: dict[str, _Impression] = {}
+    for impression in impressions:
+        if not impression.history:
+            counts["impressions with empty history"] += 1
+        elif _later(impression, last.get(impression.user_id)):
+            last[impression.user_id] = impression
+    counts["users"] = len(last)
+    for chosen in last.values():
+        *history, target = chosen.history
+        yield Question(chosen.user_id, history, [target], file=chosen.file, line=chosen.line)
+
+
+def _from_impressions(
+    impressions: Iterator[_Impression], every: bool, counts: Counter[str]
+) -> Iterator[Question]:
+    """The clicked articles of an impression are the positives, the others shown negatives."""
+    last: dict[str, _Impression] = {}
+    seen: set[tuple[str, str]] = set()
+    for impression in impressions:
+        if not impression.clicked:
+            counts["impressions without click"] += 1
+            continue
+        key = (impression.user_id, impression.identifier)
+        if every and key in seen:
+            raise InputError.of(
+                impression.file,
+                f"impression {impression.identifier!r} of {impression.user_id!r} stands twice",
+                "give every impression an id of its own",
+                impression.line,
+            )
+        seen.add(key)
+        if every:
+            yield _question(impression, f"-{impression.identifier}")
+        elif _later(impression, last.get(impression.user_id)):
+            last[impression.user_id] = impression
+    counts["users"] = len({user for user, _ in seen})
+    yield from (_question(chosen, "") for chosen in last.values())
+
+
+def _question(impression: _Impression, suffix: str) -> Question:
+    return Question(
+        impression.user_id,
+        impression.history,
+        impression.clicked,
+        timestamp=impression.timestamp,
+        offered=[article for article, click in impression.shown if not click],
+        suffix=suffix,
+        file=impression.file,
+        line=impression.line,
+    )
+
+
+FORMAT = Format(
+    "mind",
+    "news.tsv and behaviors.tsv",
+    _find,
+    Defaults(("title", "category", "subcategory"), min_history=10, max_history=25, long="drop"),
+    _read,
+    options=frozenset({"target", "per_impression"}),
+)
