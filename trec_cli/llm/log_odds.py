@@ -257,7 +257,7 @@ class BranchScorer:
         return [
             [values[place] for place in places]
             for values, (_, places) in zip(
-                [split.tolist() for split in scores.split(widths)], parts, strict=True
+                [part.tolist() for part in torch.split(scores, widths)], parts, strict=True
             )
         ]
 
