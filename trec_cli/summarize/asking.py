@@ -1,0 +1,109 @@
+"""Between the modes and the engine: no prompt is answered twice, everything is counted."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trec_cli.progress import Progress, Silent, Task
+from trec_cli.summarize.clean import clean, is_echo
+from trec_cli.summarize.engine import Engine, Generation
+from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.store import Keys, Store
+
+
+@dataclass
+class Counts:
+    """What the calls of a run came to.
+
+    Attributes:
+        calls: texts that the engine wrote now.
+        hits: texts found in the store.
+        shared: requests whose prompt another request of the same round had, too.
+        prompt_tokens, new_tokens: read and written by ``calls``.
+        seconds: spent in the engine.
+        at_limit: of calls and hits, those that the length limit ended.
+        empty, echoes: of calls and hits, texts that are empty or a piece of their prompt.
+    """
+
+    calls: int = 0
+    hits: int = 0
+    shared: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    at_limit: int = 0
+    empty: int = 0
+    echoes: int = 0
+
+    def asdict(self) -> dict[str, float]:
+        """Give the counts by name, with the rates per second of engine time."""
+        rates = {f"{n}_per_second": self._rate(n) for n in ("prompt_tokens", "new_tokens")}
+        return {**dataclasses.asdict(self), "seconds": round(self.seconds, 3), **rates}
+
+    def _rate(self, name: str) -> float:
+        return round(getattr(self, name) / self.seconds, 1) if self.seconds else 0.0
+
+
+class Asker:
+    """Answers rounds of prompts: from the store where it can, by the engine where it must."""
+
+    def __init__(self, engine: Engine, store: Store, progress: Progress | None = None) -> None:
+        self._engine, self._store = engine, store
+        self._keys = Keys(engine.identity)
+        self._progress = progress or Silent()
+        self.counts = Counts()
+
+    def ask(self, prompts: Sequence[Prompt], what: str) -> list[str]:
+        """Give the cleaned answer to every prompt; equal prompts are asked once.
+
+        Batches are planned from all that was missing when the round was first begun, and
+        each is kept as one, so a killed run continues with the same batches.
+
+        Raises:
+            ModelError: the engine failed; finished batches are in the store.
+        """
+        keys = [self._keys.key(prompt.ids) for prompt in prompts]
+        unique = dict(zip(keys, prompts, strict=True))
+        missing = self._store.begin(list(unique))
+        with self._progress.task(what, total=len(unique)) as task:
+            task.advance(len(unique) - len(missing))
+            made = self._make([(key, unique[key]) for key in missing], task)
+        answers = self._store.get(unique)
+        self._store.finish(list(unique))
+        self.counts.hits += len(unique) - made
+        self.counts.shared += len(prompts) - len(unique)
+        texts = {key: self._checked(unique[key], answers[key]) for key in unique}
+        return [texts[key] for key in keys]
+
+    def _make(self, missing: Sequence[tuple[bytes, Prompt]], task: Task) -> int:
+        """Generate batch by batch; give the number of texts made."""
+        made = 0
+        for batch in self._engine.batches([prompt for _, prompt in missing]):
+            rows = [missing[place] for place in batch]
+            # Whole batches are skipped after a crash.  Only where another process has
+            # written part of one meanwhile is it run in part: work saved counts more there
+            # than the last bits of a batch that no undisturbed run would see.
+            known = self._store.get(key for key, _ in rows)
+            rows = [(key, prompt) for key, prompt in rows if key not in known]
+            if rows:
+                self._store.put(self._generate(rows))
+            made += len(rows)
+            task.advance(len(batch), f"{self.counts.asdict()['new_tokens_per_second']} tokens/s")
+        return made
+
+    def _generate(self, rows: Sequence[tuple[bytes, Prompt]]) -> dict[bytes, Generation]:
+        started = time.perf_counter()
+        generations = self._engine.generate([prompt for _, prompt in rows])
+        self.counts.seconds += time.perf_counter() - started
+        self.counts.calls += len(rows)
+        self.counts.prompt_tokens += sum(g.prompt_tokens for g in generations)
+        self.counts.new_tokens += sum(g.new_tokens for g in generations)
+        return {key: text for (key, _), text in zip(rows, generations, strict=True)}
+
+    def _checked(self, prompt: Prompt, generation: Generation) -> str:
+        text = clean(generation.text)
+        self.counts.at_limit += not generation.stopped
+        self.counts.empty += not text
+        self.counts.echoes += is_echo(text, prompt.message)
+        return text

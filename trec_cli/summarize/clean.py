@@ -1,0 +1,38 @@
+"""Making an answer a summary: one line, without a preamble; and spotting echoes."""
+
+import re
+
+_PREAMBLE = re.compile(
+    r"""^(?:
+        (?:sure|certainly|of\ course|okay|ok)[!,.]\s+
+      | (?:here(?:'s|\s+is|\s+are)|below\s+is|the\s+following\s+is|this\s+is)\b[^:\n]{0,120}:\s+
+      | (?:(?:updated|combined|user)\s+)?(?:preference\s+)?(?:summary|answer)(?:\ is)?\s*:\s*
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ECHO_WORDS = 5
+
+
+def clean(text: str) -> str:
+    """Put the answer on one line and take away what only introduces it.
+
+    Quotation marks around the whole are removed as well.  Whoever reads the summary (the
+    merge prompt, the recommender) can then rely on one line.
+    """
+    rest = text.strip()
+    while match := _PREAMBLE.match(rest):
+        rest = rest[match.end() :]
+    line = " ".join(rest.split())
+    if len(line) > 1 and line[0] == line[-1] == '"' and line.count('"') == 2:
+        line = line[1:-1].strip()
+    return line
+
+
+def is_echo(summary: str, message: str) -> bool:
+    """Tell whether the summary is nothing but a piece of its prompt (five words or more)."""
+    words = _plain(summary)
+    return len(words.split()) >= _ECHO_WORDS and words in _plain(message)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

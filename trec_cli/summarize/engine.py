@@ -1,0 +1,48 @@
+"""Who writes the summaries: the protocol of an engine.
+
+The modes know prompts and texts only; what turns one into the other is an engine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trec_cli.summarize.prompts import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What an engine wrote.
+
+    Attributes:
+        text: the answer as it came, not cleaned.
+        prompt_tokens, new_tokens: tokens read and written.
+        stopped: whether the model ended by itself; False at the length limit.
+    """
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    stopped: bool
+
+
+class Engine(Protocol):
+    """Writes texts for prompts.
+
+    ``identity`` holds everything that, together with the prompt, decides the text: model,
+    revision, decoding.  It is part of every key of the store.
+    """
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides a text, beside the prompt; plain JSON values."""
+
+    def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Group prompts, by index, into what is generated and kept together."""
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        """Write one text per prompt, in order.
+
+        Raises:
+            ModelError: the model or its endpoint failed.
+        """

@@ -1,0 +1,51 @@
+"""The local engine: a transformers model in this process."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
+from trec_cli.llm.load import LanguageModel
+from trec_cli.prompts.chat import Frame
+from trec_cli.summarize.engine import Generation
+from trec_cli.summarize.prompts import Prompt
+
+
+class LocalEngine:
+    """A transformers model in this process, decoded greedily in batches."""
+
+    def __init__(
+        self,
+        llm: LanguageModel,
+        frame: Frame,
+        decoding: Decoding,
+        *,
+        identity: Mapping[str, Any],
+        max_tokens: int,
+    ) -> None:
+        """Take the loaded model, its chat frame and the tokens of one batch at most.
+
+        ``identity`` is the model's; the decoding settings are added to it.
+        """
+        self._tokenizer, self._decoding, self._max_tokens = llm.tokenizer, decoding, max_tokens
+        pad = llm.tokenizer.pad_token_id or 0
+        stops = stop_tokens(llm, frame)
+        self._decoder = GreedyDecoder(llm.model, decoding, stops=stops, pad=pad)
+        self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
+
+    def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Group prompts of similar length; a batch holds at most ``max_tokens`` tokens."""
+        return plan_batches(
+            [len(prompt.ids) for prompt in prompts],
+            max_new_tokens=self._decoding.max_new_tokens,
+            max_tokens=self._max_tokens,
+        )
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        """Decode all prompts as one batch."""
+        answers = self._decoder.decode([prompt.ids for prompt in prompts])
+        texts = self._tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
+        return [
+            Generation(text, len(prompt.ids), answer.steps, answer.stopped)
+            for prompt, answer, text in zip(prompts, answers, texts, strict=True)
+        ]

@@ -1,0 +1,223 @@
+"""Prompts of the summariser: block, merge and update, within a token budget.
+
+Every part is tokenised by itself and the ids are concatenated, so that a part may be cut
+at a token boundary without moving any other.  Items and summaries are one line each.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trec_cli.errors import UsageError
+from trec_cli.prompts.chat import Frame, encode_text
+from trec_cli.prompts.template import Template, load_template
+from trec_cli.records import Item
+from trec_cli.summarize.blocks import Span, even_cap, group_consecutive
+from trec_cli.summarize.settings import SummarySettings
+
+TEMPLATES = {
+    "summarize_block": ("items",),
+    "summarize_merge": ("summaries",),
+    "summarize_update": ("summary", "items"),
+}
+MODE_TEMPLATES = {
+    "hier": ("summarize_block", "summarize_merge"),
+    "recurrent": ("summarize_block", "summarize_update"),
+}
+_LINE = "- "
+_NO_TEXT = "unknown"
+_LEAST_ITEM_TOKENS = 8
+_CACHED_ITEMS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request.
+
+    Attributes:
+        message: the user's message as text.
+        ids: the whole prompt, chat frame included.
+        parts: (name, tokens) of each part, in order.
+    """
+
+    message: str
+    ids: tuple[int, ...]
+    parts: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class Cuts:
+    """What did not fit, counted over the prompts written.
+
+    Attributes:
+        items: item lines written.
+        long_items: those cut at ``item_tokens``.
+        squeezed_items: those cut further because the block did not fit the prompt.
+        long_summaries: summaries cut when they were read again.
+    """
+
+    items: int = 0
+    long_items: int = 0
+    squeezed_items: int = 0
+    long_summaries: int = 0
+
+    def asdict(self) -> dict[str, int]:
+        """Give the counts by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A text with its ids; ``cut`` where it is not whole."""
+
+    text: str
+    ids: list[int]
+    cut: bool = False
+
+
+class PromptWriter:
+    """Writes the prompts of one run, and counts what had to be cut."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        frame: Frame,
+        items: Mapping[str, Item],
+        settings: SummarySettings,
+        *,
+        prompts: Path | None = None,
+        most_tokens: int | None = None,
+    ) -> None:
+        """Load the templates.
+
+        Args:
+            prompts: the user's folder of templates.
+            most_tokens: what a prompt with its answer may take at most (the model's
+                positions, the tokens of a batch); None where unbounded.
+
+        Raises:
+            InputError: a template has wrong slots.
+        """
+        self._tokenizer, self._frame, self._items = tokenizer, frame, items
+        self.settings = settings
+        self.templates = {n: load_template(n, slots, prompts) for n, slots in TEMPLATES.items()}
+        self.budget = settings.prompt_tokens
+        if most_tokens is not None:
+            self.budget = min(self.budget, most_tokens - settings.summary_tokens)
+        self.cuts = Cuts()
+        self._encode = lru_cache(maxsize=None)(self._encode_fixed)
+        self._item_line = lru_cache(maxsize=_CACHED_ITEMS)(self._encode_item)
+        self._newline = self._encode("\n")
+
+    def _encode_fixed(self, text: str) -> list[int]:
+        return encode_text(self._tokenizer, text)
+
+    def _encode_item(self, item_id: str) -> _Line:
+        text = self._items[item_id].text(self.settings.attributes) or _NO_TEXT
+        return self._capped(self._line(_LINE + text), self.settings.item_tokens)
+
+    def _line(self, text: str) -> _Line:
+        return _Line(text, encode_text(self._tokenizer, text))
+
+    def _capped(self, line: _Line, cap: int) -> _Line:
+        """Cut a line after ``cap`` tokens; half a character at the end is no text."""
+        if len(line.ids) <= cap:
+            return line
+        ids = line.ids[:cap]
+        return _Line(self._tokenizer.decode(ids).rstrip("\ufffd"), ids, cut=True)
+
+    def _summary_line(self, summary: str, prefix: str = "") -> _Line:
+        """Read a summary again; texts of any engine fit ``summary_tokens`` afterwards."""
+        mark = len(self._encode(prefix)) if prefix else 0
+        line = self._capped(self._line(prefix + summary), self.settings.summary_tokens + mark)
+        self.cuts.long_summaries += line.cut
+        return line
+
+    def block(self, history: Sequence[str]) -> Prompt:
+        """Ask for a summary of some items."""
+        template = self.templates["summarize_block"]
+        return self._assemble(template, items=self._item_lines(template, history))
+
+    def update(self, summary: str, history: Sequence[str]) -> Prompt:
+        """Ask for a complete summary of ``summary`` and the items that came after it."""
+        template = self.templates["summarize_update"]
+        before = self._summary_line(summary)
+        items = self._item_lines(template, history, len(before.ids))
+        return self._assemble(template, summary=before, items=items)
+
+    def merge(self, summaries: Sequence[str]) -> Prompt:
+        """Ask for one summary of several, which must fit (see :meth:`merge_groups`)."""
+        lines = [self._summary_line(summary, _LINE) for summary in summaries]
+        return self._assemble(self.templates["summarize_merge"], summaries=self._joined(lines))
+
+    def merge_groups(self, summaries: Sequence[str]) -> list[Span]:
+        """Group neighbouring summaries so that each group fits one merge prompt."""
+        room = self.budget - self._overhead(self.templates["summarize_merge"])
+        cap = self.settings.summary_tokens + len(self._encode(_LINE))
+        lengths = [
+            min(cap, len(encode_text(self._tokenizer, _LINE + summary))) + len(self._newline)
+            for summary in summaries
+        ]
+        return group_consecutive(lengths, room)
+
+    def check(self, mode: str) -> None:
+        """Make sure that every prompt of a mode can be written, whatever the texts.
+
+        Raises:
+            UsageError: a block does not fit, or not even two summaries do.
+        """
+        for name in MODE_TEMPLATES[mode]:
+            least = self._least_tokens(self.templates[name])
+            if least > self.budget:
+                raise UsageError(
+                    f"the prompt {name} needs at least {least} tokens and has {self.budget}. "
+                    "Raise --prompt-tokens (and --max-tokens, where it is the limit), "
+                    "or lower --block-size or --max-new-tokens."
+                )
+
+    def _least_tokens(self, template: Template) -> int:
+        """Give the tokens of a prompt with shortest items and longest summaries."""
+        size, newline = self.settings, len(self._newline)
+        summary = size.summary_tokens + len(self._encode(_LINE)) + newline
+        item = min(_LEAST_ITEM_TOKENS, size.item_tokens) + newline
+        needs = {"items": item * size.block_size, "summary": summary, "summaries": 2 * summary}
+        return self._overhead(template) + sum(needs[slot] for slot in template.slots)
+
+    def _overhead(self, template: Template) -> int:
+        """Give the tokens of everything but the slots."""
+        fixed = sum(len(self._encode(text)) for text in template.parts[::2] if text)
+        return len(self._frame.head) + fixed + len(self._frame.tail)
+
+    def _item_lines(self, template: Template, history: Sequence[str], taken: int = 0) -> _Line:
+        """Write items as lines, all shortened to the same length if they do not fit."""
+        lines = [self._item_line(item_id) for item_id in history]
+        room = self.budget - self._overhead(template) - taken
+        cap = even_cap([len(line.ids) for line in lines], room - len(lines) * len(self._newline))
+        self.cuts.items += len(lines)
+        self.cuts.long_items += sum(line.cut for line in lines)
+        self.cuts.squeezed_items += sum(len(line.ids) > cap for line in lines)
+        return self._joined([self._capped(line, cap) for line in lines])
+
+    def _joined(self, lines: Sequence[_Line]) -> _Line:
+        ids = [token for line in lines for token in (*self._newline, *line.ids)]
+        return _Line("\n".join(line.text for line in lines), ids[len(self._newline) :])
+
+    def _assemble(self, template: Template, **slots: _Line) -> Prompt:
+        """Concatenate frame, template and slots."""
+        parts: list[tuple[str, Sequence[int]]] = [("chat frame", self._frame.head)]
+        for place, part in enumerate(template.parts):
+            inside = place % 2
+            ids = slots[part].ids if inside else self._encode(part) if part else []
+            parts.append((part if inside else "instruction", ids))
+        parts.append(("chat frame", self._frame.tail))
+        return Prompt(
+            message=template.fill(**{name: line.text for name, line in slots.items()}),
+            ids=tuple(token for _, ids in parts for token in ids),
+            parts=tuple((name, len(ids)) for name, ids in parts if ids),
+        )
+
+
+Ask = Callable[[Sequence[Prompt], str], list[str]]
+"""Answers prompts; the text says what they are, for people."""

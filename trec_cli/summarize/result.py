@@ -1,0 +1,13 @@
+"""What a mode gives for one history."""
+
+from dataclasses import dataclass
+
+from trec_cli.records import Block
+
+
+@dataclass(frozen=True)
+class Result:
+    """The final summary and every intermediate one, in the order in which they were made."""
+
+    summary: str
+    blocks: list[Block]

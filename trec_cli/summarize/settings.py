@@ -1,0 +1,24 @@
+"""What decides a summary, beside the model and the data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SummarySettings:
+    """Sizes and texts of the prompts.
+
+    Attributes:
+        block_size: items in a block (the paper's 5).
+        item_tokens: longest line of an item, in tokens.
+        summary_tokens: longest summary, in tokens, both written and read again.
+        prompt_tokens: longest prompt, in tokens; what does not fit is merged in more levels.
+        attributes: item attributes to show, in this order; None shows all.
+        chat: use the model's chat template; None where it has one.
+    """
+
+    block_size: int = 5
+    item_tokens: int = 64
+    summary_tokens: int = 64
+    prompt_tokens: int = 1024
+    attributes: tuple[str, ...] | None = None
+    chat: bool | None = None
