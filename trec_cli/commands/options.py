@@ -69,6 +69,30 @@ Prompts = Annotated[
     typer.Option(help="Folder with own prompt templates.", rich_help_panel=_PROMPT),
 ]
 
+_PROMPT = "Prompt"
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with your own prompt templates; files not in it are the built-in ones.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+Attributes = Annotated[
+    str | None,
+    typer.Option(
+        help="Item attributes to show, in order: title,brand. All by default.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+ChatTemplate = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat-template/--no-chat-template",
+        help="Use the model's chat template. Where it has one by default.",
+        rich_help_panel=_PROMPT,
+    ),
+]
+
 Model = Annotated[
     str,
     typer.Option(
@@ -140,3 +164,10 @@ Config = Annotated[
         rich_help_panel=_COMMON,
     ),
 ]
+
+
+def names(given: str | None) -> tuple[str, ...] | None:
+    """Read a list of names with commas between; None stays None."""
+    if given is None:
+        return None
+    return tuple(name.strip() for name in given.split(",") if name.strip())

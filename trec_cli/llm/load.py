@@ -11,10 +11,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from trec_cli.errors import ModelError
+from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.llm.device import Placement, choose_device
 
 _SAMPLE_BYTES = 1 << 20
-DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,13 @@ class LanguageModel:
     @property
     def max_positions(self) -> int | None:
         """The longest sequence the model can take, in tokens; None where unbounded."""
-        config = self.model.config.get_text_config()
-        value = getattr(config, "max_position_embeddings", None)
-        return int(value) if value else None
+        return max_positions(self.model.config)
+
+
+def max_positions(config: Any) -> int | None:
+    """Read from a configuration the longest sequence, in tokens; None where unbounded."""
+    value = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(value) if value else None
 
 
 def load_tokenizer(source: ModelSource) -> Any:
