@@ -1,5 +1,187 @@
-"""``trec eval``."""
+"""``trec eval``: metrics of every scores file, side by side."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from trec_cli.commands.console import Terminal, stage
+from trec_cli.commands.options import (
+    Config,
+    Debug,
+    DryRun,
+    Examples,
+    Items,
+    JsonLine,
+    Out,
+    Overwrite,
+    Quiet,
+    Run,
+    Seed,
+)
+from trec_cli.errors import UsageError
+from trec_cli.jsonl import is_stream
+from trec_cli.outputs import locked
+from trec_cli.records import SPLITS, Split
+
+if TYPE_CHECKING:
+    from trec_cli.evaluation.outputs import Plan
+
+_PIPE_WIDTH = 120
 
 
-def evaluate() -> None:
-    """Not there yet."""
+def _option(panel: str, *names: str, help_: str, shown: str | None = None, **more: Any) -> Any:
+    """Describe an option; ``shown`` is the default in words, where None means something."""
+    return typer.Option(
+        *names, help=help_, rich_help_panel=panel, show_default=shown or True, **more
+    )
+
+
+_FILES, _NUMBERS = "Files (each overrides the one found in RUN)", "Numbers"
+
+ScoresFiles = Annotated[
+    list[Path] | None,
+    _option(
+        _FILES,
+        "--scores",
+        help_="A scores file; may be given several times; - is stdin.",
+        shown="every scores-NAME.jsonl in RUN",
+    ),
+]
+Markdown = Annotated[
+    Path | None, _option(_FILES, "--markdown", help_="Also write the table as Markdown.")
+]
+Latex = Annotated[Path | None, _option(_FILES, "--latex", help_="Also write the table as LaTeX.")]
+TrecRun = Annotated[
+    Path | None,
+    _option(_FILES, "--trec-run", help_="Also write runs for trec_eval into this folder."),
+]
+Report = Annotated[bool, _option(_FILES, "--report/--no-report", help_="Write report.html.")]
+Cutoffs = Annotated[
+    list[int] | None,
+    _option(_NUMBERS, "--k", help_="Cut-off; may be given several times.", shown="3, 5, 10", min=1),
+]
+SplitName = Annotated[str, _option(_NUMBERS, "--split", help_="train, valid or test.")]
+Reference = Annotated[
+    str | None,
+    _option(_NUMBERS, "--reference", help_="Compare all with this system.", shown="the first"),
+]
+Bootstrap = Annotated[
+    int, _option(_NUMBERS, "--bootstrap", help_="Resamples for the intervals.", min=0)
+]
+Permutations = Annotated[
+    int, _option(_NUMBERS, "--permutations", help_="Sign patterns of the paired test.", min=0)
+]
+
+
+def evaluate(
+    run: Run = None,
+    scores: ScoresFiles = None,
+    items: Items = None,
+    examples: Examples = None,
+    out: Out = None,
+    markdown: Markdown = None,
+    latex: Latex = None,
+    trec_run: TrecRun = None,
+    report: Report = True,
+    k: Cutoffs = None,
+    split: SplitName = "test",
+    reference: Reference = None,
+    bootstrap: Bootstrap = 1000,
+    permutations: Permutations = 10_000,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    json_line: JsonLine = False,
+    debug: Debug = False,
+    config: Config = None,  # noqa: ARG001 - read by its callback
+) -> None:
+    """Compare scores files: Recall, MRR, NDCG and AUC with intervals and paired tests.
+
+    Prints a table; writes metrics.json, per_user.jsonl and report.html into RUN (or --out).
+
+    Examples:
+      trec eval runs/demo
+      trec eval runs/demo --reference popularity --markdown table.md
+      cat scores.jsonl | trec eval --scores - --json
+    """
+    with stage("eval", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+        from trec_cli.evaluation.metrics import DEFAULT_KS
+        from trec_cli.evaluation.outputs import Plan, find_files
+        from trec_cli.evaluation.results import Options
+        from trec_cli.evaluation.sources import Sources
+
+        _check(out, examples, split)
+        files = find_files(run, scores or [])
+        ks = tuple(sorted(set(k or DEFAULT_KS)))
+        options = Options(ks, bootstrap, permutations, seed, reference)
+        plan = Plan(files, cast(Split, split), options, out or run, markdown, latex, trec_run)
+        if report and plan.folder:
+            known = [file.path for file in files if not is_stream(file.path)]
+            plan = replace(plan, report=Sources.find(run, items, examples, known))
+        summary = _look(plan, terminal) if dry_run else _evaluate(plan, terminal, overwrite)
+        if not quiet and not json_line and summary:
+            _print_table(summary)
+
+
+def _check(out: Path | None, examples: Path | None, split: str) -> None:
+    """Refuse what the command line asks for in vain."""
+    if out is not None and is_stream(out):
+        raise UsageError("trec eval writes several files: name a folder with --out")
+    if examples is not None and is_stream(examples):
+        raise UsageError("trec eval reads only scores from standard input: --scores -")
+    if split not in SPLITS:
+        raise UsageError(f"--split {split!r} is none of {', '.join(SPLITS)}")
+
+
+def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:
+    """Read and check everything; say what would be written."""
+    from trec_cli.evaluation.outputs import load
+    from trec_cli.evaluation.scores import at_hand
+
+    with at_hand(plan.files) as files:
+        systems = load(replace(plan, files=files), terminal)
+    for system in systems:
+        number = len(system.users)
+        width = len(system.pools.scores) / number
+        terminal.info(f"{system.name}: {number} examples, {width:.1f} candidates each")
+    outputs = ", ".join(map(str, plan.outputs())) or "no file"
+    terminal.info(f"dry run: nothing written; the run would write {outputs}")
+    terminal.result(dry_run=True, systems=[system.name for system in systems])
+    return {}
+
+
+def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, Any]:
+    """Evaluate unless it is done already; give the summary."""
+    from trec_cli.evaluation.outputs import finished, load, read_summary, write
+    from trec_cli.evaluation.scores import at_hand
+    from trec_cli.manifest import Provenance
+
+    with locked(plan.folder / "metrics.json") if plan.folder else nullcontext():
+        provenance = Provenance("eval", plan.settings(), plan.inputs())
+        if plan.folder and finished(plan, provenance, overwrite=overwrite):
+            terminal.info("nothing to do: the evaluation is up to date")
+            summary = read_summary(plan.folder)
+        else:
+            with at_hand(plan.files) as files:
+                systems = load(replace(plan, files=files), terminal)
+                summary = write(plan, systems, provenance, terminal)
+    terminal.result(outputs=[str(path) for path in plan.outputs()], **summary)
+    return summary
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    """Print the table on stdout; where it is too narrow, systems become the columns."""
+    from trec_cli.evaluation.tables import terminal_table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    table = terminal_table(summary)
+    if console.measure(table).maximum > console.width:
+        table = terminal_table(summary, wide=False)
+    console.print(table)

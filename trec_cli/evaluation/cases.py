@@ -1,0 +1,120 @@
+"""Single users for the report: where the best system shines, where it fails, and any."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from trec_cli.evaluation.metrics import reciprocal_rank
+from trec_cli.evaluation.results import Evaluation
+from trec_cli.evaluation.scores import ScoresFile, ScoresLine
+from trec_cli.evaluation.sources import Sources
+from trec_cli.jsonl import open_input, read_items, read_summaries
+from trec_cli.records import Item
+from trec_cli.seeds import generator
+
+PER_KIND = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of a shown ranking."""
+
+    title: str
+    score: float
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shown example.
+
+    Attributes:
+        kind: ``best``, ``worst`` or ``random``.
+        example_id: its id.
+        user_id: the user.
+        history: titles, oldest first.
+        summaries: what was written of the user, by mode.
+        ranking: the candidates, best score first.
+        ranks: expected ranks of the positives, by system.
+    """
+
+    kind: str
+    example_id: str
+    user_id: str
+    history: list[str]
+    summaries: dict[str, str]
+    ranking: list[Candidate]
+    ranks: dict[str, list[float]]
+
+
+def leader(evaluation: Evaluation) -> int:
+    """Give the place of the system with the highest mean of the last NDCG."""
+    column = len(evaluation.metrics) - 2
+    return int(evaluation.values[:, :, column].mean(axis=1).argmax())
+
+
+def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
+    """Choose examples by the leader's reciprocal rank: place to kind.
+
+    Equal ones are chosen by a seeded shuffle; no example is shown twice.
+    """
+    ranks = evaluation.ranks[leader(evaluation)]
+    value = reciprocal_rank(ranks, int(ranks.candidates.max()))
+    shuffled = generator(seed, "cases").permutation(len(value))
+    by_value = shuffled[np.argsort(value[shuffled], kind="stable")].tolist()
+    chosen: dict[int, str] = {}
+    for kind, places in (("best", by_value[::-1]), ("worst", by_value), ("random", shuffled)):
+        fresh = [int(place) for place in places if int(place) not in chosen]
+        chosen.update(dict.fromkeys(fresh[:PER_KIND], kind))
+    return chosen
+
+
+def cases(
+    evaluation: Evaluation, sources: Sources, histories: Mapping[str, list[str]], seed: int
+) -> list[Case]:
+    """Gather everything there is to show of the chosen examples."""
+    chosen = choose(evaluation, seed)
+    system = evaluation.systems[leader(evaluation)]
+    records = _records(system.file, {int(system.lines[place]) for place in chosen})
+    items = read_items(sources.items) if sources.items else {}
+    written = {mode: read_summaries(path) for mode, path in sources.summaries.items()}
+    shown = []
+    for place, kind in chosen.items():
+        record = records[int(system.lines[place])]
+        example = record.example
+        texts = {m: s[example].summary for m, s in written.items() if example in s}
+        history = [_title(item, items) for item in histories.get(example, [])]
+        ranks = _ranks(evaluation, place)
+        ranking = _ranking(record, items)
+        shown.append(Case(kind, example, record.user_id, history, texts, ranking, ranks))
+    return shown
+
+
+def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
+    """Read single lines of a file that was read without fault before."""
+    decode = msgspec.json.Decoder(ScoresLine).decode
+    with open_input(file.path) as stream:
+        return {n: decode(line) for n, line in enumerate(stream, start=1) if n in lines}
+
+
+def _title(item_id: str, items: Mapping[str, Item]) -> str:
+    """Give an item's title, else its text, else its id."""
+    item = items.get(item_id)
+    return (item.title or item.text() or item_id) if item else item_id
+
+
+def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
+    right = set(record.positives)
+    pairs = zip(record.candidates, record.scores, strict=True)
+    ranked = sorted(pairs, key=lambda pair: -pair[1])
+    return [Candidate(_title(item, items), score, item in right) for item, score in ranked]
+
+
+def _ranks(evaluation: Evaluation, place: int) -> dict[str, list[float]]:
+    """Give the expected ranks of an example's positives, by system."""
+    return {
+        name: ranks.expected[ranks.example == place].tolist()
+        for name, ranks in zip(evaluation.names, evaluation.ranks, strict=True)
+    }

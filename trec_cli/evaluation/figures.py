@@ -1,0 +1,262 @@
+"""The report's charts as plain plotly descriptions; colours of text and grid are the page's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trec_cli.evaluation.metrics import Floats, Ranks, chance
+from trec_cli.evaluation.results import Evaluation, Summary
+from trec_cli.evaluation.statistics import UserSums, bootstrap, interval
+from trec_cli.evaluation.tables import CHANCE, metrics_of
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933")
+"""Okabe and Ito's palette, told apart by colour-blind readers, a little extended."""
+GREY = "#8a8a8a"
+_BARS = 40
+_LENGTH_BINS = 6
+_REPLICATES = 200
+
+Trace = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One view of a chart: traces and layout as plotly.js takes them."""
+
+    label: str
+    data: list[Trace]
+    layout: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with one or more views to choose from."""
+
+    key: str
+    title: str
+    note: str
+    choices: list[Choice]
+
+
+def colour(place: int) -> str:
+    """Give the colour of a system; it is the same in every chart."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def all_figures(
+    evaluation: Evaluation,
+    summary: Summary,
+    lengths: Mapping[str, int],
+    logs: Mapping[str, Sequence[Mapping[str, Any]]],
+    seed: int,
+) -> list[Figure]:
+    """Make every chart for which there is data."""
+    figures = [metric_figure(summary), rank_figure(evaluation)]
+    if any(identifier in lengths for identifier in evaluation.systems[0].examples):
+        figures.append(length_figure(evaluation, lengths, seed))
+    training = training_figure(logs)
+    return [*figures, training] if training.choices else figures
+
+
+def _bars(value: float | None, low: float | None, high: float | None) -> tuple[float, float]:
+    """Give the lengths of an error bar down and up."""
+    if value is None or low is None or high is None:
+        return 0.0, 0.0
+    return value - low, high - value
+
+
+def metric_figure(summary: Summary) -> Figure:
+    """Each system's value with its interval, and the line of chance, metric by metric."""
+    choices = []
+    for metric in metrics_of(summary):
+        entries = [(name, entry[metric]) for name, entry in summary["systems"].items()]
+        data = [_dot(place, name, entry) for place, (name, entry) in enumerate(entries)]
+        luck = summary["chance"][metric]
+        layout = {
+            "xaxis": {"title": {"text": metric}, "rangemode": "tozero"},
+            "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+            "showlegend": False,
+            "height": 120 + 44 * len(entries),
+            **({} if luck is None else _chance_line(luck)),
+        }
+        choices.append(Choice(metric, data, layout))
+    note = "Value and 95 % interval; the dashed line is a random order."
+    return Figure("metrics", "Systems by metric", note, choices)
+
+
+def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
+    down, up = _bars(entry["value"], entry["low"], entry["high"])
+    error = {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(name),
+        "x": [entry["value"]],
+        "y": [plain(name)],
+        "error_x": error,
+        "marker": {"color": colour(place), "size": 11},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+    }
+
+
+def _chance_line(value: float) -> dict[str, Any]:
+    line = {"color": GREY, "dash": "dash", "width": 1.5}
+    ends = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
+    return {"shapes": [{"type": "line", "line": line, **ends}]}
+
+
+def plain(text: str) -> str:
+    """Keep plotly from reading a name as markup: it knows a few tags and entities."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def rank_shares(ranks: Ranks, bins: int) -> Floats:
+    """Share of positives at each rank, in ``bins`` equal bins up to the longest list.
+
+    A tied positive counts at each rank of its group with equal probability.
+    """
+    longest = int(ranks.candidates.max())
+    steps = np.zeros(longest + 1)
+    np.add.at(steps, ranks.ahead, 1 / ranks.tied)
+    np.add.at(steps, ranks.ahead + ranks.tied, -1 / ranks.tied)
+    shares = np.maximum(np.cumsum(steps)[:longest], 0.0) / len(ranks.ahead)
+    width = math.ceil(longest / bins)
+    return np.add.reduceat(shares, np.arange(0, longest, width))
+
+
+def rank_figure(evaluation: Evaluation) -> Figure:
+    """Histogram of the positives' ranks: all systems as lines, then each by itself."""
+    longest = int(evaluation.ranks[0].candidates.max())
+    bins = min(longest, _BARS)
+    width = math.ceil(longest / bins)
+    starts = range(1, longest + 1, width)
+    labels = [str(a) if width == 1 else f"{a}–{min(a + width - 1, longest)}" for a in starts]
+    luck = _line(labels, rank_shares(chance(evaluation.ranks[0]), bins), CHANCE, GREY, "dash")
+    layout = {
+        "xaxis": {"title": {"text": "rank of a positive"}, "type": "category"},
+        "yaxis": {
+            "title": {"text": "share of positives"},
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+        },
+        "bargap": 0.15,
+    }
+    lines, single = [], []
+    for place, (name, ranks) in enumerate(zip(evaluation.names, evaluation.ranks, strict=True)):
+        shares = rank_shares(ranks, bins)
+        lines.append(_line(labels, shares, name, colour(place)))
+        bar = {
+            "type": "bar",
+            "name": plain(name),
+            "x": labels,
+            "y": shares.tolist(),
+            "marker": {"color": colour(place)},
+        }
+        single.append(Choice(name, [bar, luck], layout))
+    together = [Choice("all systems", [*lines, luck], layout)] if len(lines) > 1 else []
+    note = "Where the right candidates stand; a good system has its mass on the left."
+    return Figure("ranks", "Ranks of the positives", note, [*together, *single])
+
+
+def _line(
+    x: Sequence[Any], y: Floats | Sequence[float], name: str, tint: str, dash: str = "solid"
+) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain(name),
+        "x": list(x),
+        "y": [float(value) for value in y],
+        "line": {"color": tint, "dash": dash},
+        "marker": {"size": 6},
+    }
+
+
+def length_bins(lengths: Floats) -> list[tuple[int, int]]:
+    """Cut history lengths into at most six bins of about equally many examples."""
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _LENGTH_BINS + 1)).astype(int))
+    starts = edges[:-1] if len(edges) > 1 else edges
+    ends = [*(int(start) - 1 for start in starts[1:]), int(edges[-1])]
+    return [(int(start), end) for start, end in zip(starts, ends, strict=True)]
+
+
+def length_figure(evaluation: Evaluation, lengths: Mapping[str, int], seed: int) -> Figure:
+    """Every metric against the length of the history, with bootstrap intervals."""
+    ids = list(evaluation.systems[0].examples)
+    sizes = np.array([lengths.get(identifier, -1) for identifier in ids], dtype=np.float64)
+    bins = length_bins(sizes[sizes >= 0])
+    found = [_slice(evaluation, (sizes >= low) & (sizes <= high), seed) for low, high in bins]
+    labels = [str(low) if low == high else f"{low}–{high}" for low, high in bins]
+    layout = {
+        "xaxis": {"title": {"text": "items in the history"}, "type": "category"},
+        "yaxis": {"rangemode": "tozero"},
+    }
+    choices = []
+    for column, metric in enumerate(evaluation.metrics):
+        data = []
+        for place, name in enumerate(evaluation.names):
+            means, low, high = (
+                np.array([part[i][place, column] for part in found]) for i in range(3)
+            )
+            line = _line(labels, means, name, colour(place))
+            line["error_y"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": (high - means).tolist(),
+                "arrayminus": (means - low).tolist(),
+            }
+            data.append(_without_nan(line))
+        choices.append(Choice(metric, data, layout))
+    note = f"Examples in up to {_LENGTH_BINS} groups of about equal size; 95 % intervals."
+    return Figure("lengths", "Metric by history length", note, choices)
+
+
+def _slice(
+    evaluation: Evaluation, chosen: np.ndarray[Any, np.dtype[np.bool_]], seed: int
+) -> tuple[Floats, Floats, Floats]:
+    """Give means and interval ends ``[systems, metrics]`` of some examples."""
+    users = [evaluation.systems[0].users[place] for place in np.flatnonzero(chosen)]
+    data = UserSums.of(evaluation.values[:, chosen], users)
+    low, high = interval(bootstrap(data, _REPLICATES, seed))
+    return data.means(), low, high
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Every number that was logged at several steps, by mode."""
+    names: dict[str, None] = {}
+    for entries in logs.values():
+        for entry in entries:
+            names |= {k: None for k, v in entry.items() if _is_number(v) and k not in _CLOCK}
+    choices = []
+    for name in sorted(names, key=lambda n: (n != "loss", not n.startswith("eval_"), n)):
+        data = []
+        for place, (mode, entries) in enumerate(logs.items()):
+            points = [
+                (e["step"], e[name]) for e in entries if _is_number(e.get(name)) and "step" in e
+            ]
+            if points:
+                steps, values = zip(*points, strict=True)
+                data.append(_line(steps, values, mode, colour(place)))
+        if data:
+            layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": name}}}
+            choices.append(Choice(name, data, layout))
+    return Figure("training", "Training", "As the training log has it.", choices)
+
+
+_CLOCK = ("step", "epoch", "total_flos")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,188 @@
+"""The files of one evaluation: which scores go in, which files come out, whether they are new."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.evaluation.results import (
+    Evaluation,
+    Options,
+    Summary,
+    evaluate_systems,
+    per_user_lines,
+    summarise,
+)
+from trec_cli.evaluation.scores import ScoresFile, System, align, read_system
+from trec_cli.evaluation.sources import Sources
+from trec_cli.evaluation.tables import latex, markdown
+from trec_cli.evaluation.trec_run import export, run_paths
+from trec_cli.jsonl import is_stream
+from trec_cli.manifest import Provenance, read_manifest, up_to_date
+from trec_cli.outputs import write_bytes
+from trec_cli.progress import Progress, Silent
+from trec_cli.records import Split
+from trec_cli.runs import RunFolder, system_name
+
+
+def find_files(run: Path | None, scores: Sequence[Path]) -> list[ScoresFile]:
+    """Give the scores files that were named, or else all in RUN, each with a system's name.
+
+    Where two files give the same name, the names get their folders in front.
+
+    Raises:
+        UsageError: nothing is named, ``-`` twice, or names that still clash.
+        InputError: RUN holds no scores file.
+    """
+    if not scores and run is None:
+        raise UsageError("give the RUN folder, or name scores files with --scores")
+    paths = list(scores) or RunFolder(run or Path()).all_scores()
+    if not paths:
+        fix = "run trec score first, or name files with --scores"
+        raise InputError.of(run, "holds no scores-NAME.jsonl", fix)
+    if sum(map(is_stream, paths)) > 1:
+        raise UsageError("standard input (--scores -) can be read only once")
+    names = ["stdin" if is_stream(path) else system_name(path) for path in paths]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    names = [
+        f"{path.resolve().parent.name}/{name}" if name in twice else name
+        for name, path in zip(names, paths, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two scores files have the same name: {', '.join(map(str, paths))}")
+    return [ScoresFile(name, path) for name, path in zip(names, paths, strict=True)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate and what to write.
+
+    Attributes:
+        files: the scores.
+        split: the examples to look at.
+        options: what decides the numbers.
+        folder: of `metrics.json` and its companions; None writes none of them.
+        markdown: file of the table, if wanted.
+        latex: file of the table, if wanted.
+        trec_run: folder of the export, if wanted.
+        report: what the report is made from; None makes no report.
+    """
+
+    files: list[ScoresFile]
+    split: Split = "test"
+    options: Options = field(default_factory=Options)
+    folder: Path | None = None
+    markdown: Path | None = None
+    latex: Path | None = None
+    trec_run: Path | None = None
+    report: Sources | None = None
+
+    def inputs(self) -> list[Path]:
+        """Name every file that decides the outputs' bytes."""
+        return [*(file.path for file in self.files), *(self.report.files() if self.report else [])]
+
+    def settings(self) -> dict[str, Any]:
+        """Give what decides the output's bytes, besides the inputs' content."""
+        systems = [file.name for file in self.files]
+        return {"split": self.split, "systems": systems, **msgspec.to_builtins(self.options)}
+
+    def outputs(self) -> list[Path]:
+        """Name every file that :func:`write` will write."""
+        names = [file.name for file in self.files]
+        runs = run_paths(self.trec_run, names) if self.trec_run else []
+        place = RunFolder(self.folder) if self.folder else None
+        main = [place.metrics, place.per_user] if place else []
+        page = [place.report] if place and self.report else []
+        return [*main, *page, *filter(None, [self.markdown, self.latex]), *runs]
+
+
+def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
+    """Tell whether all outputs exist and were made by this plan from these inputs.
+
+    New or changed scores make an evaluation stale, which is no conflict: it is made again.
+
+    Raises:
+        SettingsChanged: the outputs were made with other options, and not ``overwrite``.
+    """
+    if plan.folder is None or any(is_stream(file.path) for file in plan.files):
+        return False
+    metrics = RunFolder(plan.folder).metrics
+    old = (read_manifest(metrics) or {}).get("settings", {})
+    derived = {name: old.get(name) for name in ("inputs", "systems")}
+    known = up_to_date(metrics, {**provenance.settings, **derived}, overwrite=overwrite)
+    same = all(provenance.settings[name] == value for name, value in derived.items())
+    return known and same and all(path.exists() for path in plan.outputs())
+
+
+def load(plan: Plan, progress: Progress | None = None) -> list[System]:
+    """Read all systems and align them.
+
+    Raises:
+        InputError: faults in a file, or systems that answer different questions.
+        UsageError: the reference is none of the systems.
+    """
+    names = [file.name for file in plan.files]
+    reference = plan.options.reference
+    if reference is not None and reference not in names:
+        raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
+    return align([read_system(file, plan.split, progress) for file in plan.files])
+
+
+def write(
+    plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
+) -> Summary:
+    """Evaluate, write every output with its manifest, and give the summary."""
+    evaluation = evaluate_systems(systems, plan.options.ks)
+    summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
+    written = _tables(plan, summary)
+    if plan.trec_run:
+        written += export(plan.trec_run, [s.file for s in systems], plan.split)
+    if plan.folder:
+        folder = RunFolder(plan.folder)
+        if plan.report:
+            written.append(_report(folder.report, plan.report, evaluation, summary, provenance))
+        written += _main_files(folder, evaluation, summary)
+    for path in written:
+        provenance.write(path, {"examples": len(systems[0].users)})
+        (progress or Silent()).info(f"wrote {path}")
+    return summary
+
+
+def _report(
+    path: Path,
+    sources: Sources,
+    evaluation: Evaluation,
+    summary: Summary,
+    provenance: Provenance,
+) -> Path:
+    """Write the page; the charts' library is loaded only here."""
+    from trec_cli.evaluation.report import render
+
+    write_bytes(path, [render(evaluation, summary, sources, provenance).encode()])
+    return path
+
+
+def _tables(plan: Plan, summary: Summary) -> list[Path]:
+    """Write the tables that were asked for."""
+    wanted = [(plan.markdown, markdown), (plan.latex, latex)]
+    written = [(path, draw) for path, draw in wanted if path]
+    for path, draw in written:
+        write_bytes(path, [draw(summary).encode()])
+    return [path for path, _ in written]
+
+
+def _main_files(folder: RunFolder, evaluation: Evaluation, summary: Summary) -> list[Path]:
+    """Write `per_user.jsonl` and, last because it marks the end, `metrics.json`."""
+    write_bytes(folder.per_user, per_user_lines(evaluation))
+    body = msgspec.json.format(msgspec.json.encode(summary), indent=2)
+    write_bytes(folder.metrics, [body, b"\n"])
+    return [folder.per_user, folder.metrics]
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read `metrics.json` of a finished evaluation."""
+    return msgspec.json.decode(RunFolder(folder).metrics.read_bytes(), type=dict[str, Any])

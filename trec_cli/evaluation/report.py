@@ -1,0 +1,129 @@
+"""`report.html`: one page that holds everything it shows, charts and their library included.
+
+Jinja escapes every text; the charts' data go into a JSON block whose ``<`` are escaped, so
+that a title with a script tag stays a title.  The page's own policy forbids any network.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from trec_cli import __version__
+from trec_cli.evaluation.cases import cases, leader
+from trec_cli.evaluation.figures import all_figures
+from trec_cli.evaluation.results import SIGNIFICANT, Evaluation, Summary
+from trec_cli.evaluation.sources import Sources
+from trec_cli.evaluation.tables import metrics_of, notes_of, number, rows_of
+from trec_cli.manifest import Provenance
+from trec_cli.records import Split
+
+_FRAME = {
+    "output", "sha256", "command", "arguments", "settings", "inputs", "versions", "machine",
+    "started",
+}  # fmt: skip
+"""Fields of a manifest that are no account of tokens or time."""
+
+
+def render(
+    evaluation: Evaluation, summary: Summary, sources: Sources, provenance: Provenance
+) -> str:
+    """Write the page.
+
+    Raises:
+        InputError: a file of ``sources`` is faulty.
+    """
+    split: Split = summary["split"]
+    seed = int(provenance.settings["seed"])
+    histories = sources.histories(split)
+    lengths = {identifier: len(history) for identifier, history in histories.items()}
+    figures = all_figures(evaluation, summary, lengths, sources.training(), seed)
+    manifests = sources.manifests()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            **_results(evaluation, summary),
+            figures=figures,
+            drawings=[asdict(figure) for figure in figures],
+            cases=cases(evaluation, sources, histories, seed),
+            accounts={name: found for name, m in manifests.items() if (found := account(m))},
+            inputs=provenance.inputs,
+            origins={name: _origin(manifest) for name, manifest in manifests.items()},
+            settings={
+                k: v for k, v in provenance.settings.items() if k not in ("inputs", "systems")
+            },
+            plotly=get_plotlyjs(),
+            version=__version__,
+        )
+    )
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("trec_cli.evaluation")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {
+        "places": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
+    }  # fmt: skip
+    return environment
+
+
+def _signed(value: float | None) -> str:
+    return number(value) if value is None else f"{value:+.3f}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _ranks(places: Sequence[float]) -> str:
+    return ", ".join(f"{place:g}" for place in places)
+
+
+def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
+    """Give what the tables show."""
+    compared = summary["comparisons"]
+    return {
+        "names": evaluation.names,
+        "leader": evaluation.names[leader(evaluation)],
+        "examples": len(evaluation.systems[0].users),
+        "users": summary["users"],
+        "split": summary["split"],
+        "metrics": metrics_of(summary),
+        "rows": rows_of(summary),
+        "notes": notes_of(summary),
+        "significant": SIGNIFICANT,
+        "reference": compared[0]["reference"] if compared else "",
+        "comparisons": {
+            entry["system"]: [c for c in compared if c["system"] == entry["system"]]
+            for entry in compared
+        },
+    }
+
+
+def account(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten a manifest's counts of tokens, cuts and times: ``tokens.prompt`` to a text."""
+    return dict(_flat({k: v for k, v in manifest.items() if k not in _FRAME}))
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [p for k, v in value.items() for p in _flat(v, f"{name}.{k}" if name else str(k))]
+    if isinstance(value, float):
+        return [(name, f"{value:,.3f}")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(name, f"{value:,}")]
+    return [] if value is None else [(name, str(value))]
+
+
+def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Say with which command and versions an output was made."""
+    arguments = shlex.join(map(str, manifest.get("arguments", [])))
+    versions = manifest.get("versions", {})
+    return {
+        "command": f"trec {arguments}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }

@@ -1,0 +1,95 @@
+"""What a RUN folder holds besides scores, for the report; every part of it may be absent."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.jsonl import read_lines
+from trec_cli.manifest import read_manifest
+from trec_cli.records import MODES, Identifier, Split
+from trec_cli.runs import RunFolder
+
+TRAINING_LOG = "training-log.jsonl"
+
+
+class HistoryLine(msgspec.Struct, kw_only=True):
+    """What the report needs of a line of `examples.jsonl`."""
+
+    user_id: Identifier
+    split: Split
+    history: list[str]
+    example_id: Identifier | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that explain the numbers.
+
+    Attributes:
+        items: the catalogue, for titles.
+        examples: for history lengths and histories.
+        summaries: by mode.
+        logs: training logs by mode.
+        explained: outputs whose manifests say how they were made.
+    """
+
+    items: Path | None = None
+    examples: Path | None = None
+    summaries: dict[str, Path] = field(default_factory=dict)
+    logs: dict[str, Path] = field(default_factory=dict)
+    explained: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def find(
+        cls, run: Path | None, items: Path | None, examples: Path | None, scores: list[Path]
+    ) -> "Sources":
+        """Take the files that were named, and those of RUN that exist."""
+        if run is None:
+            return cls(items, examples, explained=scores)
+        folder = RunFolder(run)
+        summaries = {mode: folder.summaries(mode) for mode in MODES}
+        models = {mode: folder.adapter(mode) for mode in MODES}
+        logs = {mode: model / TRAINING_LOG for mode, model in models.items()}
+        made = [folder.items, folder.examples, *summaries.values(), *models.values(), *scores]
+        return cls(
+            items or _existing(folder.items),
+            examples or _existing(folder.examples),
+            {mode: path for mode, path in summaries.items() if path.is_file()},
+            {mode: path for mode, path in logs.items() if path.is_file()},
+            [path for path in made if path.exists()],
+        )
+
+    def files(self) -> list[Path]:
+        """Give every file that the report is made from."""
+        named = [path for path in (self.items, self.examples) if path]
+        return [*named, *self.summaries.values(), *self.logs.values()]
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Read the manifests there are, by the name of the output they speak of."""
+        found = {path.name: read_manifest(path) for path in self.explained}
+        return {name: manifest for name, manifest in found.items() if manifest}
+
+    def histories(self, split: Split) -> dict[str, list[str]]:
+        """Read the histories of a split by example id; empty without examples file."""
+        if self.examples is None:
+            return {}
+        lines = read_lines(self.examples, msgspec.json.Decoder(HistoryLine).decode)
+        return {
+            record.example_id or record.user_id: record.history
+            for _, record in lines
+            if record.split == split
+        }
+
+    def training(self) -> dict[str, list[dict[str, Any]]]:
+        """Read the training logs by mode, one dictionary per logged step."""
+        decode = msgspec.json.Decoder(dict[str, Any]).decode
+        return {
+            mode: [entry for _, entry in read_lines(path, decode, allow_empty=True)]
+            for mode, path in self.logs.items()
+        }
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
