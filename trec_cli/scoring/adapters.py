@@ -1,0 +1,111 @@
+"""Finding the adapter of a run, its base model and its prompt; no torch needed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
+from trec_cli.prompts.template import Template
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A trained adapter and what it was trained with.
+
+    Attributes:
+        folder: the PEFT folder.
+        base_model: name or folder of the model that it belongs to.
+        revision: of that model, where it was named.
+        prompt: settings of the prompts it has learnt from.
+        template: their text.
+    """
+
+    folder: Path
+    base_model: str
+    revision: str | None
+    prompt: PromptSettings
+    template: Template
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that decide the scores."""
+        return [self.folder / name for name in (CONFIG_FILE, WEIGHTS_FILE, SETTINGS_FILE)]
+
+    def check_base(self, model: str) -> None:
+        """Refuse another base model; the same folder name elsewhere counts as the same.
+
+        Raises:
+            UsageError: ``model`` is not what the adapter was trained on.
+        """
+        same_name = Path(model).name == Path(self.base_model).name
+        if not same_name and not _same_folder(model, self.base_model):
+            raise UsageError(
+                f"--model {model} is not what the adapter {self.folder} was trained on "
+                f"({self.base_model}). Leave --model out, or score without it: --zero-shot"
+            )
+
+    def check_prompt(self, asked: Mapping[str, Any]) -> None:
+        """Refuse prompt settings other than those that the adapter has learnt from.
+
+        Args:
+            asked: fields of :class:`PromptSettings`, only those that the user gave.
+
+        Raises:
+            UsageError: naming each setting with both values.
+        """
+        learnt = {name: getattr(self.prompt, name) for name in asked}
+        differ = [
+            f"{_option(name)} is {asked[name]} here and {learnt[name]} there"
+            for name in asked
+            if asked[name] != learnt[name]
+        ]
+        if differ:
+            raise UsageError(
+                f"the prompt is not the one in {self.folder / SETTINGS_FILE}: {'; '.join(differ)}. "
+                "An adapter is scored with the prompt that it was trained on: leave these "
+                "options out, or score without it: --zero-shot"
+            )
+
+
+def _option(name: str) -> str:
+    return "--chat-template" if name == "chat" else f"--{name.replace('_', '-')}"
+
+
+def _same_folder(first: str, second: str) -> bool:
+    return Path(first).is_dir() and Path(second).is_dir() and Path(first).samefile(second)
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read what an adapter says of itself.
+
+    Raises:
+        InputError: the folder or one of its files is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError.of(folder, "no such adapter folder", "run trec train, or use --zero-shot")
+    config = _read_config(folder / CONFIG_FILE)
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise InputError.of(folder / CONFIG_FILE, "names no base model", "train the adapter again")
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise InputError.of(folder / WEIGHTS_FILE, "no such file", "train the adapter again")
+    prompt, template = load_settings(folder)
+    return Adapter(folder, str(base), config.get("revision"), prompt, template)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise InputError.of(
+            path, "no such file", "name a folder with a PEFT adapter, or use --zero-shot"
+        ) from None
+    except msgspec.DecodeError as error:
+        raise InputError.of(path, f"is not JSON: {error}", "train the adapter again") from None

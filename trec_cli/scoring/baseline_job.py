@@ -1,0 +1,56 @@
+"""Scoring with a baseline: no language model, no torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trec_cli.records import Example, Item
+from trec_cli.scoring.baselines import make_baseline
+from trec_cli.scoring.writing import Cost
+
+_BATCH = 256
+
+
+class BaselineJob:
+    """A :class:`~trec_cli.scoring.writing.Job` for one of ``BASELINES``."""
+
+    def __init__(
+        self,
+        name: str,
+        items: Mapping[str, Item],
+        everything: Sequence[Example],
+        examples: Sequence[Example],
+        *,
+        settings: Mapping[str, Any],
+        inputs: Sequence[Path],
+        seed: int,
+    ) -> None:
+        """Learn from ``everything`` (only its split train) to score ``examples``.
+
+        Raises:
+            UsageError: there is no such baseline, or nothing that it could learn from.
+        """
+        self.examples, self.inputs = examples, inputs
+        self.settings = {**settings, "seed": seed}
+        self._scorer = make_baseline(name, items, everything, seed)
+
+    def batches(self) -> list[range]:
+        """Cut the examples into batches in their order."""
+        count = len(self.examples)
+        return [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+
+    def score(self, batch: Sequence[int]) -> list[list[float]]:
+        """Score the candidates of a batch's examples."""
+        return [self._scorer(self.examples[place]) for place in batch]
+
+    def cost(self, place: int) -> Cost:
+        """Count an example; it has no tokens."""
+        return Cost(users=1, candidates=len(self.examples[place].candidates))
+
+    def details(self) -> dict[str, Any]:
+        """Add nothing to the manifest."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """Nothing to remark."""
+        return []

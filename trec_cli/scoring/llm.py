@@ -1,0 +1,182 @@
+"""Scoring with a language model: log-odds of yes, base model or adapter.
+
+The score of a candidate is ``logit(yes) - logit(no)`` at the answer's place; the softmax over
+the two in the paper (section 3.4) is its logistic function, so the ranking is the same and
+ties by rounding near 0 and 1 do not occur.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from trec_cli.errors import ModelError
+from trec_cli.llm.device import Placement
+from trec_cli.llm.load import LanguageModel, ModelSource, load_model
+from trec_cli.llm.log_odds import BranchScorer, plan_rows, row_limits
+from trec_cli.progress import Progress
+from trec_cli.prompts.recommend import Cuts, PromptBuilder, PromptPart, PromptTree
+from trec_cli.scoring.writing import Cost
+from trec_cli.training.dataset import Question
+
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What all prompts come to, known before any weights are loaded.
+
+    Attributes:
+        costs: of each example.
+        cuts: of all together.
+    """
+
+    costs: Sequence[Cost]
+    cuts: Cuts
+
+    @property
+    def total(self) -> Cost:
+        """Cost of all examples."""
+        return sum(self.costs, Cost())
+
+
+class LlmJob:
+    """A :class:`~trec_cli.scoring.writing.Job` for a causal LM.
+
+    Trees are built twice, once to plan and once to score, so that memory does not grow
+    with the number of users.  The model is loaded when the first batch needs it.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        builder: PromptBuilder,
+        load: Callable[[], LanguageModel],
+        *,
+        placement: Placement,
+        max_tokens: int,
+        settings: Mapping[str, Any],
+        inputs: Sequence[Path],
+        progress: Progress,
+    ) -> None:
+        """Prepare to score ``questions``.
+
+        Args:
+            questions: examples with their summaries.
+            builder: for the model's tokenizer.
+            load: loads the model, with its adapter where there is one.
+            placement: where the model will run.
+            max_tokens: of one forward pass (a single prompt may be longer).
+            settings: see :class:`~trec_cli.scoring.writing.Job`.
+            inputs: the same.
+            progress: where to say what goes on.
+        """
+        self.examples = [question.example for question in questions]
+        self.settings, self.inputs = settings, inputs
+        self._questions, self._builder = questions, builder
+        self._load, self._max_tokens, self._progress = load, max_tokens, progress
+        self._placement = placement
+        self._survey: Survey | None = None
+        self._scorer: BranchScorer | None = None
+
+    def tree(self, place: int) -> PromptTree:
+        """Build the prompts of an example."""
+        question = self._questions[place]
+        example = question.example
+        return self._builder.tree(
+            example.history, question.summary, example.candidates, example=example.example_id
+        )
+
+    def describe(self, place: int) -> list[PromptPart]:
+        """Write out the first prompt of an example, part by part."""
+        return self._builder.describe(self.tree(place))
+
+    @property
+    def survey(self) -> Survey:
+        """Build all prompts once and measure them."""
+        if self._survey is None:
+            costs, cuts = [], Cuts()
+            with self._progress.task("building prompts", len(self._questions)) as bar:
+                for place in range(len(self._questions)):
+                    tree = self.tree(place)
+                    costs.append(Cost(1, len(tree.branches), tree.size, tree.separate_size))
+                    cuts += tree.cuts
+                    bar.advance()
+            self._survey = Survey(costs, cuts)
+        return self._survey
+
+    def batches(self) -> list[list[int]]:
+        """Group small trees, the largest first; a large tree is a batch of its own."""
+        limit = row_limits(self._placement.device, self._max_tokens).row
+        return plan_rows([cost.tokens for cost in self.survey.costs], limit)
+
+    def score(self, batch: Sequence[int]) -> list[list[float]]:
+        """Score the candidates of a batch's examples, rounded to what float32 can tell."""
+        if self._scorer is None:
+            self._scorer = self._start()
+        rows = self._scorer([self.tree(place) for place in batch])
+        return [[round(value, _DECIMALS) for value in row] for row in rows]
+
+    def cost(self, place: int) -> Cost:
+        """Give the cost of an example."""
+        return self.survey.costs[place]
+
+    def details(self) -> dict[str, Any]:
+        """Give device, way of computing, answers and cuts."""
+        answers = self._builder.answers
+        return {
+            "device": self._placement.reason,
+            "way": self.way,
+            "answers": {answers.yes_text: answers.yes, answers.no_text: answers.no},
+            "cuts": dataclasses.asdict(self.survey.cuts),
+        }
+
+    def remarks(self) -> list[str]:
+        """Say where and how it ran, and what was cut."""
+        return [f"ran on {self._placement.reason}; {self.way}", f"prompts: {self.survey.cuts}"]
+
+    @property
+    def way(self) -> str:
+        """Say how the scores were computed."""
+        if self._scorer is None:
+            return "no batch was left to score"
+        if self._scorer.fallback:
+            return f"one prompt at a time: {self._scorer.fallback}"
+        return "shared prefix, checked against one prompt at a time"
+
+    def _start(self) -> BranchScorer:
+        """Load the model and check that sharing the prefix is exact for it."""
+        llm = self._load()
+        scorer = BranchScorer(llm.model, self._builder.answers, self._max_tokens)
+        sizes = [cost.tokens for cost in self.survey.costs]
+        extremes = {min(range(len(sizes)), key=sizes.__getitem__), sizes.index(max(sizes))}
+        scorer.check([self.tree(place) for place in sorted(extremes)])
+        if scorer.fallback:
+            self._progress.warn(f"{scorer.fallback}; scoring one prompt at a time, slowly")
+        return scorer
+
+
+def load_scorer(source: ModelSource, adapter: Path | None) -> LanguageModel:
+    """Load a causal LM, with an adapter on it where one is given.
+
+    In float32 the adapter is folded into the weights, which costs no accuracy there and
+    spares its products in every layer.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the adapter does not fit it.
+    """
+    llm = load_model(source)
+    if adapter is None:
+        return llm
+    try:
+        model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(f"adapter {adapter} does not fit model {source.name}: {first}") from error
+    if llm.placement.dtype is torch.float32:
+        model = model.merge_and_unload()
+    return dataclasses.replace(llm, model=model)
