@@ -1,0 +1,218 @@
+"""Training examples as prompt trees: the positives of a user and freshly drawn negatives."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from trec_cli.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.jsonl import encode
+from trec_cli.progress import Progress, Silent
+from trec_cli.prompts.recommend import Cuts, PromptBuilder
+from trec_cli.records import Example, Split, Summary
+from trec_cli.seeds import generator
+from trec_cli.training.loss import LabelledTree
+
+
+@dataclass(frozen=True)
+class Question:
+    """An example with the summary that stands in its prompts."""
+
+    example: Example
+    summary: str
+
+    @property
+    def negatives(self) -> list[str]:
+        """Candidates that are not right, by id, so that the file's order changes no draw."""
+        return sorted(set(self.example.candidates) - set(self.example.positives))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """An example (by its place) with the negatives of an epoch."""
+
+    epoch: int
+    index: int
+
+
+def questions_of(
+    examples: Sequence[Example],
+    summaries: Mapping[str, Summary] | None,
+    split: Split,
+    *,
+    file: object,
+    limit: int | None = None,
+) -> list[Question]:
+    """Give the first ``limit`` examples of a split with their summaries.
+
+    ``summaries`` None stands for mode ``none``: every summary is empty.
+
+    Raises:
+        InputError: examples without a summary; the message counts and names them.
+    """
+    chosen = [e for e in examples if e.split == split][:limit]
+    if summaries is None:
+        return [Question(example, "") for example in chosen]
+    missing = [e.example_id for e in chosen if e.example_id not in summaries]
+    if missing:
+        named = ", ".join(missing[:3])
+        raise InputError.of(
+            file,
+            f"{len(missing)} of {len(chosen)} examples of split {split} have no summary "
+            f"({named}{', …' if len(missing) > 3 else ''})",
+            "run trec summarize again; it adds what is missing",
+        )
+    return [Question(example, summaries[example.example_id].summary) for example in chosen]
+
+
+def fingerprint(questions: Sequence[Question]) -> str:
+    """Hash examples and summaries, where they came through a pipe and no file can be hashed."""
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(encode({"example": question.example, "summary": question.summary}))
+    return digest.hexdigest()
+
+
+def check_trainable(questions: Sequence[Question], file: object) -> None:
+    """Refuse a training set that has no examples, or examples without a negative.
+
+    Raises:
+        InputError: with up to 20 faults.
+    """
+    if not questions:
+        raise InputError.of(
+            file, "has no examples of split train", "run trec prepare with a split that has some"
+        )
+    faults = [
+        Fault(
+            str(file),
+            None,
+            f"example {q.example.example_id!r}: its candidates hold no negative to learn from",
+            "run trec prepare with --negatives uniform",
+        )
+        for q in questions
+        if not q.negatives
+    ]
+    if faults:
+        raise InputError(faults[:MAX_FAULTS])
+
+
+class TrainingExamples(Dataset[LabelledTree]):
+    """One row per example; ``examples[Draw(epoch, index)]`` builds its tree.
+
+    The negatives of an epoch come from (seed, user, example, epoch) alone, so neither
+    order nor resume nor the number of processes changes them.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        builder: PromptBuilder,
+        *,
+        negatives_per_positive: int,
+        seed: int,
+    ) -> None:
+        self.questions, self.builder = questions, builder
+        self._per_positive, self._seed = negatives_per_positive, seed
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def wanted(self, question: Question) -> int:
+        """Give how many negatives are asked for."""
+        return self._per_positive * len(question.example.positives)
+
+    def drawn(self, question: Question) -> int:
+        """Give how many negatives are drawn: all there are, if they are too few."""
+        return min(self.wanted(question), len(question.negatives))
+
+    def candidates(self, draw: Draw) -> tuple[list[str], list[bool]]:
+        """Give the candidates of an example in an epoch, and which are right."""
+        question = self.questions[draw.index]
+        example, pool = question.example, question.negatives
+        random = generator(self._seed, example.user_id, example.example_id, draw.epoch)
+        places = random.choice(len(pool), size=self.drawn(question), replace=False)
+        negatives = [pool[place] for place in sorted(places)]
+        labels = [True] * len(example.positives) + [False] * len(negatives)
+        return [*example.positives, *negatives], labels
+
+    def __getitem__(self, draw: Draw) -> LabelledTree:
+        question = self.questions[draw.index]
+        candidates, labels = self.candidates(draw)
+        example = question.example
+        tree = self.builder.tree(
+            example.history, question.summary, candidates, example=example.example_id
+        )
+        return LabelledTree(tree, labels)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Tokens of the training examples.
+
+    Attributes:
+        largest: per example, the most tokens that its tree can have in any epoch.
+        expected: tokens of all trees of an epoch, on average over the draws.
+        separate: the same with every prompt written out by itself.
+        prompts: candidates of an epoch, positives and negatives.
+        short: examples with fewer negatives than asked for.
+        cuts: what was cut, counting each example once.
+    """
+
+    largest: list[int]
+    expected: float
+    separate: float
+    prompts: int
+    short: int
+    cuts: Cuts
+
+
+def measure(data: TrainingExamples, progress: Progress | None = None) -> Measure:
+    """Tokenise every example once with all its candidates, to plan rows and foretell cost."""
+    largest: list[int] = []
+    expected = separate = 0.0
+    prompts = short = 0
+    cuts = Cuts()
+    with (progress or Silent()).task("measuring prompts", len(data)) as bar:
+        for size in _sizes(data):
+            largest.append(size.largest)
+            expected += size.prefix + size.branches
+            separate += size.prefix * size.prompts + size.branches
+            prompts += size.prompts
+            short += size.short
+            cuts += size.cuts
+            bar.advance()
+    return Measure(largest, expected, separate, prompts, short, cuts)
+
+
+@dataclass(frozen=True)
+class _Size:
+    prefix: int
+    branches: float
+    largest: int
+    prompts: int
+    short: bool
+    cuts: Cuts
+
+
+def _sizes(data: TrainingExamples) -> Iterator[_Size]:
+    for question in data.questions:
+        example, pool, drawn = question.example, question.negatives, data.drawn(question)
+        tree = data.builder.tree(
+            example.history,
+            question.summary,
+            [*example.positives, *pool],
+            example=example.example_id,
+        )
+        lengths = list(map(len, tree.branches))
+        count = len(example.positives)
+        right, wrong = sum(lengths[:count]), sorted(lengths[count:])
+        yield _Size(
+            prefix=len(tree.prefix),
+            branches=right + sum(wrong) * drawn / max(1, len(wrong)),
+            largest=len(tree.prefix) + right + sum(wrong[len(wrong) - drawn :]),
+            prompts=count + drawn,
+            short=drawn < data.wanted(question),
+            cuts=tree.cuts,
+        )

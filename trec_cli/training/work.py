@@ -1,0 +1,88 @@
+"""The folder of an unfinished training, beside the adapter folder to come."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from trec_cli.errors import SettingsChanged
+from trec_cli.manifest import manifest_path
+from trec_cli.outputs import Settings, changed_settings, write_bytes
+
+BEST_FILE = "best.json"
+
+
+class WorkFolder:
+    """``.NAME.partial``: checkpoints, the best adapter so far, the log, the settings.
+
+    Use inside :func:`~trec_cli.outputs.locked`.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out.with_name(f".{out.name}.partial")
+
+    @property
+    def best(self) -> Path:
+        """The best adapter so far."""
+        return self.path / "best"
+
+    @property
+    def log(self) -> Path:
+        """The training log."""
+        return self.path / "training-log.jsonl"
+
+    @property
+    def _settings(self) -> Path:
+        return self.path / "settings.json"
+
+    def open(self, settings: Settings, *, overwrite: bool = False) -> None:
+        """Make the folder, or continue in the one that is there.
+
+        An adapter folder without a manifest, beside a work folder of the same settings,
+        was put into place by a run killed right then; it will be made again.
+
+        Raises:
+            SettingsChanged: work with other settings is there, and not ``overwrite``.
+        """
+        now = msgspec.to_builtins(dict(settings))
+        if overwrite:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._settings.is_file():
+            old = msgspec.json.decode(self._settings.read_bytes(), type=dict[str, object])
+            if changed := changed_settings(old, now):
+                raise SettingsChanged(self.out, changed)
+        else:
+            write_bytes(self._settings, [msgspec.json.encode(now)])
+
+    def is_unfinished(self) -> bool:
+        """Tell whether a run was killed after it moved the adapter, before its manifest."""
+        return (
+            self.out.exists() and not manifest_path(self.out).exists() and self._settings.is_file()
+        )
+
+    def read_best(self) -> dict[str, float] | None:
+        """Read step and metrics of the best adapter so far, or None where none is kept."""
+        return read_best(self.best)
+
+    def remove(self) -> None:
+        """Remove the folder: the training is finished."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def read_best(folder: Path) -> dict[str, float] | None:
+    """Read step and metrics beside a kept adapter, or None where none is kept."""
+    path = folder / BEST_FILE
+    if not path.is_file():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+
+
+def replace_folder(fresh: Path, final: Path) -> None:
+    """Move ``fresh`` to ``final``; what stood there goes only once ``fresh`` is complete."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    fresh.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
