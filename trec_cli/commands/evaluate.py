@@ -30,7 +30,7 @@ from trec_cli.records import SPLITS, Split
 if TYPE_CHECKING:
     from trec_cli.evaluation.outputs import Plan
 
-_PIPE_WIDTH = 120
+_UNBOUNDED = 10_000
 
 
 def _option(panel: str, *names: str, help_: str, shown: str | None = None, **more: Any) -> Any:
@@ -175,13 +175,14 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    """Print the table on stdout; where it is too narrow, systems become the columns."""
+    """Print the table on stdout; on a narrow terminal the systems become the columns."""
     from trec_cli.evaluation.tables import terminal_table
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
     table = terminal_table(summary)
-    if console.measure(table).maximum > console.width:
+    needed = Console(width=_UNBOUNDED).measure(table).maximum
+    if not console.is_terminal:
+        console.width = max(needed, console.width)
+    elif needed > console.width:
         table = terminal_table(summary, wide=False)
     console.print(table)

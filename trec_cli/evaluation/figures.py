@@ -234,25 +234,26 @@ def _without_nan(value: Any) -> Any:
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Every number that was logged at several steps, by mode."""
-    names: dict[str, None] = {}
-    for entries in logs.values():
-        for entry in entries:
-            names |= {k: None for k, v in entry.items() if _is_number(v) and k not in _CLOCK}
+    """Every number that was logged, step by step and mode by mode."""
+    names = {key for entries in logs.values() for e in entries for key in e if key not in _CLOCK}
     choices = []
     for name in sorted(names, key=lambda n: (n != "loss", not n.startswith("eval_"), n)):
-        data = []
-        for place, (mode, entries) in enumerate(logs.items()):
-            points = [
-                (e["step"], e[name]) for e in entries if _is_number(e.get(name)) and "step" in e
-            ]
-            if points:
-                steps, values = zip(*points, strict=True)
-                data.append(_line(steps, values, mode, colour(place)))
+        curves = {mode: _curve(entries, name) for mode, entries in logs.items()}
+        data = [
+            _line(steps, values, mode, colour(place))
+            for place, (mode, (steps, values)) in enumerate(curves.items())
+            if steps
+        ]
         if data:
-            layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": name}}}
-            choices.append(Choice(name, data, layout))
+            axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": name}}}
+            choices.append(Choice(name, data, {**axes, "showlegend": True}))
     return Figure("training", "Training", "As the training log has it.", choices)
+
+
+def _curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Give the steps at which ``name`` was logged as a number, and the numbers."""
+    points = [(e["step"], e[name]) for e in entries if _is_number(e.get(name)) and "step" in e]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 _CLOCK = ("step", "epoch", "total_flos")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """Give what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
-        return {"split": self.split, "systems": systems, **msgspec.to_builtins(self.options)}
+        options = {**asdict(self.options), "ks": list(self.options.ks)}
+        return {"split": self.split, "systems": systems, **options}
 
     def outputs(self) -> list[Path]:
         """Name every file that :func:`write` will write."""
@@ -148,7 +149,8 @@ def write(
         written += _main_files(folder, evaluation, summary)
     for path in written:
         provenance.write(path, {"examples": len(systems[0].users)})
-        (progress or Silent()).info(f"wrote {path}")
+    if written:
+        (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
     return summary
 
 

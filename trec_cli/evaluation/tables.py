@@ -78,8 +78,8 @@ def notes_of(summary: Summary) -> list[str]:
     """Say in words what the table shows."""
     examples = next(iter(summary["systems"].values()))["examples"]
     notes = [
-        f"{examples} examples of {summary['users']} users; below each value its 95 % interval "
-        "(bootstrap over users); ties count at their expected value; chance is a random order."
+        f"{examples} examples of {summary['users']} users; 95 % intervals by "
+        "bootstrap over users; ties count at their expected value; chance is a random order."
     ]
     if summary["comparisons"]:
         reference = summary["comparisons"][0]["reference"]
