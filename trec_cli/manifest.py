@@ -18,7 +18,7 @@ import msgspec
 
 from trec_cli import __version__
 from trec_cli.errors import InputError, SettingsChanged
-from trec_cli.outputs import Settings, changed_settings, write_bytes
+from trec_cli.outputs import Settings, changed_settings, plain_settings, write_bytes
 
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
 
@@ -65,7 +65,7 @@ class Provenance:
         self.command = command
         self.inputs = {str(p): _hash_or_stream(p) for p in inputs}
         hashes = list(self.inputs.values())
-        self.settings = msgspec.to_builtins({**settings, "inputs": hashes})
+        self.settings = plain_settings({**settings, "inputs": hashes})
         self.details: dict[str, Any] = {}
 
     def write(self, output: Path, details: Mapping[str, Any] | None = None) -> None:

@@ -72,6 +72,12 @@ def write_lines(path: Path | str, lines: Iterable[bytes]) -> None:
         write_bytes(Path(path), lines)
 
 
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """Give settings as they will be read back from JSON (a tuple becomes a list)."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(settings)))
+    return plain
+
+
 def changed_settings(old: Settings, new: Settings) -> list[str]:
     """Name the settings that differ, each with its old and new value."""
     names = sorted(old.keys() | new.keys())
@@ -99,7 +105,7 @@ class Journal:
         """
         self.path = path
         self.file = path.with_name(f".{path.name}.partial")
-        self.settings = msgspec.to_builtins(dict(settings))
+        self.settings = plain_settings(settings)
         self.records: dict[str, bytes] = {}
         if overwrite:
             self.file.unlink(missing_ok=True)

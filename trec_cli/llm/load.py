@@ -1,6 +1,7 @@
 """Loading a causal LM with its tokenizer: safetensors only, clear errors."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from trec_cli.errors import ModelError
 from trec_cli.llm import DEFAULT_MODEL
@@ -101,6 +103,8 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
             code that was not allowed, or cannot be reached.
     """
     placement = choose_device(source.device, source.dtype)
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     tokenizer = load_tokenizer(source)
     with _explained(source.name):
         model = AutoModelForCausalLM.from_pretrained(
