@@ -27,6 +27,13 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Where to write; - is stdout.", rich_help_panel=_FILES),
 ]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        help="Store of all texts written (SQLite); several runs may share one.",
+        rich_help_panel=_FILES,
+    ),
+]
 
 Mode = Annotated[
     str, typer.Option(help="Which summaries: hier, recurrent, none.", rich_help_panel=_FILES)
@@ -66,29 +73,8 @@ ChatTemplate = Annotated[
 ]
 Prompts = Annotated[
     Path | None,
-    typer.Option(help="Folder with own prompt templates.", rich_help_panel=_PROMPT),
-]
-
-_PROMPT = "Prompt"
-Prompts = Annotated[
-    Path | None,
     typer.Option(
         help="Folder with your own prompt templates; files not in it are the built-in ones.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-Attributes = Annotated[
-    str | None,
-    typer.Option(
-        help="Item attributes to show, in order: title,brand. All by default.",
-        rich_help_panel=_PROMPT,
-    ),
-]
-ChatTemplate = Annotated[
-    bool | None,
-    typer.Option(
-        "--chat-template/--no-chat-template",
-        help="Use the model's chat template. Where it has one by default.",
         rich_help_panel=_PROMPT,
     ),
 ]

@@ -1,5 +1,327 @@
-"""``trec summarize``."""
+"""``trec summarize``: a preference summary for every example."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from trec_cli.commands import options
+from trec_cli.commands.console import Terminal, stage
+from trec_cli.commands.inputs import resolve
+from trec_cli.errors import UsageError
+from trec_cli.jsonl import encode, is_stream, read_examples, read_items
+from trec_cli.llm import DEFAULT_MODEL
+from trec_cli.manifest import Provenance, up_to_date
+from trec_cli.outputs import locked
+from trec_cli.records import SPLITS, Example, Item, Mode
+
+if TYPE_CHECKING:
+    from trec_cli.summarize.asking import Counts
+    from trec_cli.summarize.prompts import PromptWriter
+    from trec_cli.summarize.run import Written
+    from trec_cli.summarize.setup import Setup
+
+_SUMMARY, _WRITING = "Summaries", "How the model writes"
 
 
-def summarize() -> None:
-    """Not there yet."""
+def _option(panel: str, help_: str, **more: Any) -> Any:
+    return typer.Option(help=help_, rich_help_panel=panel, **more)
+
+
+ModeOption = Annotated[
+    Mode, typer.Option("--mode", help="hier merges block summaries, recurrent carries one forward.")
+]
+Splits = Annotated[
+    list[str] | None,
+    _option(_SUMMARY, "Only train, valid or test; may be given more than once."),
+]
+BlockSize = Annotated[int, _option(_SUMMARY, "Items in a block.", min=1)]
+ItemTokens = Annotated[int, _option(_SUMMARY, "Longest item in a prompt, in tokens.", min=1)]
+PromptTokens = Annotated[
+    int, _option(_SUMMARY, "Longest prompt, in tokens; more is merged in levels.", min=1)
+]
+MaxNewTokens = Annotated[int, _option(_WRITING, "Longest summary, in tokens.", min=1)]
+RepetitionPenalty = Annotated[
+    float, _option(_WRITING, "Against tokens already in the summary; 1 is off.", min=0.01)
+]
+NoRepeatNgram = Annotated[
+    int, _option(_WRITING, "No sequence of so many tokens twice in a summary; 0 is off.", min=0)
+]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Where everything is, and what to do with it."""
+
+    mode: Mode
+    items: Path | None
+    examples: Path
+    out: Path
+    store: Path
+    splits: tuple[str, ...]
+    limit: int | None
+    overwrite: bool
+
+
+def summarize(
+    run: options.Run = None,
+    mode: ModeOption = "hier",
+    items: options.Items = None,
+    examples: options.Examples = None,
+    out: options.Out = None,
+    store: options.Store = None,
+    split: Splits = None,
+    block_size: BlockSize = 5,
+    item_tokens: ItemTokens = 64,
+    prompt_tokens: PromptTokens = 1024,
+    prompts: options.Prompts = None,
+    attributes: options.Attributes = None,
+    chat_template: options.ChatTemplate = None,
+    max_new_tokens: MaxNewTokens = 64,
+    repetition_penalty: RepetitionPenalty = 1.1,
+    no_repeat_ngram: NoRepeatNgram = 0,
+    model: options.Model = DEFAULT_MODEL,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    max_tokens: options.MaxTokens = 8192,
+    limit: options.Limit = None,
+    dry_run: options.DryRun = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    json_line: options.JsonLine = False,
+    debug: options.Debug = False,
+    config: options.Config = None,  # noqa: ARG001 - read by its callback
+) -> None:
+    """Write a preference summary for every example with a frozen language model.
+
+    Histories are cut into blocks, oldest first. [b]hier[/b] summarises every block and merges
+    the summaries; [b]recurrent[/b] updates one summary block by block; [b]none[/b] writes empty
+    ones. Every text is kept in a store, so the same command continues where it was stopped.
+
+    Example: trec summarize runs/news --mode hier --model models/SmolLM2-135M-Instruct
+    """
+    with stage("summarize", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+        job = _find_files(run, mode, items, examples, out, store, split, limit, overwrite)
+        if mode == "none":
+            _run_without_model(terminal, job, dry_run)
+            return
+        from trec_cli.llm.generate import Decoding
+        from trec_cli.llm.load import ModelSource
+        from trec_cli.summarize.settings import SummarySettings
+        from trec_cli.summarize.setup import Setup
+
+        setup = Setup(
+            mode,
+            SummarySettings(
+                block_size,
+                item_tokens,
+                max_new_tokens,
+                prompt_tokens,
+                options.names(attributes),
+                chat_template,
+            ),
+            Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram),
+            ModelSource(model, revision, trust_remote_code, device, dtype),
+            max_tokens,
+            prompts,
+        )
+        _run_with_model(terminal, job, setup, dry_run)
+
+
+def _find_files(
+    run: Path | None,
+    mode: Mode,
+    items: Path | None,
+    examples: Path | None,
+    out: Path | None,
+    store: Path | None,
+    split: Sequence[str] | None,
+    limit: int | None,
+    overwrite: bool,
+) -> _Job:
+    """Find all files; without RUN the store lies beside the output (nowhere for stdout)."""
+    if mode == "attention":
+        raise UsageError("--mode attention is not there yet; choose hier, recurrent or none")
+    unknown = set(split or ()) - set(SPLITS)
+    if unknown:
+        raise UsageError(f"--split {min(unknown)}: choose from {', '.join(SPLITS)}")
+    output = resolve(out, run, "summaries", mode)
+    if store is None and run is None:
+        store = Path(":memory:") if is_stream(output) else output.parent / "generations.sqlite"
+    return _Job(
+        mode=mode,
+        items=None if mode == "none" else resolve(items, run, "items"),
+        examples=resolve(examples, run, "examples"),
+        out=output,
+        store=resolve(store, run, "store"),
+        splits=tuple(dict.fromkeys(split or ())),
+        limit=limit,
+        overwrite=overwrite,
+    )
+
+
+def _read(terminal: Terminal, job: _Job) -> tuple[dict[str, Item], list[Example]]:
+    """Read the catalogue and the examples that were chosen."""
+    from trec_cli.summarize.run import choose
+
+    catalogue = None if job.items is None else read_items(job.items)
+    chosen = choose(read_examples(job.examples, catalogue), job.splits, job.limit)
+    if not chosen:
+        raise UsageError(f"{job.examples} has no example of split {', '.join(job.splits)}")
+    empty = sum(not example.history for example in chosen)
+    if empty and job.mode != "none":
+        terminal.warn(f"{empty} of {len(chosen)} examples have no history; their summary is empty")
+    return catalogue or {}, chosen
+
+
+def _provenance(job: _Job, chosen: Sequence[Example], settings: dict[str, Any]) -> Provenance:
+    """Start the manifest; a stream's examples are known by their content."""
+    inputs = [path for path in (job.items, job.examples) if path is not None]
+    about = {**settings, "splits": job.splits, "limit": job.limit}
+    if is_stream(job.examples):
+        about["examples"] = hashlib.sha256(b"".join(map(encode, chosen))).hexdigest()
+    return Provenance("summarize", about, inputs)
+
+
+@contextmanager
+def _unless_done(terminal: Terminal, job: _Job, provenance: Provenance) -> Iterator[bool]:
+    """Hold the output's lock; give whether there is anything to do."""
+    if is_stream(job.out):
+        yield True
+        return
+    with locked(job.out):
+        done = up_to_date(job.out, provenance.settings, overwrite=job.overwrite)
+        if done:
+            terminal.info(f"{job.out} is there already, made with the same settings")
+        terminal.result(output=str(job.out), already_done=done)
+        yield not done
+
+
+def _run_without_model(terminal: Terminal, job: _Job, dry_run: bool) -> None:
+    from trec_cli.summarize.run import no_summaries, save
+
+    _, chosen = _read(terminal, job)
+    if dry_run:
+        terminal.info(f"would write {len(chosen)} empty summaries to {job.out}; no model is needed")
+        terminal.result(examples=len(chosen), calls=0, prompt_tokens=0)
+        return
+    provenance = _provenance(job, chosen, {"mode": "none"})
+    with _unless_done(terminal, job, provenance) as needed:
+        if needed:
+            save(no_summaries(chosen), job.out)
+            _finish(terminal, job, provenance, {"examples": len(chosen)})
+
+
+def _finish(terminal: Terminal, job: _Job, provenance: Provenance, details: dict[str, Any]) -> None:
+    """Write the manifest of a file and say that it is done."""
+    if not is_stream(job.out):
+        provenance.write(job.out, details)
+        terminal.info(f"wrote {job.out}")
+    terminal.result(**details)
+
+
+def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool) -> None:
+    catalogue, chosen = _read(terminal, job)
+    writer = setup.writer(catalogue)
+    if dry_run:
+        _show_plan(terminal, job, setup, writer, chosen)
+        return
+    provenance = _provenance(job, chosen, setup.describe(writer))
+    with _unless_done(terminal, job, provenance) as needed:
+        if needed:
+            details = _summarize(terminal, job, setup, writer, chosen)
+            _finish(terminal, job, provenance, details)
+
+
+def _summarize(
+    terminal: Terminal,
+    job: _Job,
+    setup: "Setup",
+    writer: "PromptWriter",
+    chosen: Sequence[Example],
+) -> dict[str, Any]:
+    """Make and save all summaries; give what there is to tell."""
+    from trec_cli.summarize.asking import Asker
+    from trec_cli.summarize.run import save, summarize
+    from trec_cli.summarize.store import Store
+
+    with Store(job.store) as store:
+        engine, reason = setup.engine(writer.frame)
+        terminal.info(f"{setup.source.name} on {reason}; texts are kept in {job.store}")
+        asker = Asker(engine, store, terminal)
+        name = engine.identity["name"]
+        written = save(summarize(chosen, job.mode, writer, asker.ask, name), job.out)
+    _tell(terminal, asker.counts, writer, written)
+    return {
+        **asdict(written),
+        **asker.counts.asdict(),
+        "cuts": writer.cuts.asdict(),
+        "device": reason,
+        "store": str(job.store),
+    }
+
+
+def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:
+    """Say what the run came to, and warn of what makes summaries doubtful."""
+    terminal.info(
+        f"{written.examples} summaries: {counts.calls} calls, {counts.hits} found in the store, "
+        f"{counts.shared} shared; {counts.prompt_tokens} tokens read, {counts.new_tokens} written "
+        f"({counts.rate} a second)"
+    )
+    cuts = writer.cuts
+    terminal.info(
+        f"cut: {cuts.long_items} of {cuts.items} items at --item-tokens, {cuts.squeezed_items} "
+        f"to fit the prompt, {cuts.long_summaries} summaries; "
+        f"{counts.at_limit} of {counts.calls + counts.hits} texts met --max-new-tokens"
+    )
+    if counts.empty or written.empty_summaries:
+        terminal.warn(
+            f"{counts.empty} texts are empty; {written.empty_summaries} examples have an empty "
+            "summary although they have a history"
+        )
+    if counts.echoes:
+        terminal.warn(f"{counts.echoes} texts only repeat a piece of their prompt")
+
+
+def _show_plan(
+    terminal: Terminal,
+    job: _Job,
+    setup: "Setup",
+    writer: "PromptWriter",
+    chosen: Sequence[Example],
+) -> None:
+    """Show one exact prompt, its parts, and what the run would cost at most."""
+    from trec_cli.summarize.run import estimate
+
+    sample = next((example for example in chosen if example.history), None)
+    if sample is not None:
+        prompt = writer.block(sample.history[: setup.summary.block_size])
+        terminal.info(f"The first prompt of example {sample.example_id!r}:\n")
+        terminal.info(writer.show(prompt) + "\n")
+        terminal.table(_table("Its parts", ("part", "tokens"), prompt.parts))
+    cost = estimate(chosen, job.mode, writer)
+    rows = [(what, each.calls, each.prompt_tokens) for what, each in cost.rounds.items()]
+    total = ("all", cost.calls, cost.prompt_tokens)
+    terminal.table(_table("Calls at most", ("round", "calls", "prompt tokens"), [*rows, total]))
+    terminal.info(
+        f"{len(chosen)} examples, {cost.shared} requests shared, at most "
+        f"{cost.calls * setup.decoding.max_new_tokens} new tokens; "
+        "what the store holds costs nothing. Nothing was written."
+    )
+    terminal.result(examples=len(chosen), calls=cost.calls, prompt_tokens=cost.prompt_tokens)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table

@@ -21,7 +21,7 @@ class Counts:
         hits: texts found in the store.
         shared: requests whose prompt another request of the same round had, too.
         prompt_tokens, new_tokens: read and written by ``calls``.
-        seconds: spent in the engine.
+        engine_seconds: spent in the engine.
         at_limit: of calls and hits, those that the length limit ended.
         empty, echoes: of calls and hits, texts that are empty or a piece of their prompt.
     """
@@ -31,18 +31,21 @@ class Counts:
     shared: int = 0
     prompt_tokens: int = 0
     new_tokens: int = 0
-    seconds: float = 0.0
+    engine_seconds: float = 0.0
     at_limit: int = 0
     empty: int = 0
     echoes: int = 0
 
     def asdict(self) -> dict[str, float]:
-        """Give the counts by name, with the rates per second of engine time."""
-        rates = {f"{n}_per_second": self._rate(n) for n in ("prompt_tokens", "new_tokens")}
-        return {**dataclasses.asdict(self), "seconds": round(self.seconds, 3), **rates}
+        """Give the counts by name, with the rate."""
+        fields = dataclasses.asdict(self)
+        fields["engine_seconds"] = round(self.engine_seconds, 3)
+        return {**fields, "new_tokens_per_second": self.rate}
 
-    def _rate(self, name: str) -> float:
-        return round(getattr(self, name) / self.seconds, 1) if self.seconds else 0.0
+    @property
+    def rate(self) -> float:
+        """New tokens per second of engine time."""
+        return round(self.new_tokens / self.engine_seconds, 1) if self.engine_seconds else 0.0
 
 
 class Asker:
@@ -89,13 +92,13 @@ class Asker:
             if rows:
                 self._store.put(self._generate(rows))
             made += len(rows)
-            task.advance(len(batch), f"{self.counts.asdict()['new_tokens_per_second']} tokens/s")
+            task.advance(len(batch), f"{self.counts.rate} tokens/s")
         return made
 
     def _generate(self, rows: Sequence[tuple[bytes, Prompt]]) -> dict[bytes, Generation]:
         started = time.perf_counter()
         generations = self._engine.generate([prompt for _, prompt in rows])
-        self.counts.seconds += time.perf_counter() - started
+        self.counts.engine_seconds += time.perf_counter() - started
         self.counts.calls += len(rows)
         self.counts.prompt_tokens += sum(g.prompt_tokens for g in generations)
         self.counts.new_tokens += sum(g.new_tokens for g in generations)

@@ -16,10 +16,12 @@ _ECHO_WORDS = 5
 def clean(text: str) -> str:
     """Put the answer on one line and take away what only introduces it.
 
-    Quotation marks around the whole are removed as well.  Whoever reads the summary (the
+    Control characters, half a character at the end (where the length limit cut it) and
+    quotation marks around the whole are removed as well.  Whoever reads the summary (the
     merge prompt, the recommender) can then rely on one line.
     """
-    rest = text.strip()
+    printable = "".join(c if c.isprintable() or c.isspace() else " " for c in text)
+    rest = printable.rstrip("\ufffd").strip()
     while match := _PREAMBLE.match(rest):
         rest = rest[match.end() :]
     line = " ".join(rest.split())

@@ -78,7 +78,15 @@ class _Line:
 
 
 class PromptWriter:
-    """Writes the prompts of one run, and counts what had to be cut."""
+    """Writes the prompts of one run, and counts what had to be cut.
+
+    Attributes:
+        frame: what stands around every message.
+        settings: sizes, as given.
+        budget: tokens of the longest prompt, as the model and the batch allow.
+        templates: the prompt texts by name.
+        cuts: what did not fit so far.
+    """
 
     def __init__(
         self,
@@ -100,7 +108,7 @@ class PromptWriter:
         Raises:
             InputError: a template has wrong slots.
         """
-        self._tokenizer, self._frame, self._items = tokenizer, frame, items
+        self._tokenizer, self.frame, self._items = tokenizer, frame, items
         self.settings = settings
         self.templates = {n: load_template(n, slots, prompts) for n, slots in TEMPLATES.items()}
         self.budget = settings.prompt_tokens
@@ -162,6 +170,11 @@ class PromptWriter:
         ]
         return group_consecutive(lengths, room)
 
+    def show(self, prompt: Prompt) -> str:
+        """Write out a prompt exactly as the model reads it, special tokens included."""
+        text: str = self._tokenizer.decode(prompt.ids)
+        return text
+
     def check(self, mode: str) -> None:
         """Make sure that every prompt of a mode can be written, whatever the texts.
 
@@ -188,7 +201,7 @@ class PromptWriter:
     def _overhead(self, template: Template) -> int:
         """Give the tokens of everything but the slots."""
         fixed = sum(len(self._encode(text)) for text in template.parts[::2] if text)
-        return len(self._frame.head) + fixed + len(self._frame.tail)
+        return len(self.frame.head) + fixed + len(self.frame.tail)
 
     def _item_lines(self, template: Template, history: Sequence[str], taken: int = 0) -> _Line:
         """Write items as lines, all shortened to the same length if they do not fit."""
@@ -206,12 +219,12 @@ class PromptWriter:
 
     def _assemble(self, template: Template, **slots: _Line) -> Prompt:
         """Concatenate frame, template and slots."""
-        parts: list[tuple[str, Sequence[int]]] = [("chat frame", self._frame.head)]
+        parts: list[tuple[str, Sequence[int]]] = [("chat frame", self.frame.head)]
         for place, part in enumerate(template.parts):
             inside = place % 2
             ids = slots[part].ids if inside else self._encode(part) if part else []
             parts.append((part if inside else "instruction", ids))
-        parts.append(("chat frame", self._frame.tail))
+        parts.append(("chat frame", self.frame.tail))
         return Prompt(
             message=template.fill(**{name: line.text for name, line in slots.items()}),
             ids=tuple(token for _, ids in parts for token in ids),

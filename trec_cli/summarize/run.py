@@ -1,10 +1,16 @@
 """Summaries of all examples, in waves of users, and the estimate of what that would cost."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 
+from trec_cli.errors import OutputFailed
+from trec_cli.jsonl import encode, is_stream
+from trec_cli.outputs import write_lines
 from trec_cli.records import Example, Mode, Summary
 from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter
@@ -18,6 +24,7 @@ SUMMARIZERS: Mapping[str, Summarizer] = MappingProxyType(
 )
 WAVE = 2048
 """Examples worked on together: enough for full batches, few enough to fit in memory."""
+_SPOOL_BYTES = 1 << 25
 
 
 def summarize(
@@ -105,3 +112,57 @@ def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> E
     for _ in summarize(examples, mode, writer, ask, ""):
         pass
     return result
+
+
+@dataclass
+class Written:
+    """What the output holds.
+
+    Attributes:
+        examples: lines.
+        empty_histories: examples without history, whose summary is empty without a call.
+        empty_summaries: examples with a history whose summary is empty all the same.
+    """
+
+    examples: int = 0
+    empty_histories: int = 0
+    empty_summaries: int = 0
+
+
+def save(summaries: Iterable[Summary], out: Path) -> Written:
+    """Write summaries to a file or stdout when the last one is made, whole or not at all.
+
+    Until then they wait in memory or in an unnamed file, which nothing leaves behind.
+
+    Raises:
+        OutputFailed: no space, or the folder cannot be written.
+    """
+    written = Written()
+    folder = None if is_stream(out) else str(out.parent)
+    with SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=folder) as spool:
+        for summary in summaries:
+            written.examples += 1
+            written.empty_histories += not summary.blocks
+            written.empty_summaries += bool(summary.blocks) and not summary.summary
+            try:
+                spool.write(encode(summary))
+            except OSError as error:
+                raise OutputFailed(out, error) from None
+        spool.seek(0)
+        write_lines(out, spool)
+    return written
+
+
+def choose(
+    examples: Iterable[Example], splits: Collection[str] = (), limit: int | None = None
+) -> list[Example]:
+    """Keep the examples of some splits (all if none is named), the first ``limit`` of each."""
+    kept: list[Example] = []
+    taken: Counter[str] = Counter()
+    for example in examples:
+        if splits and example.split not in splits:
+            continue
+        taken[example.split] += 1
+        if limit is None or taken[example.split] <= limit:
+            kept.append(example)
+    return kept

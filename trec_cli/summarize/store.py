@@ -46,7 +46,7 @@ class Keys:
     """Makes the keys of one engine's texts."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
-        body = msgspec.json.encode(msgspec.to_builtins(dict(identity)), order="sorted")
+        body = msgspec.json.encode(dict(identity), order="sorted")
         self._start = hashlib.blake2b(body, digest_size=_KEY_BYTES)
 
     def key(self, ids: Sequence[int]) -> bytes:
