@@ -69,15 +69,17 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
 
 
 class _NumberedLines:
-    """Lines of a stream, with the number of the one read last."""
+    """Lines of a stream, with the number of the one read last and whether it was whole."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.number = 0
+        self.whole = True
 
     def __iter__(self) -> Iterator[bytes]:
         for line in self._stream:
             self.number += 1
+            self.whole = line.endswith(b"\n")
             yield line
 
 
@@ -106,7 +108,7 @@ def read_lines(
                 break
             except jsonlines.InvalidLineError as error:
                 empty = False
-                faults.add(lines.number, *_explain(error))
+                faults.add(lines.number, *_explain(error, whole=lines.whole))
                 continue
             empty = False
             yield lines.number, cast(Record, record)
@@ -115,7 +117,7 @@ def read_lines(
         raise InputError.of(faults.file, "is empty", "run the stage before again")
 
 
-def _explain(error: jsonlines.InvalidLineError) -> tuple[str, str]:
+def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, str]:
     """Say what is wrong with a line, and what to do, in the user's words."""
     line, cause = error.line, error.__cause__
     text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
@@ -131,7 +133,7 @@ def _explain(error: jsonlines.InvalidLineError) -> tuple[str, str]:
         )
     if "NaN" in text or "Infinity" in text:
         return f"holds NaN or Infinity, which JSON does not have: {shown!r}", "write a number"
-    if not text.endswith("\n"):
+    if not whole:
         return f"is cut off in the middle: {shown!r}", "the writer was stopped; run it again"
     return f"is not JSON: {shown!r} ({cause})", "repair or remove the line"
 

@@ -163,7 +163,7 @@ def prepare(
     Knows MIND, Amazon-M2, Amazon reviews (2014, 2018, 2023) and plain JSONL. Files are found by
     name in folders, .zip and .gz. All that is kept and dropped is counted in a table.
 
-    [bold]trec prepare samples/jsonl --out runs/sample[/]
+    [bold]trec prepare samples/shop --out runs/shop[/]
 
     [bold]trec prepare samples/news --out runs/clicks --target impression[/]
     """

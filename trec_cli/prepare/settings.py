@@ -51,9 +51,9 @@ def parse_sizes(train: str | None, valid: str | None, test: str | None) -> Sizes
         raise UsageError(f"give {_NAMES} together, or none of them")
     texts = (train, valid, test)
     absolute = all(text.isdigit() for text in texts)
+    sizes = Sizes(_size(train), _size(valid), _size(test), absolute=absolute)
     if not absolute and any(text.isdigit() and int(text) for text in texts):
         raise UsageError(f"{_NAMES} are either all shares or all numbers")
-    sizes = Sizes(_size(train), _size(valid), _size(test), absolute=absolute)
     total = sizes.train + sizes.valid + sizes.test
     if not absolute and abs(float(total) - 1) > _ROUNDING:
         raise UsageError(f"shares of {_NAMES} must add up to 1, not {float(total):g}")

@@ -1,0 +1,204 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.prepare.helpers import counts, read, write_jsonl
+from trec_cli.errors import InputError, UsageError
+
+
+def review(user: str, item: str, time: int) -> dict[str, Any]:
+    return {
+        "overall": 5.0,
+        "verified": True,
+        "reviewTime": "01 1, 2018",
+        "reviewerID": user,
+        "asin": item,
+        "reviewerName": "Jane Doe",
+        "reviewText": "text of the review",
+        "unixReviewTime": time,
+    }
+
+
+def review_2023(user: str, item: str, time: int) -> dict[str, Any]:
+    return {
+        "rating": 5.0,
+        "title": "title of the review",
+        "text": "text of the review",
+        "asin": f"{item}-red",
+        "parent_asin": item,
+        "user_id": user,
+        "timestamp": time,
+    }
+
+
+META: list[dict[str, Any]] = [
+    {
+        "category": ["Video Games", "PC", "</span></span>"],
+        "description": ["<p>First &amp; best.</p>", "Second part."],
+        "title": "Space &quot;Quest&quot;",
+        "brand": "Sierra",
+        "feature": ["one", "two"],
+        "price": "$9.99",
+        "asin": "A",
+        "also_buy": ["B"],
+    },
+    {"asin": "B", "title": "Plain", "price": ".a-box-inner{background-color:#fff}"},
+    {"asin": "Z", "title": "Nobody reviewed it"},
+    {"asin": "A", "title": "Repeated line"},
+]
+
+
+def write(folder: Path, reviews: list[dict[str, Any]], meta: list[dict[str, Any]] = META) -> Path:
+    write_jsonl(folder / "Games_5.json", reviews)
+    write_jsonl(folder / "meta_Games.json", meta)
+    return folder
+
+
+def test_texts_are_made_plain_and_only_reviewed_items_kept(tmp_path: Path) -> None:
+    items, _ = read(write(tmp_path, [review("u", "A", 1), review("u", "B", 2)]))
+    assert list(items) == ["A", "B"]
+    assert items["A"].text() == (
+        'title: Space "Quest"; brand: Sierra; category: Video Games, PC,; price: $9.99; '
+        "description: First & best. Second part."
+    )
+    assert items["B"].text() == "title: Plain"
+
+
+def test_a_timeline_is_ordered_by_time_and_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    reviews = [
+        review("u", "C", 5),
+        review("v", "A", 1),
+        review("u", "B", 3),
+        review("u", "A", 3),
+        review("u", "D", 1),
+        review("v", "B", 1),
+    ]
+    _, (u, v) = read(write(tmp_path, reviews))
+    assert (u.user_id, u.history, u.positives) == ("u", ["D", "B", "A"], ["C"])
+    assert (u.times, u.timestamp) == ([1, 3, 3], 5)
+    assert (v.user_id, v.history, v.positives) == ("v", ["A"], ["B"])
+
+
+def test_exact_repeats_are_dropped_and_counted_but_a_second_purchase_is_kept(
+    tmp_path: Path,
+) -> None:
+    reviews = [
+        review("u", "A", 1),
+        review("u", "B", 1),
+        review("u", "A", 1),
+        review("u", "A", 9),
+        review("v", "A", 1),
+    ]
+    write(tmp_path, reviews)
+    _, (u, _) = read(tmp_path)
+    assert [*u.history, *u.positives] == ["A", "B", "A"]
+    assert counts(tmp_path) == {
+        "reviews": 5,
+        "users": 2,
+        "items with reviews": 2,
+        "metadata of items without reviews": 1,
+        "metadata lines of an item already read": 1,
+        "exact repeats of a review": 1,
+    }
+
+
+def test_2023_has_other_names_and_milliseconds(tmp_path: Path) -> None:
+    reviews = [review_2023("u", "A", 2_000_500), review_2023("u", "B", 1_000_000)]
+    meta: list[dict[str, Any]] = [
+        {
+            "main_category": "Video Games",
+            "title": "Space Quest",
+            "average_rating": 4.5,
+            "features": ["<b>Fast</b>", "Loud"],
+            "description": ["One.", "Two."],
+            "price": 9.5,
+            "store": "Sierra",
+            "categories": ["Games", "PC"],
+            "details": {"Color": "red", "Size": None},
+            "parent_asin": "A",
+        },
+        {"parent_asin": "B", "title": "Other", "price": None, "description": []},
+    ]
+    write_jsonl(tmp_path / "Games.jsonl", reviews)
+    write_jsonl(tmp_path / "meta_Games.jsonl", meta)
+    items, (u,) = read(tmp_path)
+    assert (u.history, u.positives, u.times, u.timestamp) == (["B"], ["A"], [1000], 2000.5)
+    assert items["A"].text() == (
+        "title: Space Quest; main_category: Video Games; store: Sierra; categories: Games, PC; "
+        "price: 9.5; features: Fast Loud; description: One. Two."
+    )
+    assert items["B"].text() == "title: Other"
+    items, _ = read(tmp_path, attributes=("details",))
+    assert items["A"].attributes == {"details": "Color red"}
+    with pytest.raises(UsageError, match="no attribute brand in this collection"):
+        read(tmp_path, attributes=("brand",))
+
+
+def test_2014_writes_metadata_as_python_does(tmp_path: Path) -> None:
+    write(tmp_path, [review("u", "A", 1), review("u", "B", 2)])
+    lines = [
+        str({"asin": "A", "title": 'It\'s "here"', "categories": [["Games", "PC"]]}),
+        str({"asin": "Z", "title": "Nobody"}),
+    ]
+    (tmp_path / "meta_Games.json").write_text("\n".join(lines) + "\n")
+    items, _ = read(tmp_path)
+    assert items["A"].text() == 'title: It\'s "here"; categories: Games, PC'
+    assert list(items) == ["A"]
+    (tmp_path / "meta_Games.json").write_text("{'asin': open('x')}\n{'asin'\n{'title': 'x'}\n")
+    with pytest.raises(InputError) as caught:
+        read(tmp_path)
+    assert [fault.line for fault in caught.value.faults] == [1, 2, 3]
+
+
+def test_no_name_of_a_reviewer_and_no_text_of_a_review_is_read(tmp_path: Path) -> None:
+    items, questions = read(write(tmp_path, [review("u", "A", 1)]))
+    assert "Jane" not in repr((items, questions))
+    assert "text of the review" not in repr((items, questions))
+
+
+def test_gz_files_with_the_old_names_are_read(tmp_path: Path) -> None:
+    for name, records in (("reviews_Games_5", [review("u", "A", 1)]), ("meta_Games", META)):
+        lines = "".join(json.dumps(r) + "\n" for r in records)
+        (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(lines.encode()))
+    _, (only,) = read(tmp_path / "reviews_Games_5.json.gz")
+    assert only.positives == ["A"]
+
+
+def test_a_truncated_or_corrupt_gz_is_explained(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "meta_Games.json", META)
+    lines = "".join(json.dumps(review(f"u{n}", "A", n * 7919)) + "\n" for n in range(500))
+    packed = gzip.compress(lines.encode())
+    path = tmp_path / "Games_5.json.gz"
+    for damaged in (packed[: len(packed) // 2], packed[:10] + b"\xff" * 50 + packed[60:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="compressed file is damaged"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"asin": None}, "Expected `str`, got `null` - at `$.asin`"),
+        ({"unixReviewTime": "soon"}, "Expected `int`, got `str` - at `$.unixReviewTime`"),
+        ({"reviewerID": ""}, "Expected `str` of length >= 1 - at `$.reviewerID`"),
+    ],
+)
+def test_wrong_fields_are_named_with_their_line(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    write(tmp_path, [review("u", "A", 1), {**review("u", "A", 2), **change}])
+    with pytest.raises(InputError) as caught:
+        read(tmp_path)
+    assert f"Games_5.json, line 2: {message}" in str(caught.value)
+
+
+def test_files_that_are_no_reviews_are_explained(tmp_path: Path) -> None:
+    write(tmp_path, [{"some": 1, "thing": 2}])
+    with pytest.raises(InputError, match="is not a review of Amazon: it has some, thing"):
+        read(tmp_path)
+    (tmp_path / "Games_5.json").write_text("")
+    with pytest.raises(InputError, match="is empty"):
+        read(tmp_path)

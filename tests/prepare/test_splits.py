@@ -1,0 +1,118 @@
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.prepare.helpers import question
+from trec_cli.errors import UsageError
+from trec_cli.prepare.settings import Sizes, parse_sizes
+from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
+
+USERS = [f"u{i}" for i in range(3000)]
+THIRDS = Sizes(Fraction(1, 3), Fraction(1, 3), Fraction(1, 3))
+ids = st.text("abcxyz-1", min_size=1, max_size=6)
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(st.sets(ids, min_size=1), st.sets(ids), st.integers(0, 3))
+def test_a_users_split_does_not_change_with_the_other_users(
+    users: set[str], others: set[str], seed: int
+) -> None:
+    alone = by_users(sorted(users), THIRDS, seed)
+    crowd = by_users(sorted(users | others, reverse=True), THIRDS, seed)
+    assert {user: crowd[user] for user in users} == alone
+
+
+def test_shares_come_out_approximately() -> None:
+    counted = Counter(by_users(USERS, Sizes(), 0).values())
+    assert abs(counted["train"] - 2500) < 100
+    assert abs(counted["valid"] - 250) < 60
+    assert abs(counted["test"] - 250) < 60
+
+
+def test_numbers_come_out_exactly_and_the_rest_is_in_no_split() -> None:
+    sizes = parse_sizes("100", "20", "30")
+    splits = by_users(USERS, sizes, 0)
+    assert Counter(splits.values()) == {"train": 100, "valid": 20, "test": 30}
+    assert by_users(USERS[::-1], sizes, 0) == splits
+
+
+def test_more_users_than_there_are_is_an_error() -> None:
+    with pytest.raises(UsageError, match="3,000 users are left, and the sizes ask for 12,000"):
+        by_users(USERS, parse_sizes("10000", "1000", "1000"), 0)
+
+
+def test_picking_users_says_nothing_about_their_split() -> None:
+    picked = hash_order(USERS, 0)[:600]
+    counted = Counter(by_users(picked, THIRDS, 0).values())
+    assert all(150 < counted[split] < 250 for split in ("train", "valid", "test"))
+
+
+def test_hash_order_changes_with_the_seed_only() -> None:
+    assert hash_order(USERS, 1) == hash_order(USERS[::-1], 1)
+    assert hash_order(USERS, 1) != hash_order(USERS, 2)
+    few = set(USERS[:50])
+    assert hash_order(few, 1) == [user for user in hash_order(USERS, 1) if user in few]
+
+
+def test_users_with_fixed_candidates_test() -> None:
+    offered = set(USERS[:100])
+    splits = by_fixed(USERS, offered, Sizes(), 0)
+    assert {user for user, split in splits.items() if split == "test"} == offered
+    counted = Counter(splits.values())
+    assert abs(counted["valid"] - 2900 / 11) < 70
+    exact = by_fixed(USERS, offered, parse_sizes("500", "50", "40"), 0)
+    assert Counter(exact.values()) == {"train": 500, "valid": 50, "test": 40}
+    assert {user for user, split in exact.items() if split == "test"} < offered
+
+
+def test_time_cuts_where_the_shares_say() -> None:
+    questions = [question(f"u{t}", ["a", "b"], timestamp=t) for t in range(12)]
+    assert by_time(questions, Sizes()) == ["train"] * 10 + ["valid", "test"]
+
+
+def test_equal_times_stay_together_on_the_earlier_side() -> None:
+    questions = [question(f"u{i}", ["a", "b"], timestamp=t) for i, t in enumerate([3, 1, 1, 2])]
+    sizes = parse_sizes("0.25", "0.25", "0.5")
+    assert by_time(questions, sizes) == ["test", "train", "train", "test"]
+
+
+def test_no_share_for_training_is_possible() -> None:
+    questions = [question(f"u{t}", ["a", "b"], timestamp=t) for t in range(4)]
+    assert by_time(questions, parse_sizes("0", "0.5", "0.5")) == ["valid"] * 2 + ["test"] * 2
+
+
+def test_time_needs_times() -> None:
+    questions = [question("a", ["x", "y"], timestamp=1), question("b", ["x", "y"])]
+    with pytest.raises(UsageError, match="1 of 2 examples have none"):
+        by_time(questions, Sizes())
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("0.8", None, "0.2"), "together"),
+        (("0.8", "0.1", "0.2"), "add up to 1"),
+        (("0.8", "100", "0.2"), "all shares or all numbers"),
+        (("many", "1", "1"), "'many' is no size"),
+        (("1/0", "1", "1"), "'1/0' is no size"),
+        (("-1", "1", "1"), "negative"),
+        (("0.5", "1", "0"), "all shares or all numbers"),
+        (("-0.5", "0.5", "1.0"), "negative"),
+        (("0", "0", "0"), "all 0"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_refused(
+    texts: tuple[str | None, str | None, str | None], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_sizes(*texts)
+
+
+def test_sizes_are_shares_or_numbers() -> None:
+    assert parse_sizes(None, None, None) == Sizes()
+    assert parse_sizes("10/12", "1/12", "1/12") == Sizes()
+    assert parse_sizes("1000", "0", "10").total == 1010
