@@ -10,6 +10,7 @@ import typer
 
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.inputs import resolve
+from trec_cli.commands.preview import show_prompt
 from trec_cli.commands.options import (
     Attributes,
     CandidateTokens,
@@ -45,6 +46,7 @@ from trec_cli.outputs import locked
 from trec_cli.records import MODES
 
 if TYPE_CHECKING:
+    from trec_cli.llm.device import Placement
     from trec_cli.llm.load import ModelSource
     from trec_cli.manifest import Provenance
     from trec_cli.prompts.recommend import PromptBuilder
@@ -312,12 +314,18 @@ class _Task:
     valid: "list[Question]"
     provenance: "Provenance"
 
+    @property
+    def placement(self) -> "Placement":
+        """Where the model will be."""
+        from trec_cli.llm.device import choose_device
+
+        return choose_device(self.source.device, self.source.dtype)
+
     def prepare(self, terminal: Terminal) -> "Prepared":
         """Measure all prompts and plan the steps."""
-        from trec_cli.llm.device import choose_device
         from trec_cli.training.run import prepare
 
-        device = choose_device(self.source.device, self.source.dtype).device
+        device = self.placement.device
         prepared = prepare(self.train, self.valid, self.builder, self.settings, device, terminal)
         for warning in prepared.warnings():
             terminal.warn(warning)
@@ -355,10 +363,9 @@ def _read(request: _Request, settings: "TrainSettings", processes: "Processes") 
     items = read_items(request.items)
     examples = read_examples(request.examples, items)
     summaries = read_summaries(request.summaries) if request.summaries else None
-    train, valid = (
-        questions_of(examples, summaries, split, file=request.summaries, limit=limit)
-        for split, limit in (("train", request.limit), ("valid", request.valid_limit))
-    )
+    file, limit = request.summaries, request.limit
+    train = questions_of(examples, summaries, "train", file=file, limit=limit)
+    valid = questions_of(examples, summaries, "valid", file=file, limit=request.valid_limit)
     check_trainable(train, request.examples)
     builder = PromptBuilder(
         load_tokenizer(source),
@@ -414,7 +421,8 @@ def _make_adapter(
     if processes.is_main:
         work.open(wanted, overwrite=request.overwrite)
     prepared = task.prepare(terminal)
-    llm = load_model(task.source, **quantization(task.settings.quantize))
+    extra = quantization(task.settings.quantize, task.placement.dtype)
+    llm = load_model(task.source, **extra)
     terminal.info(f"training on {llm.placement.reason}")
     model, outcome = train(
         llm,
@@ -473,16 +481,15 @@ def _merge(task: _Task, request: _Request, terminal: Terminal) -> None:
 
 def _preview(task: _Task, terminal: Terminal) -> None:
     """Show one example's prompts with their labels, tokens per part, and what a run costs."""
+    from trec_cli.prompts.recommend import PromptPart
     from trec_cli.training.dataset import Draw
 
     prepared = task.prepare(terminal)
     tree, answers = prepared.data[Draw(0, 0)], task.builder.answers
-    for part in task.builder.describe(tree.tree):
-        terminal.info(f"[{part.name}: {part.tokens} tokens]\n{part.text}")
-    terminal.info(f"[label: 1 token]\n{answers.yes_text}")
-    others = len(tree.labels) - 1
-    terminal.info(f"and {others} more candidates of this example share all but the last parts")
+    label = PromptPart("label", answers.yes_text if tree.labels[0] else answers.no_text, 1)
+    show_prompt([*task.builder.describe(tree.tree), label], terminal)
     facts = {**prepared.facts(), "optimizer steps": prepared.plan.steps}
+    facts["validation every so many steps"] = prepared.eval_every
     for name, value in facts.items():
         terminal.info(f"{name}: {value}")
     terminal.info("dry run: nothing was written")

@@ -1,5 +1,6 @@
 """The adapter: which modules get one, quantized bases, folding it into full weights."""
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,10 @@ def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None
             model, use_gradient_checkpointing=settings.gradient_checkpointing
         )
     set_seed(torch_seed(settings.seed))
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # peft still asks by the name that transformers 5.24 deprecates
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, config)
 
 
 def torch_seed(seed: int) -> int:

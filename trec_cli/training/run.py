@@ -131,7 +131,8 @@ class Outcome:
         steps: optimizer steps of the whole training.
         resumed: the step that this run continued from, 0 for a fresh one.
         counts: what this process has computed in this run.
-        seconds: that this run trained and validated.
+        seconds: that this run trained.
+        validation_seconds: that it validated.
         best: step and validation metrics of the adapter kept; None without validation.
     """
 
@@ -139,6 +140,7 @@ class Outcome:
     resumed: int
     counts: Counts
     seconds: float
+    validation_seconds: float
     best: Mapping[str, float] | None
 
     def details(self) -> dict[str, Any]:
@@ -153,6 +155,8 @@ class Outcome:
             "tokens_saved_by_sharing": round(saved, 4),
             "prompts_per_second": round(counts.prompts / seconds, 3),
             "tokens_per_second": round(counts.tokens / seconds, 1),
+            "training_seconds": round(self.seconds, 3),
+            "validation_seconds": round(self.validation_seconds, 3),
             "best": self.best,
         }
 
@@ -189,7 +193,14 @@ def train(
         _run(trainer, checkpoint)
     seconds = time.perf_counter() - started
     resumed = step_of(checkpoint) if checkpoint else 0
-    outcome = Outcome(prepared.plan.steps, resumed, trainer.counts, seconds, work.read_best())
+    outcome = Outcome(
+        steps=prepared.plan.steps,
+        resumed=resumed,
+        counts=trainer.counts,
+        seconds=seconds - trainer.validation_seconds,
+        validation_seconds=trainer.validation_seconds,
+        best=work.read_best(),
+    )
     return model, outcome
 
 

@@ -6,6 +6,7 @@ the sum of weights of the whole optimizer step, over all its rows and all proces
 does not matter how a step's users are spread over rows, accumulation and GPUs.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,6 +124,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self.counts = Counts()
+        self.validation_seconds = 0.0
         self._plan, self._validate = plan, validate
         answers = data.builder.answers
         self._collate = partial(collate, answers=answers, loss=loss)
@@ -171,7 +173,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Validate, log the metrics and tell the callbacks."""
         assert self._validate is not None
+        started = time.perf_counter()
         found = self._validate(self.model)
+        self.validation_seconds += time.perf_counter() - started
         metrics = {f"{VALID_PREFIX}{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         handler: Any = self.callback_handler

@@ -61,7 +61,7 @@ class WorkFolder:
             self.out.exists() and not manifest_path(self.out).exists() and self._settings.is_file()
         )
 
-    def read_best(self) -> dict[str, float] | None:
+    def read_best(self) -> dict[str, int | float] | None:
         """Read step and metrics of the best adapter so far, or None where none is kept."""
         return read_best(self.best)
 
@@ -70,12 +70,12 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def read_best(folder: Path) -> dict[str, float] | None:
+def read_best(folder: Path) -> dict[str, int | float] | None:
     """Read step and metrics beside a kept adapter, or None where none is kept."""
     path = folder / BEST_FILE
     if not path.is_file():
         return None
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, int | float])
 
 
 def replace_folder(fresh: Path, final: Path) -> None:
