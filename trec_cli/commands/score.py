@@ -1,10 +1,9 @@
 """``trec score``: one score per candidate, by a language model or a baseline."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,21 +38,18 @@ from trec_cli.commands.options import (
     TrustRemoteCode,
     names,
 )
-from trec_cli.errors import InputError, UsageError
+from trec_cli.commands.preview import show_prompt
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
-from trec_cli.records import MODES, Split
+from trec_cli.records import Split
+from trec_cli.runs import RunFolder
 
 if TYPE_CHECKING:
-    from trec_cli.llm.load import ModelSource
-    from trec_cli.prompts.recommend import PromptBuilder
-    from trec_cli.records import Example, Item
-    from trec_cli.scoring.adapters import Adapter
-    from trec_cli.scoring.llm import LlmJob
+    from trec_cli.scoring.llm_job import LlmJob
+    from trec_cli.scoring.request import ScoreRequest
     from trec_cli.scoring.writing import Job, Tally
 
 _WHAT = "What is scored, and by what"
-_PROMPT_OPTIONS = ("recent", "max_length", "candidate_tokens", "attributes", "chat_template")
 
 SplitOption = Annotated[
     Split, typer.Option("--split", help="Examples to score.", rich_help_panel=_WHAT)
@@ -91,50 +87,16 @@ Name = Annotated[
 
 
 @dataclass(frozen=True)
-class _Request:
-    """What was asked for."""
+class _Target:
+    """Where the scores go: as named, else by the system's name in RUN."""
 
-    run: Path | None
-    mode: str
-    split: Split
-    scorer: str
-    adapter: Path | None
-    zero_shot: bool
-    name: str | None
-    items: Path
-    examples: Path
-    summaries: Path | None
     out: Path | None
-    source: Mapping[str, Any]
-    max_tokens: int
-    prompt: Mapping[str, Any]
-    prompts: Path | None
-    seed: int
-    limit: int | None
-    given: frozenset[str] = field(default_factory=frozenset)
+    run: Path | None
+    name: str | None
 
-    def check(self) -> None:
-        """Refuse what contradicts itself."""
-        if self.mode not in MODES:
-            raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
-        if self.zero_shot and self.adapter:
-            raise UsageError("--zero-shot and --adapter exclude each other; leave one out")
-        streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
-        if len(streams) > 1:
-            raise UsageError("--examples and --summaries cannot both be standard input")
-        foreign = self.given & {"adapter", "zero_shot", "model", *_PROMPT_OPTIONS}
-        if self.scorer != "llm" and foreign:
-            option = min(foreign).replace("_", "-")
-            raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")
-
-    def target(self, default: str) -> Path:
-        """Give the file to write; ``default`` names the system where the user does not."""
-        return resolve(self.out, self.run, "scores", self.name or default)
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """Settings that every scorer has."""
-        return {"scorer": self.scorer, "split": self.split, "limit": self.limit}
+    def path(self, system: str) -> Path:
+        """Give the file; ``system`` is its name where the user gave none."""
+        return resolve(self.out, self.run, "scores", self.name or system)
 
 
 def score(
@@ -181,19 +143,19 @@ def score(
 
     [bold]trec score runs/sample --scorer popularity[/]
     """
+    from trec_cli.scoring.request import ScoreRequest
+
     with stage("score", quiet=quiet, json_line=json_line, debug=debug) as terminal:
-        request = _Request(
-            run=run,
+        request = ScoreRequest(
             mode=mode,
             split=split,
             scorer=scorer,
             adapter=adapter,
+            usual_adapter=None if run is None else RunFolder(run).adapter(mode),
             zero_shot=zero_shot,
-            name=name,
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
             summaries=None if mode == "none" else resolve(summaries, run, "summaries", mode),
-            out=out,
             source={
                 "name": model,
                 "revision": revision,
@@ -215,10 +177,8 @@ def score(
             given=_given(context),
         )
         request.check()
-        if scorer == "llm":
-            _score_llm(request, terminal, dry_run, overwrite)
-        else:
-            _score_baseline(request, terminal, dry_run, overwrite)
+        run_it = _score_llm if scorer == "llm" else _score_baseline
+        run_it(request, _Target(out, run, name), terminal, dry_run, overwrite)
 
 
 def _given(context: typer.Context) -> frozenset[str]:
@@ -231,187 +191,48 @@ def _given(context: typer.Context) -> frozenset[str]:
     )
 
 
-def _choose(everything: "Sequence[Example]", request: _Request) -> "list[Example]":
-    """Take the first examples of the split."""
-    chosen = [example for example in everything if example.split == request.split]
-    if not chosen:
-        raise InputError.of(
-            request.examples,
-            f"holds no example of split {request.split}",
-            "choose another --split, or prepare the data with one",
-        )
-    return chosen[: request.limit]
-
-
-def _streamed(request: _Request, records: "Sequence[Any]") -> dict[str, str]:
-    """Hash what came from standard input: its name says nothing about it."""
-    import hashlib
-
-    from trec_cli.jsonl import encode_all
-
-    if not any(path and is_stream(path) for path in (request.examples, request.summaries)):
-        return {}
-    return {"streamed": hashlib.sha256(b"".join(encode_all(records))).hexdigest()}
-
-
-def _score_baseline(request: _Request, terminal: Terminal, dry_run: bool, overwrite: bool) -> None:
+def _score_baseline(
+    request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
+) -> None:
     """Score without a language model; torch is never imported."""
-    from trec_cli.jsonl import read_examples, read_items
-    from trec_cli.scoring.baseline_job import BaselineJob
-    from trec_cli.scoring.baselines import BASELINES
+    from trec_cli.scoring.baseline_job import make_baseline_job
 
-    if request.scorer not in BASELINES:
-        known = ", ".join(["llm", *BASELINES])
-        raise UsageError(f"--scorer {request.scorer}: choose one of {known}")
-    items = read_items(request.items)
-    everything = read_examples(request.examples, items)
-    chosen = _choose(everything, request)
-    job = BaselineJob(
-        request.scorer,
-        items,
-        everything,
-        chosen,
-        settings={**request.common, **_streamed(request, everything)},
-        inputs=[request.items, request.examples],
-        seed=request.seed,
-    )
-    out = request.target(request.scorer)
+    job, out = make_baseline_job(request), target.path(request.scorer)
     if dry_run:
-        terminal.info(f"dry run: would score {len(chosen)} examples into {out}")
-        terminal.result(dry_run=True, examples=len(chosen), out=str(out))
+        terminal.info(f"dry run: would score {len(job.examples)} examples into {out}")
+        terminal.result(dry_run=True, examples=len(job.examples), out=str(out))
         return
     _write(job, out, terminal, overwrite)
 
 
-def _score_llm(request: _Request, terminal: Terminal, dry_run: bool, overwrite: bool) -> None:
-    """Score with the base model or an adapter on it."""
-    adapter = _find_adapter(request)
-    out = request.target(request.mode if adapter else f"{request.mode}-zeroshot")
-    source = _source(request, adapter)
-    terminal.info(
-        f"adapter {adapter.folder} on {source.name}"
-        if adapter
-        else f"zero-shot: {source.name} without an adapter"
-    )
-    if adapter is None and not request.zero_shot:
+def _score_llm(
+    request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
+) -> None:
+    """Score with the base model or an adapter on it, and say which, loudly."""
+    from trec_cli.scoring.llm_job import make_llm_job
+
+    adapter = request.find_adapter()
+    base = request.base_model(adapter)
+    out = target.path(request.mode if adapter else f"{request.mode}-zeroshot")
+    if adapter:
+        terminal.info(f"adapter {adapter.folder} on {base}")
+    elif request.zero_shot:
+        terminal.info(f"zero-shot: {base} without an adapter")
+    else:
         terminal.warn(
             f"no adapter of mode {request.mode} is there (trec train makes one), so this is "
-            "the untrained base model; --zero-shot says that you want it"
+            f"the untrained base model {base}; --zero-shot says that you want it"
         )
-    job = _llm_job(request, adapter, source, terminal)
+    job = make_llm_job(request, adapter, terminal)
     if dry_run:
         _preview(job, out, terminal)
     else:
         _write(job, out, terminal, overwrite)
 
 
-def _find_adapter(request: _Request) -> "Adapter | None":
-    """Find the adapter, and refuse options that do not fit it."""
-    from trec_cli.runs import RunFolder
-    from trec_cli.scoring.adapters import read_adapter
-
-    folder = request.adapter
-    if folder is None and request.run is not None and not request.zero_shot:
-        usual = RunFolder(request.run).adapter(request.mode)
-        folder = usual if usual.is_dir() else None
-    if folder is None:
-        return None
-    adapter = read_adapter(folder)
-    if "model" in request.given:
-        adapter.check_base(request.source["name"])
-    if "prompts" in request.given:
-        raise UsageError(
-            f"--prompts cannot be used with the adapter {folder}, which brings its own template "
-            "in prompt.json; leave it out, or score with --zero-shot"
-        )
-    options = {"chat" if name == "chat_template" else name for name in request.given}
-    adapter.check_prompt({name: v for name, v in request.prompt.items() if name in options})
-    return adapter
-
-
-def _source(request: _Request, adapter: "Adapter | None") -> "ModelSource":
-    """Say which base model: the one named, else the adapter's, else the default."""
-    from trec_cli.llm.load import ModelSource
-
-    source = ModelSource(**request.source)
-    if adapter is None or "model" in request.given:
-        return source
-    revision = source.revision or adapter.revision
-    return dataclasses.replace(source, name=adapter.base_model, revision=revision)
-
-
-def _builder(
-    request: _Request, adapter: "Adapter | None", source: "ModelSource", items: "dict[str, Item]"
-) -> "PromptBuilder":
-    from trec_cli.llm.load import load_config, load_tokenizer, max_positions
-    from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
-
-    settings: PromptSettings = adapter.prompt if adapter else PromptSettings(**request.prompt)
-    return PromptBuilder(
-        load_tokenizer(source),
-        items,
-        settings,
-        max_positions=max_positions(load_config(source)),
-        prompts=request.prompts,
-        template=adapter.template if adapter else None,
-    )
-
-
-def _llm_job(
-    request: _Request, adapter: "Adapter | None", source: "ModelSource", terminal: Terminal
-) -> "LlmJob":
-    """Read everything but the weights."""
-    from trec_cli.jsonl import read_examples, read_items, read_summaries
-    from trec_cli.llm.device import choose_device
-    from trec_cli.llm.load import model_identity
-    from trec_cli.prompts.recommend import template_hash
-    from trec_cli.scoring.llm import LlmJob, load_scorer
-    from trec_cli.training.dataset import questions_of
-
-    items = read_items(request.items)
-    chosen = _choose(read_examples(request.examples, items), request)
-    summaries = read_summaries(request.summaries) if request.summaries else None
-    questions = questions_of(
-        chosen, summaries, request.split, file=request.summaries or request.examples
-    )
-    placement = choose_device(source.device, source.dtype)
-    builder = _builder(request, adapter, source, items)
-    settings = {
-        **request.common,
-        **_streamed(request, [*chosen, *(summaries or {}).values()]),
-        "mode": request.mode,
-        "model": model_identity(source),
-        "adapter": adapter is not None,
-        "prompt": dataclasses.asdict(builder.settings),
-        "template": template_hash(builder.template),
-        "device": placement.device.type,
-        "dtype": str(placement.dtype).removeprefix("torch."),
-        "max_tokens": request.max_tokens,
-    }
-    files = [request.items, request.examples, request.summaries]
-    return LlmJob(
-        questions,
-        builder,
-        lambda: load_scorer(source, adapter.folder if adapter else None),
-        placement=placement,
-        max_tokens=request.max_tokens,
-        settings=settings,
-        inputs=[*filter(None, files), *(adapter.files if adapter else [])],
-        progress=terminal,
-    )
-
-
 def _preview(job: "LlmJob", out: Path, terminal: Terminal) -> None:
     """Show the first prompt, its tokens part by part, and what all of it would cost."""
-    from rich.table import Table
-
-    parts = job.describe(0)
-    terminal.info("".join(part.text for part in parts))
-    table = Table("part of this prompt", "tokens", title="first example, first candidate")
-    for part in parts:
-        table.add_row(part.name, str(part.tokens))
-    table.add_row("together", str(sum(part.tokens for part in parts)))
-    terminal.table(table)
+    show_prompt(job.describe(0), terminal)
     cost, cuts = job.survey.total, job.survey.cuts
     terminal.info(
         f"dry run: {cost.users} users, {cost.candidates} candidates, {cost.tokens} tokens to "
@@ -433,7 +254,8 @@ def _write(job: "Job", out: Path, terminal: Terminal, overwrite: bool) -> None:
         terminal.result(out=str(out), done_before=True)
         return
     _tell(job, tally, terminal)
-    terminal.info(f"wrote {out}; next: trec eval {out.parent}")
+    if not is_stream(out):
+        terminal.info(f"wrote {out}; next: trec eval {out.parent}")
     terminal.result(out=str(out), examples=len(job.examples), **tally.details(), **job.details())
 
 

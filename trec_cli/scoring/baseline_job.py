@@ -4,11 +4,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trec_cli.errors import UsageError
+from trec_cli.jsonl import read_examples, read_items
 from trec_cli.records import Example, Item
-from trec_cli.scoring.baselines import make_baseline
+from trec_cli.scoring.baselines import BASELINES, make_baseline
+from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.writing import Cost
 
 _BATCH = 256
+
+
+def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
+    """Read the files and make the job.
+
+    Raises:
+        UsageError: there is no such scorer.
+        InputError: as the readers raise it.
+    """
+    if request.scorer not in BASELINES:
+        known = ", ".join(["llm", *BASELINES])
+        raise UsageError(f"--scorer {request.scorer}: choose one of {known}")
+    items = read_items(request.items)
+    everything = read_examples(request.examples, items)
+    return BaselineJob(
+        request.scorer,
+        items,
+        everything,
+        request.choose(everything),
+        settings=request.settings(everything),
+        inputs=[request.items, request.examples],
+        seed=request.seed,
+    )
 
 
 class BaselineJob:

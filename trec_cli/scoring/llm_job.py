@@ -6,8 +6,10 @@ ties by rounding near 0 and 1 do not occur.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,30 @@ import torch
 from peft import PeftModel
 
 from trec_cli.errors import ModelError
-from trec_cli.llm.device import Placement
-from trec_cli.llm.load import LanguageModel, ModelSource, load_model
+from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.llm.device import Placement, choose_device
+from trec_cli.llm.load import (
+    LanguageModel,
+    ModelSource,
+    load_config,
+    load_model,
+    load_tokenizer,
+    max_positions,
+    model_identity,
+)
 from trec_cli.llm.log_odds import BranchScorer, plan_rows, row_limits
 from trec_cli.progress import Progress
-from trec_cli.prompts.recommend import Cuts, PromptBuilder, PromptPart, PromptTree
+from trec_cli.prompts.recommend import (
+    Cuts,
+    PromptBuilder,
+    PromptPart,
+    PromptTree,
+    template_hash,
+)
+from trec_cli.scoring.adapters import Adapter
+from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.writing import Cost
-from trec_cli.training.dataset import Question
+from trec_cli.training.dataset import Question, questions_of
 
 _DECIMALS = 6
 
@@ -160,6 +179,59 @@ class LlmJob:
         return scorer
 
 
+def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progress) -> LlmJob:
+    """Read everything but the weights.
+
+    Raises:
+        InputError: a file is at fault, or summaries are missing.
+        ModelError: the tokenizer or configuration cannot be loaded or used.
+        UsageError: the device is not there, or the prompt settings leave no room.
+    """
+    items = read_items(request.items)
+    chosen = request.choose(read_examples(request.examples, items))
+    summaries = read_summaries(request.summaries) if request.summaries else None
+    place = request.summaries or request.examples
+    questions = questions_of(chosen, summaries, request.split, file=place)
+    source = _source(request, adapter)
+    placement = choose_device(source.device, source.dtype)
+    builder = PromptBuilder(
+        load_tokenizer(source),
+        items,
+        request.prompt_settings(adapter),
+        max_positions=max_positions(load_config(source)),
+        prompts=request.prompts,
+        template=adapter.template if adapter else None,
+    )
+    settings = {
+        **request.settings([*chosen, *(summaries or {}).values()]),
+        "mode": request.mode,
+        "model": model_identity(source),
+        "adapter": adapter is not None,
+        "prompt": dataclasses.asdict(builder.settings),
+        "template": template_hash(builder.template),
+        "device": placement.device.type,
+        "dtype": str(placement.dtype).removeprefix("torch."),
+        "max_tokens": request.max_tokens,
+    }
+    return LlmJob(
+        questions,
+        builder,
+        partial(load_scorer, source, adapter.folder if adapter else None),
+        placement=placement,
+        max_tokens=request.max_tokens,
+        settings=settings,
+        inputs=[*request.files, *(adapter.files if adapter else [])],
+        progress=progress,
+    )
+
+
+def _source(request: ScoreRequest, adapter: Adapter | None) -> ModelSource:
+    """Say which base model to load; an adapter may pin its revision."""
+    source = ModelSource(**request.source)
+    revision = source.revision or (adapter.revision if adapter else None)
+    return dataclasses.replace(source, name=request.base_model(adapter), revision=revision)
+
+
 def load_scorer(source: ModelSource, adapter: Path | None) -> LanguageModel:
     """Load a causal LM, with an adapter on it where one is given.
 
@@ -173,7 +245,10 @@ def load_scorer(source: ModelSource, adapter: Path | None) -> LanguageModel:
     if adapter is None:
         return llm
     try:
-        model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
+        with warnings.catch_warnings():
+            # peft 0.21 reads an attribute that transformers 5.24 calls deprecated
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
     except (RuntimeError, ValueError, OSError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"adapter {adapter} does not fit model {source.name}: {first}") from error

@@ -1,0 +1,149 @@
+"""What a user asks of ``trec score``, checked before anything is read; no torch needed."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.jsonl import encode_all, is_stream
+from trec_cli.prompts.recommend import PromptSettings
+from trec_cli.records import MODES, Example, Split
+from trec_cli.scoring.adapters import Adapter, read_adapter
+
+_OPTION_FIELDS = {
+    "recent": "recent",
+    "max_length": "max_length",
+    "candidate_tokens": "candidate_tokens",
+    "attributes": "attributes",
+    "chat_template": "chat",
+}
+"""Options that decide the prompt, and their fields in :class:`PromptSettings`."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Files, scorer, model and prompt.
+
+    Attributes:
+        mode: of the summaries.
+        split: of the examples to score.
+        scorer: ``llm`` or a baseline.
+        adapter: folder that was named, or None.
+        usual_adapter: folder that is taken where it exists and none was named.
+        zero_shot: take no adapter.
+        items, examples: files.
+        summaries: file; None for mode ``none``.
+        source: fields of :class:`~trec_cli.llm.load.ModelSource`.
+        max_tokens: of one forward pass.
+        prompt: fields of :class:`PromptSettings`.
+        prompts: folder with own templates.
+        seed: of the random baseline.
+        limit: score the first so many examples.
+        given: options that the user gave, and did not leave at their defaults.
+    """
+
+    mode: str
+    split: Split
+    scorer: str
+    adapter: Path | None
+    usual_adapter: Path | None
+    zero_shot: bool
+    items: Path
+    examples: Path
+    summaries: Path | None
+    source: Mapping[str, Any]
+    max_tokens: int
+    prompt: Mapping[str, Any]
+    prompts: Path | None
+    seed: int
+    limit: int | None
+    given: frozenset[str] = frozenset()
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UsageError: naming the options.
+        """
+        if self.mode not in MODES:
+            raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
+        if self.zero_shot and self.adapter:
+            raise UsageError("--zero-shot and --adapter exclude each other; leave one out")
+        streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
+        if len(streams) > 1:
+            raise UsageError("--examples and --summaries cannot both be standard input")
+        foreign = self.given & {"adapter", "zero_shot", "model", "prompts", *_OPTION_FIELDS}
+        if self.scorer != "llm" and foreign:
+            option = min(foreign).replace("_", "-")
+            raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")
+
+    def find_adapter(self) -> Adapter | None:
+        """Find the adapter, and refuse options that do not fit it.
+
+        Raises:
+            InputError: the adapter is damaged or not there.
+            UsageError: it has another base model or prompt than was asked for.
+        """
+        folder = self.adapter
+        if folder is None and not self.zero_shot:
+            usual = self.usual_adapter
+            folder = usual if usual is not None and usual.is_dir() else None
+        if folder is None:
+            return None
+        adapter = read_adapter(folder)
+        if "model" in self.given:
+            adapter.check_base(self.source["name"])
+        if "prompts" in self.given:
+            raise UsageError(
+                f"--prompts cannot be used with the adapter {folder}, which brings its own "
+                "template in prompt.json; leave it out, or score with --zero-shot"
+            )
+        asked = {name: self.prompt[name] for o, name in _OPTION_FIELDS.items() if o in self.given}
+        adapter.check_prompt(asked)
+        return adapter
+
+    def base_model(self, adapter: Adapter | None) -> str:
+        """Name the base model: the one given, else the adapter's, else the default."""
+        if adapter is None or "model" in self.given:
+            return str(self.source["name"])
+        return adapter.base_model
+
+    def prompt_settings(self, adapter: Adapter | None) -> PromptSettings:
+        """Give the adapter's prompt, else the one asked for."""
+        return adapter.prompt if adapter else PromptSettings(**self.prompt)
+
+    @property
+    def files(self) -> list[Path]:
+        """The input files."""
+        return [path for path in (self.items, self.examples, self.summaries) if path]
+
+    def settings(self, records: Sequence[msgspec.Struct]) -> dict[str, Any]:
+        """Settings that every scorer has.
+
+        ``records`` were read; they are hashed where one of the files is standard input,
+        whose name says nothing of it.
+        """
+        common = {"scorer": self.scorer, "split": self.split, "limit": self.limit}
+        if not any(map(is_stream, self.files)):
+            return common
+        digest = hashlib.sha256(b"".join(encode_all(records))).hexdigest()
+        return {**common, "streamed": digest}
+
+    def choose(self, examples: Sequence[Example]) -> list[Example]:
+        """Take the first examples of the split.
+
+        Raises:
+            InputError: there is none.
+        """
+        chosen = [example for example in examples if example.split == self.split]
+        if not chosen:
+            raise InputError.of(
+                self.examples,
+                f"holds no example of split {self.split}",
+                "choose another --split, or prepare the data with one",
+            )
+        return chosen[: self.limit]
