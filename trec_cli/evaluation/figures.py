@@ -177,10 +177,10 @@ def _line(
 
 def length_bins(lengths: Floats) -> list[tuple[int, int]]:
     """Cut history lengths into at most six bins of about equally many examples."""
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _LENGTH_BINS + 1)).astype(int))
-    starts = edges[:-1] if len(edges) > 1 else edges
-    ends = [*(int(start) - 1 for start in starts[1:]), int(edges[-1])]
-    return [(int(start), end) for start, end in zip(starts, ends, strict=True)]
+    shares = np.arange(_LENGTH_BINS) / _LENGTH_BINS
+    starts = np.unique(np.quantile(lengths, shares, method="higher")).astype(int).tolist()
+    ends = [*(start - 1 for start in starts[1:]), int(lengths.max())]
+    return list(zip(starts, ends, strict=True))
 
 
 def length_figure(evaluation: Evaluation, lengths: Mapping[str, int], seed: int) -> Figure:

@@ -251,8 +251,8 @@ def _differences(first: System, other: System) -> Iterator[Fault]:
     missing = [i for i in first.examples if i not in other.examples]
     extra = [i for i in other.examples if i not in first.examples]
     both = [(i, p, other.examples[i]) for i, p in first.examples.items() if i in other.examples]
-    yield from fault(f"of {first.file} are missing", missing, first)
-    yield from fault(f"are not in {first.file}", extra, other)
+    yield from fault(f"of {first.file} missing", missing, first)
+    yield from fault(f"not in {first.file}", extra, other)
     kinds: dict[str, Callable[[int, int], bool]] = {
         "another user": lambda a, b: first.users[a] != other.users[b],
         "other candidates": lambda a, b: bool(first.contents[a, 0] != other.contents[b, 0]),

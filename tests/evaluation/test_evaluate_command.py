@@ -1,0 +1,214 @@
+"""``trec eval`` as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.evaluation.folder import line, make_run, write
+from trec_cli.commands.app import app
+
+FAST = ("--bootstrap", "50", "--permutations", "50")
+OUTPUTS = {"metrics.json", "per_user.jsonl", "report.html"}
+
+
+def run_eval(*arguments: object, text: str | None = None) -> Result:
+    return CliRunner().invoke(app, ["eval", *map(str, arguments), *FAST], input=text)
+
+
+def written(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_every_scores_file_of_a_run_is_compared(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    result = run_eval(run, "--reference", "blind")
+    assert result.exit_code == 0, result.output
+    for part in ("good", "blind", "chance", "recall", "differs from blind"):
+        assert part in result.stdout
+    assert {f"{name}.manifest.json" for name in OUTPUTS} | OUTPUTS <= written(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics["systems"]) == {"good", "blind"}
+    for system in metrics["systems"].values():
+        assert system["examples"] == 40
+        for name in ("recall", "mrr", "ndcg"):
+            for k in (3, 5, 10):
+                assert set(system[f"{name}@{k}"]) == {"value", "low", "high"}
+    assert len((run / "report.html").read_bytes()) > 1_000_000, "the charts' library is within"
+    assert len((run / "per_user.jsonl").read_text().splitlines()) == 80
+
+
+def test_the_same_command_again_does_nothing_and_shows_the_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first = run_eval(run)
+    before = {name: (run / name).stat().st_mtime_ns for name in OUTPUTS}
+    again = run_eval(run)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    assert again.stdout == first.stdout
+    assert before == {name: (run / name).stat().st_mtime_ns for name in OUTPUTS}
+
+
+def test_new_scores_are_evaluated_without_asking(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_eval(run, "--no-report")
+    (run / "scores-third.jsonl").write_bytes((run / "scores-good.jsonl").read_bytes())
+    assert run_eval(run, "--no-report").exit_code == 0
+    assert "third" in json.loads((run / "metrics.json").read_text())["systems"]
+
+
+def test_other_options_need_overwrite(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_eval(run, "--no-report")
+    refused = run_eval(run, "--no-report", "--k", 1)
+    assert refused.exit_code == 2
+    assert "ks: [3, 5, 10] before, [1] now" in refused.stderr
+    assert run_eval(run, "--no-report", "--k", 1, "--overwrite").exit_code == 0
+    assert "recall@1" in json.loads((run / "metrics.json").read_text())["chance"]
+
+
+def test_json_ends_with_one_line_that_holds_the_metrics(tmp_path: Path) -> None:
+    result = run_eval(make_run(tmp_path), "--json", "--k", 2, "--k", 1, "--no-report")
+    (last,) = result.stdout.splitlines()
+    found = json.loads(last)
+    assert (found["command"], found["ok"], found["split"]) == ("eval", True, "test")
+    assert list(found["chance"]) == [
+        f"{m}@{k}" for m in ("recall", "mrr", "ndcg") for k in (1, 2)
+    ] + ["auc"]
+
+
+def test_quiet_prints_nothing(tmp_path: Path) -> None:
+    result = run_eval(make_run(tmp_path), "--quiet", "--no-report")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_standard_input_is_a_system_like_any_other(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    text = (run / "scores-good.jsonl").read_text(encoding="utf-8")
+    result = run_eval("--scores", "-", "--scores", run / "scores-blind.jsonl", "--json", text=text)
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(result.stdout)["systems"]) == ["stdin", "blind"]
+    assert not OUTPUTS & written(run)
+
+
+def test_standard_input_can_fill_a_folder_and_an_export(tmp_path: Path) -> None:
+    text = json.dumps(line("a", [1, 2])) + "\n" + json.dumps(line("b", [2, 1])) + "\n"
+    out = tmp_path / "out"
+    arguments = ("--scores", "-", "--out", out, "--trec-run", tmp_path / "runs")
+    for _ in range(2):
+        assert run_eval(*arguments, text=text).exit_code == 0
+    assert written(out) >= OUTPUTS
+    assert {"stdin.run", "qrels.txt"} <= written(tmp_path / "runs")
+
+
+def test_tables_and_runs_are_written_where_asked(tmp_path: Path) -> None:
+    run, more = make_run(tmp_path / "run"), tmp_path / "more"
+    result = run_eval(
+        run,
+        "--no-report",
+        "--markdown",
+        more / "t.md",
+        "--latex",
+        more / "t.tex",
+        "--trec-run",
+        more,
+    )
+    assert result.exit_code == 0, result.output
+    assert {"t.md", "t.tex", "t.md.manifest.json", "good.run", "blind.run", "qrels.txt"} <= written(
+        more
+    )
+
+
+def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    before = written(run)
+    result = run_eval(run, "--dry-run")
+    assert result.exit_code == 0
+    assert "good: 40 examples, 8.0 candidates each" in result.stderr
+    assert "report.html" in result.stderr
+    assert written(run) == before
+
+
+def test_files_of_one_name_get_their_folders_names(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / name) / "scores-good.jsonl" for name in ("one", "two")]
+    result = run_eval("--scores", paths[0], "--scores", paths[1], "--json")
+    assert list(json.loads(result.stdout)["systems"]) == ["one/good", "two/good"]
+
+
+def test_a_config_file_gives_the_options(tmp_path: Path) -> None:
+    config = tmp_path / "eval.toml"
+    config.write_text('[eval]\nk = [1]\nsplit = "test"\nreport = false\n')
+    result = run_eval(make_run(tmp_path / "run"), "--config", config, "--json")
+    assert result.exit_code == 0, result.output
+    assert "recall@1" in json.loads(result.stdout)["chance"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "give the RUN folder"),
+        (("RUN", "--out", "-"), 2, "name a folder"),
+        (("RUN", "--examples", "-"), 2, "only scores"),
+        (("RUN", "--split", "dev"), 2, "none of train, valid, test"),
+        (("RUN", "--reference", "nobody"), 2, "none of the systems: blind, good"),
+        (("RUN", "--k", "0"), 2, "than or equal to 1"),
+        (("--scores", "-", "--scores", "-"), 2, "only once"),
+        (
+            ("--scores", "RUN/scores-good.jsonl", "--scores", "RUN/scores-good.jsonl"),
+            2,
+            "same name",
+        ),
+        (("RUN/nowhere",), 3, "no scores-NAME.jsonl"),
+        (("--scores", "RUN/scores-none.jsonl"), 3, "no such file"),
+        (("RUN", "--split", "valid"), 3, "no example of split valid"),
+        (("RUN", "--items", "RUN/none.jsonl"), 3, "no such file"),
+    ],
+)
+def test_a_mistake_is_explained(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    result = run_eval(*(argument.replace("RUN", str(run)) for argument in arguments))
+    assert result.exit_code == code, result.output
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not OUTPUTS & written(run)
+
+
+def test_systems_that_saw_other_candidates_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    write(run / "scores-odd.jsonl", [line(f"u{n}", [1.0, 2.0]) for n in range(40)])
+    result = run_eval(run)
+    assert result.exit_code == 3
+    assert "40 examples with other candidates" in result.stderr
+
+
+def test_a_truncated_last_line_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    path = run / "scores-good.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    result = run_eval(run)
+    assert result.exit_code == 3
+    assert "line 40" in result.stderr
+    assert "cut off" in result.stderr
+
+
+def test_eval_needs_no_torch(tmp_path: Path) -> None:
+    blocker = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'peft'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        f"sys.argv = ['trec', 'eval', {str(make_run(tmp_path))!r}, '--bootstrap', '9']\n"
+        "from trec_cli.commands.app import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", blocker], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

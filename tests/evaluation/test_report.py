@@ -1,0 +1,207 @@
+"""The report page: what it holds, that texts stay texts, that a browser draws it."""
+
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects
+import pytest
+
+from tests.evaluation.folder import line, make_run, write
+from trec_cli.evaluation.cases import PER_KIND, choose
+from trec_cli.evaluation.figures import all_figures, length_bins, rank_shares, training_figure
+from trec_cli.evaluation.metrics import Pools, rank
+from trec_cli.evaluation.outputs import Plan, find_files, load
+from trec_cli.evaluation.outputs import write as write_outputs
+from trec_cli.evaluation.report import account
+from trec_cli.evaluation.results import Options, evaluate_systems, summarise
+from trec_cli.evaluation.sources import Sources
+from trec_cli.manifest import Provenance
+
+LIBRARY = "/* the charts' library */"
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture(autouse=True)
+def small_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the five megabytes of plotly out, except for the browser."""
+    if "slow" not in request.keywords:
+        monkeypatch.setattr("trec_cli.evaluation.report.get_plotlyjs", lambda: LIBRARY)
+
+
+def report(run: Path) -> str:
+    files = find_files(run, [])
+    sources = Sources.find(run, None, None, [file.path for file in files])
+    plan = Plan(files, options=Options(replicates=50, permutations=50), folder=run, report=sources)
+    write_outputs(plan, load(plan), Provenance("eval", plan.settings(), plan.inputs()))
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Collects tags, the text outside scripts, and the scripts."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._within = ""
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._within = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._within = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._within == "script":
+            self.scripts.append(data)
+        else:
+            self.text += data
+
+
+def test_the_page_shows_results_users_and_provenance(tmp_path: Path) -> None:
+    page = Page(report(make_run(tmp_path)))
+    for part in (
+        "good",
+        "blind",
+        "chance",
+        "recall@3",
+        "Differences from blind",
+        "best",
+        "worst",
+        "random",
+        "Likes <i>tea</i>.",
+        "Zoë’s “lamp”",
+        "scores-good.jsonl",
+        "Metric by history length",
+    ):
+        assert part in page.text, part
+
+
+def test_hostile_titles_stay_text(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "scores-good.jsonl").rename(run / "scores-<img src=x onerror=alert(1)>.jsonl")
+    page = Page(report(run))
+    assert HOSTILE in page.text
+    assert "Tea & <b>cake</b>" in page.text
+    assert [LIBRARY in script for script in page.scripts] == [False, True, False]
+    assert not any(tag in ("b", "i", "img") for tag, _ in page.tags)
+    figures = json.loads(page.scripts[0])
+    assert figures[0]["choices"][0]["data"][0]["name"].startswith("&lt;img")
+
+
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
+    page = Page(report(make_run(tmp_path)))
+    named = [
+        value
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "action") and value
+    ]
+    assert all(value.startswith("#") for value in named)
+    assert any("default-src 'none'" in str(attributes) for _, attributes in page.tags)
+
+
+def test_the_same_evaluation_makes_the_same_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert report(run) == report(run)
+
+
+def test_a_folder_of_scores_alone_still_makes_a_page(tmp_path: Path) -> None:
+    write(tmp_path / "scores-x.jsonl", [line("a", [1, 2]), line("b", [1, 2])])
+    page = Page(report(tmp_path))
+    assert "Differences" not in page.text
+    assert "i1" in page.text
+
+
+@pytest.mark.parametrize("entry", [line("a", [1.0]), line("a", [1, 1], [0, 1])])
+def test_a_single_odd_example_makes_a_page(tmp_path: Path, entry: dict[str, Any]) -> None:
+    write(tmp_path / "scores-x.jsonl", [entry])
+    assert "–" in Page(report(tmp_path)).text
+
+
+def test_every_chart_is_valid_plotly(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    systems = load(Plan(find_files(run, [])))
+    evaluation = evaluate_systems(systems)
+    summary = summarise(evaluation, Options(replicates=20, permutations=20))
+    sources = Sources.find(run, None, None, [])
+    lengths = {example: len(h) for example, h in sources.histories("test").items()}
+    figures = all_figures(evaluation, summary, lengths, sources.training(), 0)
+    assert [figure.key for figure in figures] == ["metrics", "ranks", "lengths", "training"]
+    for figure in figures:
+        for choice in figure.choices:
+            plotly.graph_objects.Figure(choice.data, choice.layout)
+
+
+def test_training_curves_hold_only_numbers() -> None:
+    logs: dict[str, list[dict[str, Any]]] = {
+        "hier": [{"step": 1, "loss": 2.0, "note": "x", "epoch": 0.1}, {"step": 2, "eval_mrr": 1}]
+    }
+    figure = training_figure(logs)
+    assert [choice.label for choice in figure.choices] == ["loss", "eval_mrr"]
+    assert figure.choices[0].data[0]["x"] == [1]
+
+
+def test_rank_shares_spread_ties_over_their_group() -> None:
+    pools = Pools.of([[2, 1, 1, 0], [1, 2, 3, 4]], [[0, 1, 0, 0], [1, 0, 0, 0]])
+    assert rank_shares(rank(pools), 4).tolist() == pytest.approx([0, 0.25, 0.25, 0.5])
+    assert rank_shares(rank(pools), 2).tolist() == pytest.approx([0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([4, 4, 4], [(4, 4)]),
+        ([1, 2], [(1, 1), (2, 2)]),
+        (list(range(1, 13)), [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)]),
+    ],
+)
+def test_history_lengths_are_cut_without_gap_or_overlap(
+    lengths: list[int], expected: list[tuple[int, int]]
+) -> None:
+    assert length_bins(np.array(lengths, dtype=float)) == expected
+
+
+def test_shown_users_are_chosen_without_repeats(tmp_path: Path) -> None:
+    evaluation = evaluate_systems(load(Plan(find_files(make_run(tmp_path), []))))
+    chosen = choose(evaluation, seed=0)
+    kinds = list(chosen.values())
+    assert [kinds.count(kind) for kind in ("best", "worst", "random")] == [PER_KIND] * 3
+    assert chosen == choose(evaluation, seed=0)
+
+
+def test_accounts_flatten_what_a_manifest_counts() -> None:
+    manifest = {"sha256": "x", "tokens": {"prompt": 12345, "cut": {"summary": 3}}, "seconds": 1.5}
+    assert account(manifest) == {
+        "tokens.prompt": "12,345",
+        "tokens.cut.summary": "3",
+        "seconds": "1.500",
+    }
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium")
+    report(make_run(tmp_path))
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
+    done = subprocess.run(
+        [browser, *options, "--dump-dom", (tmp_path / "report.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    page = Page(done.stdout)
+    charts = [a for tag, a in page.tags if tag == "div" and "js-plotly-plot" in str(a.get("class"))]
+    assert len(charts) == 4
+    assert HOSTILE in page.text

@@ -1,0 +1,107 @@
+"""Intervals and tests against exact enumeration and worked-out values."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from trec_cli.evaluation.statistics import (
+    UserSums,
+    bootstrap,
+    effect_size,
+    holm,
+    interval,
+    sign_flip_test,
+)
+
+
+def sums(values: list[float], users: list[str] | None = None) -> UserSums:
+    names = users or [str(place) for place in range(len(values))]
+    return UserSums.of(np.array(values)[None, :, None], names)
+
+
+def test_examples_of_one_user_are_summed_and_the_mean_is_over_examples() -> None:
+    data = sums([1.0, 0.0, 0.5], ["a", "b", "a"])
+    assert data.sums[:, 0, 0].tolist() == [1.5, 0.0]
+    assert data.counts[:, 0].tolist() == [2, 1]
+    assert data.means()[0, 0] == pytest.approx(0.5)
+
+
+def test_undefined_values_are_left_out_of_the_mean() -> None:
+    assert sums([1.0, np.nan, 0.0]).means()[0, 0] == 0.5
+    assert np.isnan(sums([np.nan]).means()[0, 0])
+
+
+def test_bootstrap_means_spread_as_the_standard_error_says() -> None:
+    values = np.random.default_rng(0).random(400)
+    replicates = bootstrap(sums(values.tolist()), 4000, seed=1)[:, 0, 0]
+    assert replicates.mean() == pytest.approx(values.mean(), abs=0.002)
+    assert replicates.std() == pytest.approx(values.std() / 20, rel=0.05)
+    low, high = interval(replicates)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+
+
+def test_bootstrap_draws_whole_users() -> None:
+    two_users = sums([1.0, 1.0, 1.0, 0.0, 0.0, 0.0], ["a"] * 3 + ["b"] * 3)
+    assert set(bootstrap(two_users, 200, seed=0)[:, 0, 0].tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_bootstrap_depends_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sums([0.1, 0.4, 0.9, 0.3])
+    first = bootstrap(data, 50, seed=3)
+    monkeypatch.setattr("trec_cli.evaluation.statistics._CELLS", 8)
+    assert bootstrap(data, 50, seed=3) == pytest.approx(first, abs=1e-15)
+    assert not np.array_equal(bootstrap(data, 50, seed=4), first)
+
+
+def test_all_systems_see_the_same_resamples() -> None:
+    values = np.random.default_rng(0).random((1, 30, 1))
+    data = UserSums.of(np.concatenate([values, values + 0.25]), [str(n) for n in range(30)])
+    replicates = bootstrap(data, 100, seed=0)
+    assert (replicates[:, 1] - replicates[:, 0]) == pytest.approx(0.25)
+
+
+def test_no_replicates_give_none() -> None:
+    assert bootstrap(sums([1.0, 2.0]), 0, seed=0).shape == (0, 1, 1)
+
+
+def test_the_sign_flip_test_approaches_the_exact_p_value() -> None:
+    differences = np.array([0.5, 0.2, -0.1, 0.4, 0.3, -0.2, 0.6, 0.1])
+    patterns = np.array(list(itertools.product([1, -1], repeat=8)))
+    exact = (np.abs(patterns @ differences) >= abs(differences.sum()) - 1e-12).mean()
+    theirs = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    assert exact == pytest.approx(theirs.pvalue)
+    p = sign_flip_test(differences[:, None], 40_000, seed=0)
+    assert p[0] == pytest.approx(exact, abs=0.01)
+
+
+def test_equal_systems_have_p_one() -> None:
+    assert sign_flip_test(np.zeros((5, 2)), 100, seed=0).tolist() == [1.0, 1.0]
+
+
+def test_p_is_never_zero() -> None:
+    assert sign_flip_test(np.ones((200, 1)), 99, seed=0)[0] == pytest.approx(0.01)
+
+
+def test_under_the_null_small_p_values_are_rare() -> None:
+    random = np.random.default_rng(5)
+    p = sign_flip_test(random.normal(size=(60, 2000)), 999, seed=1)
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.015)
+
+
+def test_holm_gives_the_values_worked_out_by_hand() -> None:
+    p = np.array([0.01, 0.04, 0.03, 0.005])
+    assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+    assert holm(np.array([0.2])) == pytest.approx([0.2])
+
+
+def test_effect_size_is_mean_over_standard_deviation() -> None:
+    differences = np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]])
+    found = effect_size(differences)
+    assert found[0] == pytest.approx(2.0)
+    assert np.isnan(found[1])
+    assert np.isnan(effect_size(differences[:1])).all()
