@@ -84,17 +84,25 @@ class _NumberedLines:
 
 
 def read_lines(
-    path: Path | str, decode: Callable[[str], Record], *, allow_empty: bool = False
+    path: Path | str,
+    decode: Callable[[str], Record],
+    *,
+    allow_empty: bool = False,
+    faults: FaultList | None = None,
 ) -> Iterator[tuple[int, Record]]:
     """Yield (line number, record) for every line of ``path`` that is not blank.
 
-    ``decode`` raises ValueError for a line that is not what it should be.
+    Args:
+        path: the file, or ``-``.
+        decode: raises ValueError for a line that is not what it should be.
+        allow_empty: whether a file without lines is fine.
+        faults: where the caller notes what else is wrong; raised with ours at the end.
 
     Raises:
         InputError: with up to 20 faults: broken or mistyped lines, bytes that are not
             UTF-8, pretty-printed JSON, or an empty file (unless ``allow_empty``).
     """
-    faults = FaultList(path)
+    faults = faults or FaultList(path)
     empty = True
     with open_input(path) as stream:
         lines = _NumberedLines(stream)
@@ -109,6 +117,8 @@ def read_lines(
             except jsonlines.InvalidLineError as error:
                 empty = False
                 faults.add(lines.number, *_explain(error, whole=lines.whole))
+                if _is_pretty(error):
+                    break  # every further line would be a fault
                 continue
             empty = False
             yield lines.number, cast(Record, record)
@@ -117,16 +127,26 @@ def read_lines(
         raise InputError.of(faults.file, "is empty", "run the stage before again")
 
 
+def _line_text(error: jsonlines.InvalidLineError) -> str:
+    line = error.line
+    return line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+
+
+def _is_pretty(error: jsonlines.InvalidLineError) -> bool:
+    """Tell whether a line looks like a piece of a record that spreads over several."""
+    text = _line_text(error).strip()
+    return text in ("{", "[", "}", "]", "},") or text.rstrip(",").endswith('":')
+
+
 def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, str]:
     """Say what is wrong with a line, and what to do, in the user's words."""
-    line, cause = error.line, error.__cause__
-    text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+    text, cause = _line_text(error), error.__cause__
     shown = text.strip()[:60]
     if isinstance(cause, UnicodeDecodeError):
         return "is not UTF-8 text", "save the file as UTF-8, for example: iconv -f latin1 -t utf-8"
     if isinstance(cause, msgspec.ValidationError):
         return str(cause), "see docs/files.md for the fields"
-    if shown in ("{", "[", "}", "]", "},") or shown.rstrip(",").endswith('":'):
+    if _is_pretty(error):
         return (
             f"is pretty-printed JSON, not one record a line ({shown!r})",
             "write one record a line, for example: jq -c",
@@ -173,11 +193,10 @@ def read_items(path: Path | str) -> dict[str, Item]:
     """
     items: dict[str, Item] = {}
     faults = FaultList(path)
-    for line, item in read_lines(path, _decode_item):
+    for line, item in read_lines(path, _decode_item, faults=faults):
         if item.item_id in items:
             faults.add(line, f"item_id {item.item_id!r} stands twice", "keep one of them")
         items[item.item_id] = item
-    faults.raise_if_any()
     return items
 
 
@@ -192,7 +211,9 @@ def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
     def decode(line: str) -> Record:
         fields = msgspec.json.decode(line)
         if isinstance(fields, dict):
-            fields.setdefault("example_id", fields.get("user_id"))
+            user = fields.get("user_id")
+            # Where the user id is wrong, the message must be about it, not about its stand-in.
+            fields.setdefault("example_id", user if user and isinstance(user, str) else "?")
         return msgspec.convert(fields, kind)
 
     return decode
@@ -212,13 +233,12 @@ def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> lis
     examples: list[Example] = []
     seen: set[str] = set()
     faults = FaultList(path)
-    for line, example in read_lines(path, _with_example_id(Example)):
+    for line, example in read_lines(path, _with_example_id(Example), faults=faults):
         problem = _example_problem(example, seen, items)
         if problem:
             faults.add(line, f"example {example.example_id!r}: {problem[0]}", problem[1])
         seen.add(example.example_id)
         examples.append(example)
-    faults.raise_if_any()
     return examples
 
 
@@ -260,11 +280,10 @@ def read_summaries(path: Path | str) -> dict[str, Summary]:
     """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``."""
     summaries: dict[str, Summary] = {}
     faults = FaultList(path)
-    for line, summary in read_lines(path, _with_example_id(Summary)):
+    for line, summary in read_lines(path, _with_example_id(Summary), faults=faults):
         if summary.example_id in summaries:
             faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
         summaries[summary.example_id] = summary
-    faults.raise_if_any()
     return summaries
 
 
