@@ -109,7 +109,7 @@ class PartialError(TrecError):
 class OutputFailed(PartialError):  # noqa: N818
     """An output could not be written; nothing half-written was left."""
 
-    def __init__(self, path: Path, reason: OSError) -> None:
+    def __init__(self, path: Path | str, reason: OSError) -> None:
         super().__init__(
             f"cannot write {path}: {reason.strerror or reason}. Nothing half-written was left; "
             "free some space or choose another --out, then run the same command again."

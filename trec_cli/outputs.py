@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from filelock import FileLock, Timeout
 
-from trec_cli.errors import OutputFailed, OutputLocked, SettingsChanged
+from trec_cli.errors import InputError, OutputFailed, OutputLocked, SettingsChanged
 from trec_cli.jsonl import encode, is_stream
 
 Settings = Mapping[str, Any]
@@ -31,12 +31,23 @@ def locked(path: Path) -> Iterator[None]:
         OutputLocked: another process holds it.
         OutputFailed: the folder cannot be made or written.
     """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    _make_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise OutputLocked(path) from None
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputFailed(path, error) from None
 
@@ -45,8 +56,8 @@ def locked(path: Path) -> Iterator[None]:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path that becomes ``path`` at the end, or vanishes on any error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _make_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -65,11 +76,22 @@ def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
 
 def write_lines(path: Path | str, lines: Iterable[bytes]) -> None:
     """Write encoded lines to a file (whole or not at all) or to standard output."""
-    if is_stream(path):
+    if not is_stream(path):
+        write_bytes(Path(path), lines)
+        return
+    try:
         sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()
-    else:
-        write_bytes(Path(path), lines)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise OutputFailed("standard output", error) from None
+
+
+def discard_stdout() -> None:
+    """Send what standard output still holds nowhere, so that leaving does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
@@ -118,8 +140,7 @@ class Journal:
         if not header:
             self._start()
             return
-        old = msgspec.json.decode(header)["settings"]
-        changed = changed_settings(old, self.settings)
+        changed = changed_settings(self._settings_of(header), self.settings)
         if changed:
             raise SettingsChanged(self.path, changed)
         if len(whole) < len(content):
@@ -127,6 +148,14 @@ class Journal:
                 stream.truncate(len(whole))
         for line in lines:
             self.records[msgspec.json.decode(line)["example_id"]] = line
+
+    def _settings_of(self, header: bytes) -> Settings:
+        try:
+            return msgspec.json.decode(header, type=dict[str, dict[str, Any]])["settings"]
+        except (msgspec.MsgspecError, KeyError):
+            raise InputError.of(
+                self.file, "is not what a stopped run left", "remove it, or give --overwrite", 1
+            ) from None
 
     def _start(self) -> None:
         write_bytes(self.file, [encode({"settings": self.settings})])
