@@ -263,7 +263,7 @@ def test_with_a_chat_template_the_branch_ends_where_the_answer_begins() -> None:
     tree = build.tree(["i1"], "s", ["i2"])
     text = tokenizer.decode([*tree.prefix, *tree.branches[0]])
     assert text.startswith("<|im_start|>user\nYou predict")
-    assert text.endswith("Answer Yes or No.<|im_end|>\n<|im_start|>assistant\n")
+    assert text.endswith("t: bbbbbbb<|im_end|>\n<|im_start|>assistant\n")
     assert build.settings.chat is True
 
 
