@@ -271,7 +271,7 @@ def test_the_chat_template_can_be_left_out() -> None:
     tokenizer = build_tokenizer(chat=True)
     build = PromptBuilder(tokenizer, ITEMS, PromptSettings(chat=False))
     tree = build.tree(["i1"], "s", ["i2"])
-    assert tokenizer.decode(tree.branches[0]).endswith("Answer Yes or No.\nAnswer:")
+    assert tokenizer.decode(tree.branches[0]).endswith("bbbbbbb\nAnswer:")
     assert build.settings.chat is False
 
 
