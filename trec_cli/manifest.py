@@ -29,14 +29,13 @@ def manifest_path(output: Path) -> Path:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files in name order with their names."""
+    """SHA-256 of a file, as ``sha256sum`` gives it; of a folder, over names and files' hashes."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path)}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\0".encode())
     return digest.hexdigest()
 
 

@@ -1,7 +1,7 @@
 """What a command says: progress, warnings and errors on stderr, results on stdout."""
 
+import errno
 import json
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trec_cli.errors import TrecError
+from trec_cli.errors import OutputFailed, TrecError
+from trec_cli.outputs import discard_stdout
 from trec_cli.progress import Task
 
 _EXIT_BUG = 1
 _EXIT_INTERRUPTED = 130
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class _Bar:
@@ -110,7 +112,7 @@ def stage(
     except KeyboardInterrupt:
         code, message = _EXIT_INTERRUPTED, "interrupted; the same command again continues"
     except BrokenPipeError:
-        sys.stderr.close()
+        discard_stdout()
         code = _EXIT_BUG
     except TrecError as error:
         if debug:
@@ -119,12 +121,19 @@ def stage(
     except Exception as error:
         if debug:
             raise
-        code = _EXIT_BUG
-        message = (
-            f"unexpected {type(error).__name__}: {error}. This is a fault of trec; "
-            "please report it with the output of the same command and --debug."
-        )
+        code, message = _unexpected(error)
     _close(terminal, command, code, message)
+
+
+def _unexpected(error: Exception) -> tuple[int, str]:
+    """Give exit code and message of an error that no part of trec has explained."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        failed = OutputFailed(error.filename or "an output", error)
+        return failed.exit_code, str(failed)
+    return _EXIT_BUG, (
+        f"unexpected {type(error).__name__}: {error}. This is a fault of trec; "
+        "please report it with the output of the same command and --debug."
+    )
 
 
 def _close(terminal: Terminal, command: str, code: int, message: str) -> None:

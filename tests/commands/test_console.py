@@ -1,0 +1,143 @@
+"""What commands say where, and with which exit code they end."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from rich.table import Table
+from typer.testing import CliRunner
+
+from trec_cli.commands.console import Terminal, stage
+from trec_cli.errors import (
+    InputError,
+    ModelError,
+    OutputFailed,
+    PartialError,
+    TrecError,
+    UsageError,
+)
+
+
+def _ends(error: BaseException | None = None, **options: bool) -> tuple[int, str, str]:
+    """Run a stage that ends with an error, or well: exit code, stdout, stderr."""
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        with stage("work", **options) as terminal:
+            terminal.info("[working] on é")
+            terminal.result(rows=3)
+            if error:
+                raise error
+            terminal.warn("almost [bold]there[/]")
+
+    result = CliRunner().invoke(app)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_messages_go_to_stderr_as_they_are() -> None:
+    assert _ends() == (0, "", "[working] on é\nwarning: almost [bold]there[/]\n")
+
+
+def test_quiet_keeps_warnings_alone() -> None:
+    assert _ends(quiet=True) == (0, "", "warning: almost [bold]there[/]\n")
+
+
+def test_json_ends_with_one_line_on_stdout() -> None:
+    code, out, _ = _ends(json_line=True)
+    assert code == 0
+    assert json.loads(out) == {"rows": 3, "command": "work", "ok": True, "exit_code": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("wrong"), 2),
+        (InputError.of("f", "wrong"), 3),
+        (ModelError("wrong"), 4),
+        (PartialError("wrong"), 5),
+        (OutputFailed("f", OSError(errno.ENOSPC, "wrong")), 5),
+        (TrecError("wrong"), 1),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("wrong"), 1),
+        (OSError(errno.ENOSPC, "wrong", "file"), 5),
+        (OSError(errno.ENOENT, "wrong", "file"), 1),
+    ],
+)
+def test_an_error_is_one_message_and_its_code(error: BaseException, code: int) -> None:
+    found, out, err = _ends(error, json_line=True)
+    assert found == code
+    assert "error: " in err
+    assert "Traceback" not in err
+    last = json.loads(out)
+    assert (last["ok"], last["exit_code"], last["rows"]) == (False, code, 3)
+    assert last["error"] in err
+    assert "wrong" in err or code == 130
+
+
+def test_an_unexpected_error_says_how_to_report_it() -> None:
+    assert "unexpected RuntimeError: boo. This is a fault of trec" in _ends(RuntimeError("boo"))[2]
+
+
+def test_a_full_disk_is_no_fault_of_trec() -> None:
+    err = _ends(OSError(errno.ENOSPC, "No space left on device", "big.bin"))[2]
+    assert "cannot write big.bin: No space left on device" in err
+
+
+def test_debug_shows_the_traceback() -> None:
+    code, _, err = _ends(UsageError("wrong"), debug=True)
+    assert code == 2
+    assert "Traceback" in err
+    assert "error: wrong" in err
+
+
+def test_a_closed_pipe_ends_without_a_word() -> None:
+    code = (
+        "from trec_cli.commands.console import stage\nfrom trec_cli.outputs import write_lines\n"
+        "import typer\n"
+        "def main():\n"
+        "    with stage('work', json_line=True): write_lines('-', [b'x' * 99] * 9999)\n"
+        "typer.run(main)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_tables_are_for_people_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("system", "recall")
+    table.add_row("bm25", "0.5")
+    Terminal(quiet=False, json_line=False).table(table)
+    Terminal(quiet=True, json_line=False).table(table)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("bm25") == 1
+
+
+def test_without_a_terminal_there_are_no_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(quiet=False, json_line=False)
+    with terminal.task("working", total=2) as task:
+        task.advance(2, "done")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_there_is_no_colour() -> None:
+    environment = {name: v for name, v in os.environ.items() if name not in {"FORCE_COLOR"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "trec_cli", "score", "--scorer", "random"],
+        capture_output=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"\x1b" not in done.stderr
