@@ -135,9 +135,9 @@ def score(
 ) -> None:
     """Score every candidate: the log-odds that the model answers yes.
 
-    Takes the adapter RUN/model-MODE with the prompt that it was trained on; where there is none,
-    the base model. What the candidates of a user share is computed once. Killed, the same
-    command goes on where it was.
+    Takes the adapter RUN/model-MODE with the prompt that it was trained on;
+    where there is none, the base model. What the candidates of a user share is
+    computed once. Killed, the same command goes on where it was.
 
     [bold]trec score runs/sample --mode hier[/]
 
