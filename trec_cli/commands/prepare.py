@@ -160,8 +160,7 @@ def prepare(
 ) -> None:
     """Read a collection as downloaded; write items.jsonl and examples.jsonl into a run folder.
 
-    Knows MIND, Amazon-M2, Amazon reviews (2014, 2018, 2023) and plain JSONL. Files are found by
-    name in folders, .zip and .gz. All that is kept and dropped is counted in a table.
+    Knows MIND, Amazon-M2, Amazon reviews (2014, 2018, 2023) and plain JSONL, also as .zip or .gz.
 
     [bold]trec prepare samples/shop --out runs/shop[/]
 
@@ -171,20 +170,19 @@ def prepare(
     from trec_cli.prepare.detect import detect
 
     with stage("prepare", quiet=quiet, json_line=json_line, debug=debug) as terminal:
-        sizes = parse_sizes(train_users, valid_users, test_users)
         with Source(source) as files:
             found = detect(files, format_)
             terminal.info(f"found {found}")
             own = {"target": target, "per_impression": per_impression, "locale": locale}
-            read, defaults = _read_options(found, attributes, own), found.format.defaults
+            defaults = found.format.defaults
             settings = PrepareSettings(
-                read=read,
+                read=_read_options(found, attributes, own),
                 min_history=defaults.min_history if min_history is None else min_history,
                 max_history=max_history or defaults.max_history,
                 long=long or defaults.long,
                 unknown=unknown,
                 split=split,
-                sizes=sizes,
+                sizes=parse_sizes(train_users, valid_users, test_users),
                 max_users=max_users,
                 negatives=negatives,
                 number=num_negatives,

@@ -101,6 +101,7 @@ class _UnknownItems:
         self._faults: dict[str, FaultList] = {}
 
     def look_at(self, question: Question) -> None:
+        """Count the items of a question, and complain of those without text."""
         places: dict[str, Sequence[str]] = {
             "history items": question.history,
             "targets": question.positives,
@@ -122,6 +123,7 @@ class _UnknownItems:
         )
 
     def raise_if_any(self) -> None:
+        """Raise what was complained of."""
         for faults in self._faults.values():
             faults.raise_if_any()
 

@@ -43,6 +43,7 @@ class _Review2018(msgspec.Struct, gc=False):
     unixReviewTime: int  # noqa: N815
 
     def event(self) -> tuple[str, str, int]:
+        """Give user, item and milliseconds."""
         return self.reviewerID, self.asin, self.unixReviewTime * 1000
 
 
@@ -52,6 +53,7 @@ class _Review2023(msgspec.Struct, gc=False):
     timestamp: int
 
     def event(self) -> tuple[str, str, int]:
+        """Give user, item and milliseconds."""
         return self.user_id, self.parent_asin, self.timestamp
 
 
@@ -101,6 +103,7 @@ class _Events:
     time: "array[int]" = field(default_factory=lambda: array("q"))
 
     def add(self, user: str, item: str, time: int) -> None:
+        """Append one review."""
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.time.append(time)

@@ -49,6 +49,7 @@ class _Impression:
 
     @property
     def clicked(self) -> list[str]:
+        """The clicked articles, each once."""
         return list(dict.fromkeys(article for article, click in self.shown if click))
 
 
