@@ -31,7 +31,9 @@ def items(count: int = 60) -> dict[str, Item]:
     return {f"i{n}": Item(f"i{n}", {"title": f"{word} {n}"}) for n, word in enumerate(words)}
 
 
-def example(user: int, split: Split = "train", *, negatives: int = 5, positives: int = 1) -> Example:
+def example(
+    user: int, split: Split = "train", *, negatives: int = 5, positives: int = 1
+) -> Example:
     """Give an example whose candidates are in an order that tells nothing."""
     random = np.random.default_rng(user)
     good, bad = (random.permutation(30), 30 + random.permutation(30))
@@ -68,9 +70,10 @@ def training_examples(count: int, per_positive: int = 1, seed: int = 0) -> Train
     )
 
 
-def language_model(family: str = "llama", seed: int = 0) -> LanguageModel:
+def language_model(family: str = "llama", **overrides: Any) -> LanguageModel:
     """Give a tiny model of a family, as it is loaded."""
-    return LanguageModel(build_model(family, seed), build_tokenizer(chat=False), family, None, CPU)
+    model = build_model(family, **overrides)
+    return LanguageModel(model, build_tokenizer(chat=False), family, None, CPU)
 
 
 def random_trees(seed: int, count: int, prefix: int = 90, branch: int = 12) -> list[LabelledTree]:
@@ -103,6 +106,6 @@ def gradients(model: Any, compute: Callable[[], torch.Tensor]) -> tuple[float, d
     """Give a loss and the gradient of every trainable weight."""
     model.zero_grad()
     loss = compute()
-    loss.backward()
+    torch.autograd.backward(loss)
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
     return loss.item(), found

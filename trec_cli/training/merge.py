@@ -4,12 +4,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from peft import PeftModel
+import torch
 
-from trec_cli.llm.load import ModelSource, load_model
+from trec_cli.llm.load import ModelSource, load_config
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
 from trec_cli.prompts.recommend import SETTINGS_FILE
+from trec_cli.scoring.llm_job import load_scorer
 from trec_cli.training.work import replace_folder
 
 
@@ -21,8 +22,9 @@ def merged_folder(adapter: Path) -> Path:
 def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False) -> bool:
     """Fold ``adapter`` into the base model and save both with the tokenizer.
 
-    The base model is loaded unquantized, whatever it was trained with. ``prompt.json`` is
-    put in too: ``trec score --model`` needs the same prompt.
+    The base model is loaded unquantized on the CPU, whatever it was trained with; the sum
+    is made in float32 and saved in the base model's own dtype. ``prompt.json`` is put in
+    too: ``trec score --model`` needs the same prompt.
 
     Returns:
         False where the merged folder was there already, made from this adapter.
@@ -35,12 +37,11 @@ def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False
         provenance = Provenance("train --merge", {"base_model": source.name}, [adapter])
         if up_to_date(out, provenance.settings, overwrite=overwrite):
             return False
-        base = load_model(replace(source, device="cpu"))
-        merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
+        llm = load_scorer(replace(source, device="cpu", dtype="float32"), adapter)
         fresh = out.with_name(f".{out.name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
-        merged.save_pretrained(str(fresh))
-        base.tokenizer.save_pretrained(str(fresh))
+        llm.model.to(load_config(source).dtype or torch.float32).save_pretrained(str(fresh))
+        llm.tokenizer.save_pretrained(str(fresh))
         shutil.copyfile(adapter / SETTINGS_FILE, fresh / SETTINGS_FILE)
         replace_folder(fresh, out)
         provenance.write(out)

@@ -80,6 +80,9 @@ class StepPlan(Sampler[Row]):
         return most
 
     def _fits(self, step: Row, per_process: int, max_tokens: int) -> bool:
+        """Tell whether a step's rows are short enough, or cannot be more."""
+        if per_process >= len(step) // self._processes:
+            return True
         rows = self._spread(step, self._rows_of(step, per_process))
         return all(
             len(row) == 1 or sum(self._sizes[d.index] for d in row) <= max_tokens for row in rows

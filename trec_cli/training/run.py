@@ -181,7 +181,7 @@ def train(
     """
     progress = progress or Silent()
     transformers_logging.set_verbosity_error()
-    model = add_adapter(llm.model, prepared.settings)
+    model = add_adapter(llm.model, prepared.settings, llm.revision)
     if prepared.settings.gradient_checkpointing:
         save_memory(model)
     arguments = _arguments(llm, prepared, work.path, save_every, report_to)

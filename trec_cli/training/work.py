@@ -7,7 +7,7 @@ import msgspec
 
 from trec_cli.errors import SettingsChanged
 from trec_cli.manifest import manifest_path
-from trec_cli.outputs import Settings, changed_settings, write_bytes
+from trec_cli.outputs import Settings, changed_settings, plain_settings, write_bytes
 
 BEST_FILE = "best.json"
 
@@ -45,7 +45,7 @@ class WorkFolder:
         Raises:
             SettingsChanged: work with other settings is there, and not ``overwrite``.
         """
-        now = msgspec.to_builtins(dict(settings))
+        now = plain_settings(settings)
         if overwrite:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._settings.is_file():

@@ -1,0 +1,41 @@
+"""The folder of an unfinished training."""
+
+from pathlib import Path
+
+import pytest
+
+from trec_cli.errors import SettingsChanged
+from trec_cli.manifest import manifest_path
+from trec_cli.training.work import WorkFolder, replace_folder
+
+
+def test_other_settings_are_refused_unless_overwritten(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0, "targets": ("a",)})
+    work.open({"seed": 0, "targets": ("a",)})
+    (work.path / "checkpoint-5").mkdir()
+    with pytest.raises(SettingsChanged, match="seed: 0 before, 1 now"):
+        work.open({"seed": 1, "targets": ("a",)})
+    work.open({"seed": 1}, overwrite=True)
+    assert [path.name for path in work.path.iterdir()] == ["settings.json"]
+
+
+def test_an_adapter_without_manifest_beside_its_work_is_unfinished(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    assert not work.is_unfinished()
+    work.open({"seed": 0})
+    assert not work.is_unfinished()
+    work.out.mkdir()
+    assert work.is_unfinished()
+    manifest_path(work.out).write_text("{}")
+    assert not work.is_unfinished()
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    fresh, final = tmp_path / "fresh", tmp_path / "final"
+    for number in range(2):
+        fresh.mkdir()
+        (fresh / f"file{number}").touch()
+        replace_folder(fresh, final)
+        assert [path.name for path in final.iterdir()] == [f"file{number}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
