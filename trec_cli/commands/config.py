@@ -21,9 +21,10 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
         raise typer.BadParameter(f"no such file: {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise typer.BadParameter(f"{path} is not readable TOML: {error}") from None
-    own = content.get(context.info_name or "", _without_tables(content))
-    values = {name.replace("-", "_"): value for name, value in own.items()}
-    context.default_map = {**(context.default_map or {}), **_known(context, path, values)}
+    own = content.get(context.info_name or "")
+    if not isinstance(own, dict):
+        own = _without_tables(content)
+    context.default_map = {**(context.default_map or {}), **_known(context, path, own)}
     return path
 
 
@@ -33,12 +34,19 @@ def _without_tables(content: dict[str, Any]) -> dict[str, Any]:
 
 def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Map option names to parameter names, or complain about those that do not exist."""
-    names: dict[str, str] = {}
-    for parameter in context.command.params:
-        for option in (*parameter.opts, *parameter.secondary_opts, parameter.name or ""):
-            names[option.lstrip("-").replace("-", "_")] = parameter.name or ""
-    unknown = sorted(values.keys() - names.keys())
+    found: dict[str, Any] = {}
+    options = {_plain(option): p for p in context.command.params for option in p.opts}
+    negated = {_plain(option): p for p in context.command.params for option in p.secondary_opts}
+    unknown = sorted(name for name in values if _plain(name) not in options | negated)
     if unknown:
-        known = ", ".join(sorted({n.replace("_", "-") for n in names.values()} - {"config"}))
+        known = ", ".join(sorted(name.replace("_", "-") for name in options if len(name) > 1))
         raise typer.BadParameter(f"{path}: no option {', '.join(unknown)}; there are {known}")
-    return {names[name]: value for name, value in values.items()}
+    for name, value in values.items():
+        positive = options.get(_plain(name))
+        parameter = positive or negated[_plain(name)]
+        found[parameter.name or ""] = value if positive else not value
+    return found
+
+
+def _plain(option: str) -> str:
+    return option.lstrip("-").replace("-", "_")
