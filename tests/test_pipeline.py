@@ -1,0 +1,153 @@
+"""All five stages, one after another, as a user runs them, on the samples and tiny models."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import ROOT
+from trec_cli.commands.app import app
+from trec_cli.jsonl import iter_scores, read_examples, read_items, read_summaries
+from trec_cli.manifest import file_hash, read_manifest
+
+PREPARE = ["--train-users", "6", "--valid-users", "2", "--test-users", "4", "--num-negatives", "5"]
+SHORT = ["--max-new-tokens", "8"]
+
+
+def trec(*arguments: object, code: int = 0, stdin: str | None = None) -> str:
+    """Run one command; give its stdout."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def last_line(output: str) -> dict[str, Any]:
+    """Read the line that --json ends with."""
+    fields: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return fields
+
+
+def run_all(run: Path, source: Path, model: Path, mode: str) -> None:
+    """Run the five stages."""
+    trec("prepare", source, "--out", run, *PREPARE)
+    trec("summarize", run, "--mode", mode, "--model", model, *SHORT)
+    train = ["--epochs", "1", "--users-per-step", "2", "--max-tokens", "2000"]
+    trec("train", run, "--mode", mode, "--model", model, *train)
+    trec("score", run, "--mode", mode)
+    trec("score", run, "--scorer", "popularity")
+    trec("eval", run)
+
+
+@pytest.mark.parametrize(
+    ("family", "mode", "source"),
+    [
+        ("llama", "hier", "news"),
+        ("gpt_neox", "recurrent", "shop"),
+        ("gemma3_text", "recurrent", "news"),
+        ("qwen2", "none", "shop"),
+        ("opt", "hier", "shop"),
+    ],
+)
+def test_all_five_stages_run_with_every_family(
+    tmp_path: Path, tiny_model: Callable[..., Path], family: str, mode: str, source: str
+) -> None:
+    run_all(tmp_path, ROOT / "samples" / source, tiny_model(family), mode)
+
+    items = read_items(tmp_path / "items.jsonl")
+    examples = {e.example_id: e for e in read_examples(tmp_path / "examples.jsonl", items)}
+    summaries = read_summaries(tmp_path / f"summaries-{mode}.jsonl")
+    scores = [record for _, record in iter_scores(tmp_path / f"scores-{mode}.jsonl")]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["systems"]
+
+    assert list(summaries) == list(examples)
+    assert [s.example_id for s in scores] == [e for e, x in examples.items() if x.split == "test"]
+    for record in scores:
+        assert record.candidates == examples[record.example_id].candidates
+        assert record.positives == examples[record.example_id].positives
+    assert set(metrics) == {mode, "popularity"}
+    assert metrics[mode]["examples"] == 4
+    assert 0 <= metrics[mode]["recall@3"]["value"] <= 1
+    assert (tmp_path / f"model-{mode}" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_every_output_has_a_manifest_that_tells_its_hash_and_inputs(
+    tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    run_all(tmp_path, ROOT / "samples" / "news", tiny_model(), "hier")
+    outputs = ["items.jsonl", "examples.jsonl", "summaries-hier.jsonl", "model-hier"]
+    outputs += ["scores-hier.jsonl", "scores-popularity.jsonl", "metrics.json"]
+    manifests = {name: read_manifest(tmp_path / name) for name in outputs}
+    for name, manifest in manifests.items():
+        assert manifest is not None, name
+        assert manifest["sha256"] == file_hash(tmp_path / name), name
+    scores = manifests["scores-hier.jsonl"]
+    assert scores is not None
+    assert file_hash(tmp_path / "examples.jsonl") in scores["inputs"].values()
+    assert file_hash(tmp_path / "summaries-hier.jsonl") in scores["inputs"].values()
+
+
+def test_the_same_commands_again_do_nothing_and_change_no_byte(
+    tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    run_all(tmp_path, ROOT / "samples" / "news", tiny_model(), "hier")
+    files = [p for p in sorted(tmp_path.rglob("*")) if p.suffix in {".jsonl", ".safetensors"}]
+    before = {path: (path.stat().st_mtime_ns, file_hash(path)) for path in files}
+    run_all(tmp_path, ROOT / "samples" / "news", tiny_model(), "hier")
+    after = {path: (path.stat().st_mtime_ns, file_hash(path)) for path in files}
+    changed = {p.name for p in files if before[p] != after[p]}
+    assert changed <= {"per_user.jsonl"}
+
+
+def test_stages_can_be_piped(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+    model = tiny_model()
+    trec("prepare", ROOT / "samples" / "news", "--out", tmp_path, *PREPARE)
+    examples = (tmp_path / "examples.jsonl").read_text(encoding="utf-8")
+    inputs = ["--items", tmp_path / "items.jsonl", "--examples", "-", "--out", "-"]
+
+    summaries = trec("summarize", "--model", model, *SHORT, *inputs, stdin=examples)
+    (tmp_path / "s.jsonl").write_text(summaries, encoding="utf-8")
+    trec("summarize", tmp_path, "--model", model, *SHORT)
+    assert summaries == (tmp_path / "summaries-hier.jsonl").read_text(encoding="utf-8")
+
+    given = ["--summaries", tmp_path / "s.jsonl", "--zero-shot", "--model", model]
+    scores = trec("score", *given, *inputs, stdin=examples)
+    trec("score", tmp_path, "--zero-shot", "--model", model)
+    assert scores == (tmp_path / "scores-hier-zeroshot.jsonl").read_text(encoding="utf-8")
+
+    out = last_line(trec("eval", "--scores", "-", "--out", tmp_path / "e", "--json", stdin=scores))
+    assert out["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["summarize", "RUN", "--model", "MODEL"], 3),
+        (["train", "RUN", "--model", "MODEL"], 3),
+        (["score", "RUN", "--scorer", "popularity"], 3),
+        (["eval", "RUN"], 3),
+        (["prepare", "nowhere", "--out", "RUN"], 3),
+        (["score", "--scorer", "popularity"], 2),
+        (["score", "RUN", "--scorer", "magic"], 2),
+        (["summarize", "RUN", "--mode", "magic"], 2),
+        (["train", "RUN", "--no-such-option"], 2),
+    ],
+)
+def test_mistakes_end_with_a_message_and_the_documented_code(
+    tmp_path: Path, tiny_model: Callable[..., Path], arguments: list[str], code: int
+) -> None:
+    places = {"RUN": str(tmp_path / "run"), "MODEL": str(tiny_model())}
+    result = CliRunner().invoke(app, [places.get(a, a) for a in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    assert result.stderr.strip()
+
+
+def test_a_missing_model_folder_ends_with_code_4(tmp_path: Path) -> None:
+    trec("prepare", ROOT / "samples" / "news", "--out", tmp_path, *PREPARE)
+    result = CliRunner().invoke(app, ["summarize", str(tmp_path), "--model", "./nowhere"])
+    assert result.exit_code == 4
+    assert "no model folder ./nowhere" in result.output
