@@ -143,7 +143,8 @@ def score(
 
     [bold]trec score runs/sample --scorer popularity[/]
     """
-    from trec_cli.scoring.request import ScoreRequest
+    from trec_cli.prompts.recommend import PromptSettings
+    from trec_cli.scoring.request import ScoreRequest, SourceOptions
 
     with stage("score", quiet=quiet, json_line=json_line, debug=debug) as terminal:
         request = ScoreRequest(
@@ -156,21 +157,11 @@ def score(
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
             summaries=None if mode == "none" else resolve(summaries, run, "summaries", mode),
-            source={
-                "name": model,
-                "revision": revision,
-                "trust_remote_code": trust_remote_code,
-                "device": device,
-                "dtype": dtype,
-            },
+            source=SourceOptions(model, revision, trust_remote_code, device, dtype),
             max_tokens=max_tokens,
-            prompt={
-                "recent": recent,
-                "max_length": max_length,
-                "candidate_tokens": candidate_tokens,
-                "attributes": names(attributes),
-                "chat": chat_template,
-            },
+            prompt=PromptSettings(
+                recent, max_length, candidate_tokens, names(attributes), chat_template
+            ),
             prompts=prompts,
             seed=seed,
             limit=limit,

@@ -37,6 +37,7 @@ from trec_cli.prompts.recommend import (
     PromptTree,
     template_hash,
 )
+from trec_cli.records import Item
 from trec_cli.scoring.adapters import Adapter
 from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.writing import Cost
@@ -194,14 +195,7 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     questions = questions_of(chosen, summaries, request.split, file=place)
     source = _source(request, adapter)
     placement = choose_device(source.device, source.dtype)
-    builder = PromptBuilder(
-        load_tokenizer(source),
-        items,
-        request.prompt_settings(adapter),
-        max_positions=max_positions(load_config(source)),
-        prompts=request.prompts,
-        template=adapter.template if adapter else None,
-    )
+    builder = _builder(request, adapter, source, items)
     settings = {
         **request.settings([*chosen, *(summaries or {}).values()]),
         "mode": request.mode,
@@ -225,9 +219,26 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     )
 
 
+def _builder(
+    request: ScoreRequest,
+    adapter: Adapter | None,
+    source: ModelSource,
+    items: Mapping[str, Item],
+) -> PromptBuilder:
+    """Build prompts with the adapter's settings and template, else those asked for."""
+    return PromptBuilder(
+        load_tokenizer(source),
+        items,
+        request.prompt_settings(adapter),
+        max_positions=max_positions(load_config(source)),
+        prompts=request.prompts,
+        template=adapter.template if adapter else None,
+    )
+
+
 def _source(request: ScoreRequest, adapter: Adapter | None) -> ModelSource:
     """Say which base model to load; an adapter may pin its revision."""
-    source = ModelSource(**request.source)
+    source = ModelSource(*request.source)
     revision = source.revision or (adapter.revision if adapter else None)
     return dataclasses.replace(source, name=request.base_model(adapter), revision=revision)
 

@@ -1,10 +1,10 @@
 """What a user asks of ``trec score``, checked before anything is read; no torch needed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,16 @@ _OPTION_FIELDS = {
 """Options that decide the prompt, and their fields in :class:`PromptSettings`."""
 
 
+class SourceOptions(NamedTuple):
+    """The fields of :class:`~trec_cli.llm.load.ModelSource`, which would import torch."""
+
+    name: str
+    revision: str | None
+    trust_remote_code: bool
+    device: str
+    dtype: str
+
+
 @dataclass(frozen=True)
 class ScoreRequest:
     """Files, scorer, model and prompt.
@@ -37,9 +47,9 @@ class ScoreRequest:
         zero_shot: take no adapter.
         items, examples: files.
         summaries: file; None for mode ``none``.
-        source: fields of :class:`~trec_cli.llm.load.ModelSource`.
+        source: the base model, and where it runs.
         max_tokens: of one forward pass.
-        prompt: fields of :class:`PromptSettings`.
+        prompt: its settings, where no adapter brings them.
         prompts: folder with own templates.
         seed: of the random baseline.
         limit: score the first so many examples.
@@ -55,9 +65,9 @@ class ScoreRequest:
     items: Path
     examples: Path
     summaries: Path | None
-    source: Mapping[str, Any]
+    source: SourceOptions
     max_tokens: int
-    prompt: Mapping[str, Any]
+    prompt: PromptSettings
     prompts: Path | None
     seed: int
     limit: int | None
@@ -96,25 +106,25 @@ class ScoreRequest:
             return None
         adapter = read_adapter(folder)
         if "model" in self.given:
-            adapter.check_base(self.source["name"])
+            adapter.check_base(self.source.name)
         if "prompts" in self.given:
             raise UsageError(
                 f"--prompts cannot be used with the adapter {folder}, which brings its own "
                 "template in prompt.json; leave it out, or score with --zero-shot"
             )
-        asked = {name: self.prompt[name] for o, name in _OPTION_FIELDS.items() if o in self.given}
-        adapter.check_prompt(asked)
+        fields = [field for option, field in _OPTION_FIELDS.items() if option in self.given]
+        adapter.check_prompt({field: getattr(self.prompt, field) for field in fields})
         return adapter
 
     def base_model(self, adapter: Adapter | None) -> str:
         """Name the base model: the one given, else the adapter's, else the default."""
         if adapter is None or "model" in self.given:
-            return str(self.source["name"])
+            return self.source.name
         return adapter.base_model
 
     def prompt_settings(self, adapter: Adapter | None) -> PromptSettings:
         """Give the adapter's prompt, else the one asked for."""
-        return adapter.prompt if adapter else PromptSettings(**self.prompt)
+        return adapter.prompt if adapter else self.prompt
 
     @property
     def files(self) -> list[Path]:
