@@ -169,27 +169,29 @@ def prepare(
     from trec_cli.prepare.archive import Source
     from trec_cli.prepare.detect import detect
 
-    with stage("prepare", quiet=quiet, json_line=json_line, debug=debug) as terminal:
-        with Source(source) as files:
-            found = detect(files, format_)
-            terminal.info(f"found {found}")
-            own = {"target": target, "per_impression": per_impression, "locale": locale}
-            defaults = found.format.defaults
-            settings = PrepareSettings(
-                read=_read_options(found, attributes, own),
-                min_history=defaults.min_history if min_history is None else min_history,
-                max_history=max_history or defaults.max_history,
-                long=long or defaults.long,
-                unknown=unknown,
-                split=split,
-                sizes=parse_sizes(train_users, valid_users, test_users),
-                max_users=max_users,
-                negatives=negatives,
-                number=num_negatives,
-                written=catalogue,
-                seed=seed,
-            )
-            _run(terminal, files, found, settings, RunFolder(out), dry_run, overwrite)
+    with (
+        stage("prepare", quiet=quiet, json_line=json_line, debug=debug) as terminal,
+        Source(source) as files,
+    ):
+        found = detect(files, format_)
+        terminal.info(f"found {found}")
+        own = {"target": target, "per_impression": per_impression, "locale": locale}
+        defaults = found.format.defaults
+        settings = PrepareSettings(
+            read=_read_options(found, attributes, own),
+            min_history=defaults.min_history if min_history is None else min_history,
+            max_history=max_history or defaults.max_history,
+            long=long or defaults.long,
+            unknown=unknown,
+            split=split,
+            sizes=parse_sizes(train_users, valid_users, test_users),
+            max_users=max_users,
+            negatives=negatives,
+            number=num_negatives,
+            written=catalogue,
+            seed=seed,
+        )
+        _run(terminal, files, found, settings, RunFolder(out), dry_run, overwrite)
 
 
 def _read_options(found: "Found", attributes: str | None, own: dict[str, Any]) -> ReadOptions:
