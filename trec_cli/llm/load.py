@@ -2,13 +2,14 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -107,18 +108,30 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
         logging.disable_progress_bar()
     tokenizer = load_tokenizer(source)
     with _explained(source.name):
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             source.name,
             dtype=placement.dtype,
             use_safetensors=True,
+            output_loading_info=True,
             **source._hub_arguments,
             **extra,
         )
+    _refuse_random_weights(source.name, report["missing_keys"])
     if "quantization_config" not in extra:
         model = model.to(placement.device)
     model.eval()
     revision = getattr(model.config, "_commit_hash", None)
     return LanguageModel(model, tokenizer, source.name, revision, placement)
+
+
+def _refuse_random_weights(name: str, missing: Iterable[str]) -> None:
+    """Refuse what transformers would fill with random numbers and a warning."""
+    absent = sorted(missing)
+    if absent:
+        raise ModelError(
+            f"model {name} is no complete causal LM: its files lack {len(absent)} weights, "
+            f"for example {absent[0]}. Fetch it again, or name another model."
+        )
 
 
 def model_identity(source: ModelSource) -> dict[str, str]:
@@ -152,7 +165,7 @@ def _explained(name: str) -> Iterator[None]:
     """Turn the many errors of loading into one clear sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(_why(name, error)) from error
 
 
@@ -168,6 +181,8 @@ def _why(name: str, error: Exception) -> str:
         return (
             f"model {name} brings its own code; allow it with --trust-remote-code if you trust it."
         )
+    if isinstance(error, SafetensorError):
+        return f"the weights of model {name} are damaged; fetch them again: {first}"
     if "safetensors" in str(error):
         return f"model {name} has no safetensors weights, and trec loads nothing else: {first}"
     return (
