@@ -174,14 +174,12 @@ def prepare(
         Source(source) as files,
     ):
         found = detect(files, format_)
-        terminal.info(f"found {found}")
         own = {"target": target, "per_impression": per_impression, "locale": locale}
-        defaults = found.format.defaults
         settings = PrepareSettings(
             read=_read_options(found, attributes, own),
-            min_history=defaults.min_history if min_history is None else min_history,
-            max_history=max_history or defaults.max_history,
-            long=long or defaults.long,
+            min_history=found.format.defaults.min_history if min_history is None else min_history,
+            max_history=max_history or found.format.defaults.max_history,
+            long=long or found.format.defaults.long,
             unknown=unknown,
             split=split,
             sizes=parse_sizes(train_users, valid_users, test_users),
@@ -219,6 +217,7 @@ def _run(
     """Prepare, unless it is done already; tell what came of it."""
     from trec_cli.prepare.build import build, save
 
+    terminal.info(f"found {found}")
     described = {"format": found.format.name, **settings.as_dict()}
     with nullcontext() if dry_run else locked(run.examples):
         provenance = Provenance("prepare", described, found.inputs)
