@@ -95,7 +95,7 @@ class BestAdapter(TrainerCallback):  # type: ignore[misc]
 
         Args:
             folder: where the adapter is kept.
-            metric: a name of ``BEST_BY``; the loss is better when it is lower.
+            metric: that decides; the loss is better when it is lower.
         """
         self._folder, self._metric = folder, metric
         self._best = read_best(folder)

@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from trec_cli.errors import UsageError
-from trec_cli.llm.load import ModelSource
+
+if TYPE_CHECKING:
+    from trec_cli.llm.load import ModelSource
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Processes:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def place(self, source: ModelSource) -> ModelSource:
+    def place(self, source: "ModelSource") -> "ModelSource":
         """Give each process a GPU of its own, where there are GPUs.
 
         Raises:
@@ -43,6 +44,9 @@ class Processes:
                 f"--device {source.device}: training takes the first visible GPU; "
                 f"choose with CUDA_VISIBLE_DEVICES={number} --device cuda"
             )
-        if self.count > 1 and source.device in ("auto", "cuda") and torch.cuda.is_available():
-            return replace(source, device=f"cuda:{self.local_rank}")
-        return source
+        if self.count == 1 or source.device not in ("auto", "cuda"):
+            return source
+        import torch  # the command asks for the processes before it needs torch
+
+        alone = not torch.cuda.is_available()
+        return source if alone else replace(source, device=f"cuda:{self.local_rank}")

@@ -7,15 +7,13 @@ from trec_cli.errors import UsageError
 
 LossName = Literal["answer", "prompt"]
 Quantization = Literal["4bit", "8bit"]
+BestBy = Literal["mrr@10", "recall@1", "recall@3", "recall@5", "recall@10", "loss"]
 
 BETAS = (0.9, 0.95)
 """AdamW's decay rates in the paper's code."""
 
 MAX_GRADIENT_NORM = 1.0
 """Longer gradients are shortened to this length, as the Trainer does by default."""
-
-BEST_BY = ("mrr@10", "recall@1", "recall@3", "recall@5", "recall@10", "loss")
-"""Validation metrics by which the best adapter can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class TrainSettings:
         max_tokens: tokens in one forward pass.
         eval_every: steps between validations; None is once per epoch.
         valid_users: how many examples of split ``valid`` are ranked each time, 0 is none.
-        best_by: validation metric that chooses the adapter kept, one of ``BEST_BY``.
+        best_by: validation metric that chooses the adapter kept.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         quantize: load the base model in 4 or 8 bits (CUDA only).
         seed: of every draw.
@@ -69,7 +67,7 @@ class TrainSettings:
     max_tokens: int = 4096
     eval_every: int | None = None
     valid_users: int = 200
-    best_by: str = "mrr@10"
+    best_by: BestBy = "mrr@10"
     gradient_checkpointing: bool = False
     quantize: Quantization | None = None
     seed: int = 0
@@ -77,12 +75,6 @@ class TrainSettings:
     lora: LoraSettings = LoraSettings()
 
     def __post_init__(self) -> None:
-        if self.loss not in ("answer", "prompt"):
-            raise UsageError(f"--loss {self.loss}: choose answer or prompt")
-        if self.best_by not in BEST_BY:
-            raise UsageError(f"--best-by {self.best_by}: choose one of {', '.join(BEST_BY)}")
-        if self.quantize not in (None, "4bit", "8bit"):
-            raise UsageError(f"--quantize {self.quantize}: choose 4bit or 8bit")
         if self.users_per_step < self.processes:
             raise UsageError(
                 f"--users-per-step {self.users_per_step} is less than the {self.processes} "

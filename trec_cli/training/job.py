@@ -1,0 +1,180 @@
+"""From a request to an adapter in its place: inputs, prompts, provenance, card."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
+from trec_cli.llm.device import choose_device
+from trec_cli.llm.load import (
+    ModelSource,
+    load_config,
+    load_model,
+    load_tokenizer,
+    max_positions,
+    model_identity,
+)
+from trec_cli.manifest import Provenance, up_to_date
+from trec_cli.outputs import locked
+from trec_cli.progress import Progress
+from trec_cli.prompts.recommend import PromptBuilder, PromptPart, PromptSettings, template_hash
+from trec_cli.training.card import Card
+from trec_cli.training.dataset import Draw, Question, check_trainable, fingerprint, questions_of
+from trec_cli.training.lora import quantization
+from trec_cli.training.processes import Processes
+from trec_cli.training.request import TrainRequest
+from trec_cli.training.run import Outcome, Prepared, finish, prepare, train
+from trec_cli.training.tracking import keep_events
+from trec_cli.training.work import WorkFolder
+
+_OWN_PLACE_IN_CARD = {"model", "inputs", "mode", "records"}
+
+
+def make_job(request: TrainRequest, processes: Processes, progress: Progress) -> "TrainingJob":
+    """Read and check the inputs; load the tokenizer, but no weights.
+
+    Raises:
+        InputError: an input is wrong, has no training examples, or summaries are missing.
+        ModelError: the model is not there, or cannot answer yes and no.
+        UsageError: the prompt settings leave no room, or the device cannot be had.
+    """
+    source = processes.place(ModelSource(**request.source))
+    items = read_items(request.items)
+    examples = read_examples(request.examples, items)
+    summaries = read_summaries(request.summaries) if request.summaries else None
+    file, limit = request.summaries, request.limit
+    questions = questions_of(examples, summaries, "train", file=file, limit=limit)
+    valid = questions_of(examples, summaries, "valid", file=file, limit=request.valid_limit)
+    check_trainable(questions, request.examples)
+    builder = PromptBuilder(
+        load_tokenizer(source),
+        items,
+        PromptSettings(**request.prompt),
+        max_positions=max_positions(load_config(source)),
+        prompts=request.prompts,
+    )
+    return TrainingJob(request, processes, source, builder, questions, valid, progress)
+
+
+class TrainingJob:
+    """A training with its inputs read."""
+
+    def __init__(
+        self,
+        request: TrainRequest,
+        processes: Processes,
+        source: ModelSource,
+        builder: PromptBuilder,
+        questions: Sequence[Question],
+        valid: Sequence[Question],
+        progress: Progress,
+    ) -> None:
+        self.request, self.source = request, source
+        self._processes, self._progress = processes, progress
+        self._builder, self._questions, self._valid = builder, questions, valid
+        self._placement = choose_device(source.device, source.dtype)
+        self._provenance = Provenance("train", self._settings(), request.inputs)
+
+    def _settings(self) -> dict[str, Any]:
+        """Give everything beside the inputs that decides the adapter."""
+        request = self.request
+        training = asdict(request.settings)
+        lora = {f"lora_{name}": value for name, value in training.pop("lora").items()}
+        settings: dict[str, Any] = {
+            "mode": request.mode,
+            "limit": request.limit,
+            "model": model_identity(self.source),
+            "dtype": request.source["dtype"],
+            **asdict(self._builder.settings),
+            "template": template_hash(self._builder.template),
+            **training,
+            **lora,
+        }
+        if any(map(is_stream, request.inputs)):
+            settings["records"] = fingerprint([*self._questions, *self._valid])
+        return settings
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Measure all prompts, plan the steps, and warn of what was cut or is missing."""
+        prepared = prepare(
+            self._questions,
+            self._valid,
+            self._builder,
+            self.request.settings,
+            self._placement.device,
+            self._progress,
+        )
+        for warning in prepared.warnings():
+            self._progress.warn(warning)
+        return prepared
+
+    def describe(self) -> list[PromptPart]:
+        """Write out the first prompt of the first example, part by part, with its label."""
+        labelled, answers = self.prepared.data[Draw(0, 0)], self._builder.answers
+        label = answers.yes_text if labelled.labels[0] else answers.no_text
+        return [*self._builder.describe(labelled.tree), PromptPart("label", label, 1)]
+
+    def cost(self) -> dict[str, Any]:
+        """Say what the training would consist of."""
+        return {
+            **self.prepared.facts(),
+            "optimizer steps": self.prepared.plan.steps,
+            "steps between validations": self.prepared.eval_every,
+        }
+
+    def run(self) -> Outcome | None:
+        """Train and put the adapter into place; None where it is there already.
+
+        Only the main process locks and writes; the others compute.
+
+        Raises:
+            SettingsChanged: an adapter or unfinished work with other settings is there.
+            OutputLocked: another run is writing it.
+            ModelError: the weights cannot be loaded or do not fit, or training diverged.
+        """
+        with locked(self.request.out) if self._processes.is_main else nullcontext():
+            work, wanted = WorkFolder(self.request.out), self._provenance.settings
+            overwrite = self.request.overwrite
+            if not work.is_unfinished() and up_to_date(work.out, wanted, overwrite=overwrite):
+                return None
+            if self._processes.is_main:
+                work.open(wanted, overwrite=overwrite)
+            return self._train(work)
+
+    def _train(self, work: WorkFolder) -> Outcome:
+        request, prepared = self.request, self.prepared
+        extra = quantization(request.settings.quantize, self._placement.dtype)
+        llm = load_model(self.source, **extra)
+        self._progress.info(f"training on {llm.placement.reason}")
+        if request.report_to:
+            keep_events(work.out)
+        model, outcome = train(
+            llm,
+            prepared,
+            work,
+            save_every=request.save_every,
+            report_to=request.report_to,
+            progress=self._progress,
+        )
+        if self._processes.is_main:
+            details = {**prepared.facts(), **outcome.details(), "device": llm.placement.reason}
+            card = self._card(outcome)
+            finish(work, model, self._builder, card, self._provenance, details)
+        return outcome
+
+    def _card(self, outcome: Outcome) -> Card:
+        settings, inputs = self._provenance.settings, self._provenance.inputs
+        return Card(
+            base_model=self.source.name,
+            revision=settings["model"]["revision"],
+            mode=self.request.mode,
+            data=self.prepared.facts(),
+            settings={n: v for n, v in settings.items() if n not in _OWN_PLACE_IN_CARD},
+            best=outcome.best,
+            steps=outcome.steps,
+            inputs={Path(name).name: value for name, value in inputs.items()},
+        )
