@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from trec_cli.errors import InputError
@@ -47,12 +48,15 @@ def load_template(name: str, slots: Iterable[str], folder: Path | None = None) -
         folder: the user's folder (``--prompts``).
 
     Raises:
-        InputError: a slot is missing or unknown, or the file is not UTF-8 text.
+        InputError: a slot is missing or unknown, the file is not UTF-8 text, or the folder
+            does not exist or holds a text that is no prompt.
     """
+    if folder is not None:
+        _check_names(folder)
     own = folder / f"{name}.txt" if folder else None
     if own is not None and own.is_file():
         try:
-            text, place = own.read_text(encoding="utf-8"), str(own)
+            text, place = own.read_text(encoding="utf-8-sig"), str(own)
         except UnicodeDecodeError:
             raise InputError.of(own, "is not UTF-8 text", "save it as UTF-8") from None
     else:
@@ -66,6 +70,20 @@ def load_template(name: str, slots: Iterable[str], folder: Path | None = None) -
     return template
 
 
+def _check_names(folder: Path) -> None:
+    """Refuse a folder whose texts would be passed over in silence."""
+    if not folder.is_dir():
+        raise InputError.of(folder, "no such folder", "check --prompts")
+    known = {file.name for file in _templates().iterdir()}
+    strangers = sorted(file.name for file in folder.glob("*.txt") if file.name not in known)
+    if strangers:
+        fix = f"prompts are named {', '.join(sorted(known))}"
+        raise InputError.of(folder / strangers[0], "is no prompt of trec", fix)
+
+
 def _built_in(name: str) -> str:
-    folder = resources.files("trec_cli.prompts") / "templates"
-    return (folder / f"{name}.txt").read_text(encoding="utf-8")
+    return (_templates() / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _templates() -> Traversable:
+    return resources.files("trec_cli.prompts") / "templates"
