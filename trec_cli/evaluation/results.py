@@ -202,6 +202,7 @@ def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:
 def _lines(evaluation: Evaluation, place: int, chunk: slice) -> Iterator[bytes]:
     """Yield the lines of some examples of one system."""
     system, ranks = evaluation.systems[place], evaluation.ranks[place]
+    expected = ranks.expected
     first = int(ranks.positives[: chunk.start].sum())
     borders = first + np.concatenate([[0], np.cumsum(ranks.positives[chunk])])
     for example, user, candidates, (low, high), values in zip(
@@ -213,5 +214,5 @@ def _lines(evaluation: Evaluation, place: int, chunk: slice) -> Iterator[bytes]:
         strict=True,
     ):
         line = {"example_id": example, "user_id": user, "system": system.name}
-        places = {"candidates": candidates, "ranks": ranks.expected[low:high].tolist()}
+        places = {"candidates": candidates, "ranks": expected[low:high].tolist()}
         yield encode({**line, **places, **dict(zip(evaluation.metrics, values, strict=True))})

@@ -14,7 +14,7 @@ from trec_cli.evaluation.metrics import Floats, Ints
 from trec_cli.seeds import generator
 
 LEVEL = 0.95
-_CELLS = 1 << 22
+_CELLS = 1 << 20
 """Weights held at once; bounds the memory of resampling."""
 
 
@@ -72,12 +72,17 @@ def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
     depend on the seed and the number of users alone.
     """
     users, systems, metrics = data.sums.shape
-    flat = np.hstack([data.sums.reshape(users, -1), data.counts])
+    # Most metrics are defined for the same examples; equal counts are resampled once.
+    first = data.counts[:, 0]
+    own = [c for c in range(metrics) if not np.array_equal(data.counts[:, c], first)]
+    counted = [own.index(c) + 1 if c in own else 0 for c in range(metrics)]
+    flat = np.hstack([data.sums.reshape(users, -1), data.counts[:, [0, *own]]])
     random = generator(seed, "bootstrap")
     totals = [weights @ flat for weights in _resamples(random, users, replicates)]
     joined = np.concatenate([np.empty((0, flat.shape[1])), *totals])
     sums = joined[:, : systems * metrics].reshape(-1, systems, metrics)
-    return _ratio(sums, joined[:, None, systems * metrics :])
+    counts = joined[:, systems * metrics :][:, counted]
+    return _ratio(sums, counts[:, None])
 
 
 def _resamples(random: np.random.Generator, users: int, number: int) -> Iterator[Floats]:
