@@ -75,8 +75,10 @@ class Store:
             self._prepare()
 
     def _prepare(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        # One statement sees one state, also while another process makes the tables.
+        version, tables = self._db.execute(
+            "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+        ).fetchone()
         if version > _VERSION or (tables and version == 0):
             self._db.close()
             raise InputError.of(
