@@ -97,17 +97,20 @@ def tables(command: Any) -> Iterator[str]:
         yield "\n"
 
 
-def is_command(line: str) -> bool:
-    """Tell a line to type from a line to read."""
-    return line.lstrip().startswith("trec ") or "| trec " in line
+def to_type(line: str) -> str:
+    """Give what a line of a help text says to type, or nothing."""
+    command = line.strip().removeprefix("Example: ")
+    return command if command.startswith("trec ") or "| trec " in command else ""
 
 
-def prose(text: str) -> Iterator[str]:
+def prose(text: str) -> str:
     """Write a help text; lines to type become a code block."""
-    for to_type, lines in itertools.groupby(text.splitlines(), key=is_command):
-        block = "\n".join(line.strip() for line in lines).strip()
+    page = ""
+    for typed, lines in itertools.groupby(text.splitlines(), key=lambda line: bool(to_type(line))):
+        block = "\n".join(to_type(line) or line.strip() for line in lines).strip()
         if block:
-            yield f"```\n{block}\n```\n\n" if to_type else f"{block}\n\n"
+            page += f"```\n{block}\n```\n\n" if typed else f"{block}\n\n"
+    return page.replace("\n```\n\n```\n", "\n")
 
 
 def usage(name: str, command: Any) -> str:
@@ -120,11 +123,11 @@ def usage(name: str, command: Any) -> str:
 def reference() -> str:
     """Write the whole page."""
     root: Any = typer.main.get_command(app)
-    page = [HEADER, "## trec\n\n", *prose(plain(root.help)), *tables(root)]
-    page += prose(plain(root.epilog))
+    page = [HEADER, "## trec\n\n", prose(plain(root.help)), *tables(root)]
+    page.append(prose(plain(root.epilog)))
     for name, command in root.commands.items():
         title = f"trec {name}"
-        page += [f"## {title}\n\n", *prose(plain(inspect.cleandoc(command.help or "")))]
+        page += [f"## {title}\n\n", prose(plain(inspect.cleandoc(command.help or "")))]
         page += [usage(title, command), *tables(command)]
     return "".join(page).rstrip("\n") + "\n"
 
