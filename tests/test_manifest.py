@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,39 @@ def test_a_manifest_that_is_none_is_explained(tmp_path: Path, content: bytes) ->
     manifest_path(output).write_bytes(content)
     with pytest.raises(InputError, match="is not a manifest"):
         up_to_date(output, {"k": 3})
+
+
+_KILLED_BEFORE_THE_MANIFEST = """
+import os, sys
+from pathlib import Path
+from trec_cli.manifest import Provenance
+out = Path(sys.argv[1])
+with Provenance("score", {"seed": 1}, []).publish(out):
+    out.write_text("new")
+    os._exit(9)
+"""
+
+
+def test_an_output_without_manifest_is_made_again_after_a_kill(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    killed = subprocess.run([sys.executable, "-c", _KILLED_BEFORE_THE_MANIFEST, str(out)])
+    assert killed.returncode == 9
+    assert out.read_text() == "new"
+    settings = Provenance("score", {"seed": 1}, []).settings
+    assert not up_to_date(out, settings)
+    with pytest.raises(SettingsChanged, match="seed: 1 before, 2 now"):
+        up_to_date(out, {**settings, "seed": 2})
+    assert not up_to_date(out, {**settings, "seed": 2}, overwrite=True)
+
+
+def test_publishing_leaves_output_and_manifest_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "scores.jsonl"
+    provenance = Provenance("score", {"seed": 1}, [])
+    with provenance.publish(out) as details:
+        out.write_text("new")
+        details["users"] = 3
+    assert up_to_date(out, provenance.settings)
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert manifest["users"] == 3
+    assert {p.name for p in tmp_path.iterdir()} == {"scores.jsonl", "scores.jsonl.manifest.json"}

@@ -209,6 +209,7 @@ def test_a_journal_ends_in_the_order_asked_for_and_vanishes(tmp_path: Path) -> N
     journal.append([_record("c")])
     journal.finish("abc")
     assert path.read_bytes() == b"".join(_record(name)[1] for name in "abc")
+    journal.discard()
     assert _names(tmp_path) == ["out.jsonl"]
 
 

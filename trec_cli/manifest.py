@@ -9,7 +9,8 @@ import hashlib
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,25 @@ class Provenance:
         self.settings = plain_settings({**settings, "inputs": hashes})
         self.details: dict[str, Any] = {}
 
+    @contextmanager
+    def publish(self, *outputs: Path) -> Iterator[dict[str, Any]]:
+        """Hold the moment in which outputs and their manifests are written.
+
+        Gives a dictionary for what else the manifests should say.  A run killed in between
+        leaves a note of its settings, by which the same command knows that the output is
+        its own and makes it again (:func:`up_to_date`).
+        """
+        details: dict[str, Any] = {}
+        for output in outputs:
+            write_bytes(_note_path(output), [msgspec.json.encode(self.settings)])
+        try:
+            yield details
+            for output in outputs:
+                self.write(output, details)
+        finally:
+            for output in outputs:
+                _note_path(output).unlink(missing_ok=True)
+
     def write(self, output: Path, details: Mapping[str, Any] | None = None) -> None:
         """Write the manifest of ``output``, which must be complete."""
         content = {
@@ -85,6 +105,10 @@ class Provenance:
         }
         body = msgspec.json.format(msgspec.json.encode(content), indent=2)
         write_bytes(manifest_path(output), [body, b"\n"])
+
+
+def _note_path(output: Path) -> Path:
+    return output.with_name(f".{output.name}.writing")
 
 
 def _hash_or_stream(path: Path | str) -> str:
@@ -116,11 +140,20 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
 def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> bool:
     """Tell whether ``output`` exists and was made with exactly these settings.
 
+    An output that was put into place by a run killed right then, before its manifest, is
+    not up to date.
+
     Raises:
         SettingsChanged: it exists with other settings (or without manifest), and not
             ``overwrite``.
     """
-    if overwrite or not output.exists():
+    note = _note_path(output)
+    if overwrite or not (output.exists() or note.exists()):
+        return False
+    if note.exists():
+        old = msgspec.json.decode(note.read_bytes(), type=dict[str, Any])
+        if changed := changed_settings(old, plain_settings(settings)):
+            raise SettingsChanged(output, changed)
         return False
     manifest = read_manifest(output)
     if manifest is None:

@@ -176,6 +176,9 @@ class Journal:
         self.records.update(records)
 
     def finish(self, order: Iterable[str]) -> None:
-        """Write the final file in the given order of ids and remove the journal."""
+        """Write the final file in the given order of ids; the journal stays until ``discard``."""
         write_bytes(self.path, (self.records[identifier] for identifier in order))
+
+    def discard(self) -> None:
+        """Remove the journal, once the output has its manifest."""
         self.file.unlink(missing_ok=True)

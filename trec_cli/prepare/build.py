@@ -224,12 +224,15 @@ def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:
         InputError: no example has a negative.
         OutputFailed: a file cannot be written.
     """
-    with atomic(run.examples) as examples, atomic(run.items) as items:
+    with (
+        provenance.publish(run.items, run.examples) as details,
+        atomic(run.examples) as examples,
+        atomic(run.items) as items,
+    ):
         write_lines(examples, encode_all(prepared.examples()))
         check_not_empty(prepared)
         write_lines(items, encode_all(prepared.items()))
-    for output in (run.items, run.examples):
-        provenance.write(output, {"counts": prepared.report.as_dict()})
+        details["counts"] = prepared.report.as_dict()
 
 
 def check_not_empty(prepared: Prepared) -> None:

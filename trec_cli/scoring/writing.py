@@ -123,24 +123,18 @@ class _Keeper(Protocol):
 
     def append(self, records: Sequence[tuple[str, bytes]]) -> None: ...
 
-    def finish(self, order: Iterable[str]) -> None: ...
-
 
 class _Collected:
     """The journal of a stream: nothing is kept for a second run."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._records: dict[str, bytes] = {}
+    def __init__(self) -> None:
+        self.records: dict[str, bytes] = {}
 
     def has(self, ids: Iterable[str]) -> bool:  # noqa: ARG002 - a journal's interface
         return False
 
     def append(self, records: Sequence[tuple[str, bytes]]) -> None:
-        self._records.update(records)
-
-    def finish(self, order: Iterable[str]) -> None:
-        write_lines(self._out, (self._records[identifier] for identifier in order))
+        self.records.update(records)
 
 
 def write_scores(
@@ -157,14 +151,20 @@ def write_scores(
         ModelError: a score is no number.
     """
     if is_stream(out):
-        return _score(job, _Collected(out), progress)
+        collected = _Collected()
+        tally = _score(job, collected, progress)
+        write_lines(out, (collected.records[e.example_id] for e in job.examples))
+        return tally
     with locked(out):
         provenance = Provenance("score", job.settings, job.inputs)
         if up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
-        keeper = Journal(out, provenance.settings, overwrite=overwrite)
-        tally = _score(job, keeper, progress)
-        provenance.write(out, {**tally.details(), **job.details()})
+        journal = Journal(out, provenance.settings, overwrite=overwrite)
+        tally = _score(job, journal, progress)
+        with provenance.publish(out) as details:
+            journal.finish(example.example_id for example in job.examples)
+            details.update({**tally.details(), **job.details()})
+        journal.discard()
     return tally
 
 
@@ -180,7 +180,6 @@ def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
                 keeper.append(_records(job, batch))
                 tally.add(sum(map(job.cost, batch), Cost()))
             bar.advance(len(batch), tally.note())
-    keeper.finish(example.example_id for example in examples)
     return tally
 
 
