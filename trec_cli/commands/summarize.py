@@ -117,21 +117,12 @@ def summarize(
         from trec_cli.summarize.settings import SummarySettings
         from trec_cli.summarize.setup import Setup
 
-        setup = Setup(
-            mode,
-            SummarySettings(
-                block_size,
-                item_tokens,
-                max_new_tokens,
-                prompt_tokens,
-                options.names(attributes),
-                chat_template,
-            ),
-            Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram),
-            ModelSource(model, revision, trust_remote_code, device, dtype),
-            max_tokens,
-            prompts,
-        )
+        texts = options.names(attributes)
+        sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
+        settings = SummarySettings(*sizes, texts, chat_template)
+        decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
+        source = ModelSource(model, revision, trust_remote_code, device, dtype)
+        setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
         _run_with_model(terminal, job, setup, dry_run)
 
 
@@ -215,14 +206,12 @@ def _run_without_model(terminal: Terminal, job: _Job, dry_run: bool) -> None:
     provenance = _provenance(job, chosen, {"mode": "none"})
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
-            save(no_summaries(chosen), job.out)
-            _finish(terminal, job, provenance, {"examples": len(chosen)})
+            _finish(terminal, job, save(no_summaries(chosen), job.out, provenance))
 
 
-def _finish(terminal: Terminal, job: _Job, provenance: Provenance, details: dict[str, Any]) -> None:
-    """Write the manifest of a file and say that it is done."""
+def _finish(terminal: Terminal, job: _Job, details: dict[str, Any]) -> None:
+    """Say that it is done."""
     if not is_stream(job.out):
-        provenance.write(job.out, details)
         terminal.info(f"wrote {job.out}")
     terminal.result(**details)
 
@@ -236,8 +225,8 @@ def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool
     provenance = _provenance(job, chosen, setup.describe(writer))
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
-            details = _summarize(terminal, job, setup, writer, chosen)
-            _finish(terminal, job, provenance, details)
+            details = _summarize(terminal, job, setup, writer, chosen, provenance)
+            _finish(terminal, job, details)
 
 
 def _summarize(
@@ -246,6 +235,7 @@ def _summarize(
     setup: "Setup",
     writer: "PromptWriter",
     chosen: Sequence[Example],
+    provenance: "Provenance",
 ) -> dict[str, Any]:
     """Make and save all summaries; give what there is to tell."""
     from trec_cli.summarize.asking import Asker
@@ -256,16 +246,19 @@ def _summarize(
         engine, reason = setup.engine(writer.frame)
         terminal.info(f"{setup.source.name} on {reason}; texts are kept in {job.store}")
         asker = Asker(engine, store, terminal)
-        name = engine.identity["name"]
-        written = save(summarize(chosen, job.mode, writer, asker.ask, name), job.out)
-    _tell(terminal, asker.counts, writer, written)
-    return {
-        **asdict(written),
-        **asker.counts.asdict(),
-        "cuts": writer.cuts.asdict(),
-        "device": reason,
-        "store": str(job.store),
-    }
+
+        def tell(written: "Written") -> dict[str, Any]:
+            _tell(terminal, asker.counts, writer, written)
+            return {
+                **asdict(written),
+                **asker.counts.asdict(),
+                "cuts": writer.cuts.asdict(),
+                "device": reason,
+                "store": str(job.store),
+            }
+
+        made = summarize(chosen, job.mode, writer, asker.ask, engine.identity["name"])
+        return save(made, job.out, provenance, tell)
 
 
 def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:
