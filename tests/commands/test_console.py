@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -111,6 +112,21 @@ def test_a_closed_pipe_ends_without_a_word() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_last_line_that_cannot_be_written_is_a_clear_error() -> None:
+    code = (
+        "from trec_cli.commands.console import stage\nimport typer\n"
+        "def main():\n    with stage('work', json_line=True): pass\n"
+        "typer.run(main)\n"
+    )
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: cannot write standard output: No space left on device")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_tables_are_for_people_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,6 +141,13 @@ def _close(terminal: Terminal, command: str, code: int, message: str) -> None:
     if message:
         terminal.error(message)
     ending = {"command": command, "ok": code == 0, "exit_code": code}
-    terminal.print_result({**ending, "error": message} if message else ending)
+    try:
+        terminal.print_result({**ending, "error": message} if message else ending)
+    except OSError as error:
+        discard_stdout()
+        failed = OutputFailed("standard output", error)
+        code = code or failed.exit_code
+        if not isinstance(error, BrokenPipeError):
+            terminal.error(str(failed))
     if code:
         raise typer.Exit(code)

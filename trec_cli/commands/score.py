@@ -147,6 +147,7 @@ def score(
     from trec_cli.scoring.request import ScoreRequest, SourceOptions
 
     with stage("score", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+        summarized = scorer == "llm" and mode != "none"
         request = ScoreRequest(
             mode=mode,
             split=split,
@@ -156,7 +157,7 @@ def score(
             zero_shot=zero_shot,
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
-            summaries=None if mode == "none" else resolve(summaries, run, "summaries", mode),
+            summaries=resolve(summaries, run, "summaries", mode) if summarized else None,
             source=SourceOptions(model, revision, trust_remote_code, device, dtype),
             max_tokens=max_tokens,
             prompt=PromptSettings(
