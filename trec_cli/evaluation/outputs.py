@@ -139,16 +139,16 @@ def write(
     """Evaluate, write every output with its manifest, and give the summary."""
     evaluation = evaluate_systems(systems, plan.options.ks)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
-    written = _tables(plan, summary)
-    if plan.trec_run:
-        written += export(plan.trec_run, [s.file for s in systems], plan.split)
-    if plan.folder:
-        folder = RunFolder(plan.folder)
-        if plan.report:
-            written.append(_report(folder.report, plan.report, evaluation, summary, provenance))
-        written += _main_files(folder, evaluation, summary)
-    for path in written:
-        provenance.write(path, {"examples": len(systems[0].users)})
+    with provenance.publish(*plan.outputs()) as details:
+        details["examples"] = len(systems[0].users)
+        written = _tables(plan, summary)
+        if plan.trec_run:
+            written += export(plan.trec_run, [s.file for s in systems], plan.split)
+        if plan.folder:
+            folder = RunFolder(plan.folder)
+            if plan.report:
+                written.append(_report(folder.report, plan.report, evaluation, summary, provenance))
+            written += _main_files(folder, evaluation, summary)
     if written:
         (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
     return summary

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
+from typing import Any
 
 from trec_cli.errors import OutputFailed
 from trec_cli.jsonl import encode, is_stream
+from trec_cli.manifest import Provenance
 from trec_cli.outputs import write_lines
 from trec_cli.records import Example, Mode, Summary
 from trec_cli.summarize.hierarchical import summarize_hierarchical
@@ -129,10 +131,24 @@ class Written:
     empty_summaries: int = 0
 
 
-def save(summaries: Iterable[Summary], out: Path) -> Written:
+def save(
+    summaries: Iterable[Summary],
+    out: Path,
+    provenance: Provenance,
+    tell: Callable[[Written], dict[str, Any]] = asdict,
+) -> dict[str, Any]:
     """Write summaries to a file or stdout when the last one is made, whole or not at all.
 
     Until then they wait in memory or in an unnamed file, which nothing leaves behind.
+
+    Args:
+        summaries: made while they are read.
+        out: the file (gets a manifest) or ``-``.
+        provenance: of this run.
+        tell: gives the manifest's details, once all summaries are made.
+
+    Returns:
+        The details.
 
     Raises:
         OutputFailed: no space, or the folder cannot be written.
@@ -149,8 +165,14 @@ def save(summaries: Iterable[Summary], out: Path) -> Written:
             except OSError as error:
                 raise OutputFailed(out, error) from None
         spool.seek(0)
-        write_lines(out, spool)
-    return written
+        told = tell(written)
+        if is_stream(out):
+            write_lines(out, spool)
+            return told
+        with provenance.publish(out) as details:
+            details.update(told)
+            write_lines(out, spool)
+    return told
 
 
 def choose(
