@@ -4,9 +4,12 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import typer
 
+from trec_cli.commands.app import app
 from trec_cli.errors import UsageError
 from trec_cli.records import Example, Item, Split
 from trec_cli.scoring.baselines import BASELINES, RECENCY_DECAY, make_baseline
@@ -172,6 +175,12 @@ def test_the_order_of_candidates_and_of_items_changes_nothing(name: str) -> None
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UsageError, match="popularity, random, recency, bm25, cooccurrence"):
         make_baseline("best", ITEMS, TRAIN)
+
+
+def test_the_help_of_score_names_every_baseline() -> None:
+    group: Any = typer.main.get_command(app)
+    scorer = next(p for p in group.commands["score"].params if p.name == "scorer")
+    assert ", ".join(BASELINES) in scorer.help
 
 
 def test_baselines_need_no_torch() -> None:
