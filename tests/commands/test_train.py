@@ -380,6 +380,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, tiny_model: TinyMod
     found = load_file(together / "model-none" / "adapter_model.safetensors")
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
+    assert (read_manifest(together / "model-none") or {})["prompts"] == 2 * 48
     losses = [
         [
             line["loss"]

@@ -37,6 +37,7 @@ from trec_cli.commands.options import (
 )
 from trec_cli.commands.preview import show_prompt
 from trec_cli.llm import DEFAULT_MODEL
+from trec_cli.progress import Silent
 from trec_cli.training.processes import Processes
 from trec_cli.training.request import TrainRequest
 from trec_cli.training.settings import BestBy, LoraSettings, LossName, Quantization, TrainSettings
@@ -246,7 +247,7 @@ def _train(request: TrainRequest, processes: Processes, terminal: Terminal, dry_
 
     check_quantization(request.settings.quantize)
     check_trackers(request.report_to)
-    job = make_job(request, processes, terminal)
+    job = make_job(request, processes, terminal if processes.is_main else Silent())
     if dry_run:
         _preview(job, terminal)
         return

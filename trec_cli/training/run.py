@@ -130,7 +130,7 @@ class Outcome:
     Attributes:
         steps: optimizer steps of the whole training.
         resumed: the step that this run continued from, 0 for a fresh one.
-        counts: what this process has computed in this run.
+        counts: what all processes have computed in this run.
         seconds: that this run trained.
         validation_seconds: that it validated.
         best: step and validation metrics of the adapter kept; None without validation.
@@ -186,8 +186,8 @@ def train(
         save_memory(model)
     arguments = _arguments(llm, prepared, work.path, save_every, report_to)
     checkpoint = _checkpoint(work, progress)
-    started = time.perf_counter()
     scorer = _scorer(model, prepared, progress)
+    started = time.perf_counter()
     with progress.task("training", prepared.plan.steps) as bar:
         trainer = _trainer(model, arguments, prepared, work, scorer, bar)
         _run(trainer, checkpoint)
@@ -196,7 +196,7 @@ def train(
     outcome = Outcome(
         steps=prepared.plan.steps,
         resumed=resumed,
-        counts=trainer.counts,
+        counts=trainer.total_counts(),
         seconds=seconds - trainer.validation_seconds,
         validation_seconds=trainer.validation_seconds,
         best=work.read_best(),

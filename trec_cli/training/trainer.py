@@ -8,7 +8,7 @@ does not matter how a step's users are spread over rows, accumulation and GPUs.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -84,7 +84,7 @@ def separate_loss(
 
 @dataclass
 class Counts:
-    """What this process has trained on since it started."""
+    """What was trained on since the start of this run."""
 
     prompts: int = 0
     tokens: int = 0
@@ -181,6 +181,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         handler: Any = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def total_counts(self) -> Counts:
+        """Sum what all processes have trained on."""
+        own = torch.tensor(astuple(self.counts), device=self.args.device)
+        everywhere = self.accelerator.reduce(own, "sum").tolist()
+        return Counts(*map(int, everywhere))
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Count nothing: the Trainer's estimate knows no shared prefixes."""
