@@ -17,10 +17,11 @@ show() {
 
 echo "Five stages: prepare -> summarize -> train -> score -> eval. Model: $model"
 
-show trec prepare "$news" --out "$run" --target history --min-history 5 --max-history 25 \
-  --train-users 64 --valid-users 8 --test-users 40
-show trec summarize "$run" --mode hier --model "$model"
-show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4
+show trec prepare "$news" --out "$run" --min-history 5 --max-history 20 --long keep-last \
+  --train-users 60 --valid-users 6 --test-users 40
+show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40
+show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4 \
+  --users-per-step 3 --learning-rate 5e-4
 show trec score "$run" --mode hier --zero-shot --model "$model"
 show trec score "$run" --mode hier --model "$model"
 show trec score "$run" --scorer popularity
