@@ -17,7 +17,7 @@ show() {
 
 echo "Five stages: prepare -> summarize -> train -> score -> eval. Model: $model"
 
-show trec prepare "$news" --out "$run" --min-history 5 --max-history 20 --long keep-last \
+show trec prepare "$news" --out "$run" --min-history 5 --max-history 15 --long keep-last \
   --train-users 60 --valid-users 6 --test-users 40
 show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40
 show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4 \
