@@ -6,14 +6,12 @@ import pytest
 from tests.training.world import builder, example, questions, training_examples
 from trec_cli.errors import InputError
 from trec_cli.records import Summary
+from trec_cli.summarized import SummarizedExample, fingerprint, with_summaries
 from trec_cli.training.dataset import (
     Draw,
-    Question,
     TrainingExamples,
     check_trainable,
-    fingerprint,
     measure,
-    questions_of,
 )
 
 
@@ -41,8 +39,8 @@ def test_negatives_are_drawn_anew_in_each_epoch() -> None:
 
 
 def test_a_draw_depends_neither_on_other_users_nor_on_the_order_of_candidates() -> None:
-    alone = Question(example(7), "")
-    turned = Question(
+    alone = SummarizedExample(example(7), "")
+    turned = SummarizedExample(
         msgspec.structs.replace(alone.example, candidates=alone.example.candidates[::-1]), ""
     )
     few = TrainingExamples([turned], builder(), negatives_per_positive=2, seed=5)
@@ -89,7 +87,7 @@ def summary_of(user: int, text: str) -> Summary:
 
 def test_examples_find_their_summaries_by_id() -> None:
     summaries = {f"e{n}": summary_of(n, f"text {n}") for n in range(3)}
-    found = questions_of([example(2), example(0)], summaries, "train", file="s.jsonl")
+    found = with_summaries([example(2), example(0)], summaries, "train", file="s.jsonl")
     assert [(q.example.example_id, q.summary) for q in found] == [
         ("e2", "text 2"),
         ("e0", "text 0"),
@@ -99,14 +97,14 @@ def test_examples_find_their_summaries_by_id() -> None:
 def test_missing_summaries_are_counted_and_named() -> None:
     examples = [example(n) for n in range(5)]
     with pytest.raises(InputError, match=r"s\.jsonl: 4 of 5 .* \(e1, e2, e3, …\).*trec summarize"):
-        questions_of(examples, {"e0": summary_of(0, "")}, "train", file="s.jsonl")
+        with_summaries(examples, {"e0": summary_of(0, "")}, "train", file="s.jsonl")
 
 
 def test_the_limit_is_per_split() -> None:
     examples = [example(0, "valid"), *(example(n) for n in range(1, 5)), example(9, "valid")]
-    assert len(questions_of(examples, None, "train", file="f", limit=2)) == 2
-    assert len(questions_of(examples, None, "valid", file="f", limit=2)) == 2
-    assert questions_of(examples, None, "valid", file="f", limit=0) == []
+    assert len(with_summaries(examples, None, "train", file="f", limit=2)) == 2
+    assert len(with_summaries(examples, None, "valid", file="f", limit=2)) == 2
+    assert with_summaries(examples, None, "valid", file="f", limit=0) == []
 
 
 def test_no_training_examples_is_an_error() -> None:
@@ -115,7 +113,7 @@ def test_no_training_examples_is_an_error() -> None:
 
 
 def test_examples_without_a_negative_are_named() -> None:
-    bad = [Question(example(n, negatives=0), "") for n in (3, 4)]
+    bad = [SummarizedExample(example(n, negatives=0), "") for n in (3, 4)]
     with pytest.raises(InputError) as caught:
         check_trainable([*questions(2), *bad], "examples.jsonl")
     assert [fault.problem.split(":")[0] for fault in caught.value.faults] == [
@@ -126,6 +124,6 @@ def test_examples_without_a_negative_are_named() -> None:
 
 
 def test_the_fingerprint_sees_examples_and_summaries() -> None:
-    first, second = questions(2), [*questions(1), Question(example(1), "other")]
+    first, second = questions(2), [*questions(1), SummarizedExample(example(1), "other")]
     assert fingerprint(first) == fingerprint(questions(2))
     assert len({fingerprint(first), fingerprint(second), fingerprint(first[::-1])}) == 3

@@ -17,7 +17,8 @@ from trec_cli.outputs import write_lines
 from trec_cli.prompts.recommend import PromptBuilder, PromptSettings, PromptTree
 from trec_cli.prompts.template import Template
 from trec_cli.records import Example, Item, Split
-from trec_cli.training.dataset import Question, TrainingExamples
+from trec_cli.summarized import SummarizedExample
+from trec_cli.training.dataset import TrainingExamples
 from trec_cli.training.loss import LabelledTree
 
 SHORT = Template("recommend", "Likes {summary}. Had {recent}. Next {candidate}?")
@@ -49,11 +50,11 @@ def example(
     )
 
 
-def questions(count: int, split: Split = "train", **more: int) -> list[Question]:
+def questions(count: int, split: Split = "train", **more: int) -> list[SummarizedExample]:
     """Give examples with a summary each."""
     start = {"train": 0, "valid": 1000, "test": 2000}[split]
     users = range(start, start + count)
-    return [Question(example(user, split, **more), f"thing {user % 7}") for user in users]
+    return [SummarizedExample(example(user, split, **more), f"thing {user % 7}") for user in users]
 
 
 @lru_cache

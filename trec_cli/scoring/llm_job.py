@@ -6,24 +6,19 @@ ties by rounding near 0 and 1 do not occur.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-
-from trec_cli.errors import ModelError
 from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.device import Placement, choose_device
 from trec_cli.llm.load import (
     LanguageModel,
     ModelSource,
     load_config,
-    load_model,
     load_tokenizer,
     max_positions,
     model_identity,
@@ -41,7 +36,7 @@ from trec_cli.records import Item
 from trec_cli.scoring.adapters import Adapter
 from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.writing import Cost
-from trec_cli.training.dataset import Question, questions_of
+from trec_cli.summarized import SummarizedExample, with_summaries
 
 _DECIMALS = 6
 
@@ -73,7 +68,7 @@ class LlmJob:
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[SummarizedExample],
         builder: PromptBuilder,
         load: Callable[[], LanguageModel],
         *,
@@ -192,7 +187,7 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     chosen = request.choose(read_examples(request.examples, items))
     summaries = read_summaries(request.summaries) if request.summaries else None
     place = request.summaries or request.examples
-    questions = questions_of(chosen, summaries, request.split, file=place)
+    questions = with_summaries(chosen, summaries, request.split, file=place)
     source = _source(request, adapter)
     placement = choose_device(source.device, source.dtype)
     builder = _builder(request, adapter, source, items)
@@ -210,7 +205,7 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     return LlmJob(
         questions,
         builder,
-        partial(load_scorer, source, adapter.folder if adapter else None),
+        partial(load_adapted, source, adapter.folder if adapter else None),
         placement=placement,
         max_tokens=request.max_tokens,
         settings=settings,
@@ -241,28 +236,3 @@ def _source(request: ScoreRequest, adapter: Adapter | None) -> ModelSource:
     source = ModelSource(*request.source)
     revision = source.revision or (adapter.revision if adapter else None)
     return dataclasses.replace(source, name=request.base_model(adapter), revision=revision)
-
-
-def load_scorer(source: ModelSource, adapter: Path | None) -> LanguageModel:
-    """Load a causal LM, with an adapter on it where one is given.
-
-    In float32 the adapter is folded into the weights, which costs no accuracy there and
-    spares its products in every layer.
-
-    Raises:
-        ModelError: the model cannot be loaded, or the adapter does not fit it.
-    """
-    llm = load_model(source)
-    if adapter is None:
-        return llm
-    try:
-        with warnings.catch_warnings():
-            # peft 0.21 reads an attribute that transformers 5.24 calls deprecated
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
-    except (RuntimeError, ValueError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise ModelError(f"adapter {adapter} does not fit model {source.name}: {first}") from error
-    if llm.placement.dtype is torch.float32:
-        model = model.merge_and_unload()
-    return dataclasses.replace(llm, model=model)

@@ -1,31 +1,16 @@
 """Training examples as prompt trees: the positives of a user and freshly drawn negatives."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch.utils.data import Dataset
 
 from trec_cli.errors import MAX_FAULTS, Fault, InputError
-from trec_cli.jsonl import encode
 from trec_cli.progress import Progress, Silent
 from trec_cli.prompts.recommend import Cuts, PromptBuilder
-from trec_cli.records import Example, Split, Summary
 from trec_cli.seeds import generator
+from trec_cli.summarized import SummarizedExample
 from trec_cli.training.loss import LabelledTree
-
-
-@dataclass(frozen=True)
-class Question:
-    """An example with the summary that stands in its prompts."""
-
-    example: Example
-    summary: str
-
-    @property
-    def negatives(self) -> list[str]:
-        """Candidates that are not right, by id, so that the file's order changes no draw."""
-        return sorted(set(self.example.candidates) - set(self.example.positives))
 
 
 @dataclass(frozen=True)
@@ -36,45 +21,7 @@ class Draw:
     index: int
 
 
-def questions_of(
-    examples: Sequence[Example],
-    summaries: Mapping[str, Summary] | None,
-    split: Split,
-    *,
-    file: object,
-    limit: int | None = None,
-) -> list[Question]:
-    """Give the first ``limit`` examples of a split with their summaries.
-
-    ``summaries`` None stands for mode ``none``: every summary is empty.
-
-    Raises:
-        InputError: examples without a summary; the message counts and names them.
-    """
-    chosen = [e for e in examples if e.split == split][:limit]
-    if summaries is None:
-        return [Question(example, "") for example in chosen]
-    missing = [e.example_id for e in chosen if e.example_id not in summaries]
-    if missing:
-        named = ", ".join(missing[:3])
-        raise InputError.of(
-            file,
-            f"{len(missing)} of {len(chosen)} examples of split {split} have no summary "
-            f"({named}{', …' if len(missing) > 3 else ''})",
-            "run trec summarize again; it adds what is missing",
-        )
-    return [Question(example, summaries[example.example_id].summary) for example in chosen]
-
-
-def fingerprint(questions: Sequence[Question]) -> str:
-    """Hash examples and summaries, where they came through a pipe and no file can be hashed."""
-    digest = hashlib.sha256()
-    for question in questions:
-        digest.update(encode({"example": question.example, "summary": question.summary}))
-    return digest.hexdigest()
-
-
-def check_trainable(questions: Sequence[Question], file: object) -> None:
+def check_trainable(questions: Sequence[SummarizedExample], file: object) -> None:
     """Refuse a training set that has no examples, or examples without a negative.
 
     Raises:
@@ -107,7 +54,7 @@ class TrainingExamples(Dataset[LabelledTree]):
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[SummarizedExample],
         builder: PromptBuilder,
         *,
         negatives_per_positive: int,
@@ -119,11 +66,11 @@ class TrainingExamples(Dataset[LabelledTree]):
     def __len__(self) -> int:
         return len(self.questions)
 
-    def wanted(self, question: Question) -> int:
+    def wanted(self, question: SummarizedExample) -> int:
         """Give how many negatives are asked for."""
         return self._per_positive * len(question.example.positives)
 
-    def drawn(self, question: Question) -> int:
+    def drawn(self, question: SummarizedExample) -> int:
         """Give how many negatives are drawn: all there are, if they are too few."""
         return min(self.wanted(question), len(question.negatives))
 

@@ -21,8 +21,9 @@ from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
 from trec_cli.progress import Progress
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart, PromptSettings, template_hash
+from trec_cli.summarized import SummarizedExample, fingerprint, with_summaries
 from trec_cli.training.card import Card
-from trec_cli.training.dataset import Draw, Question, check_trainable, fingerprint, questions_of
+from trec_cli.training.dataset import Draw, check_trainable
 from trec_cli.training.lora import quantization
 from trec_cli.training.processes import Processes
 from trec_cli.training.request import TrainRequest
@@ -46,8 +47,8 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
     examples = read_examples(request.examples, items)
     summaries = read_summaries(request.summaries) if request.summaries else None
     file, limit = request.summaries, request.limit
-    questions = questions_of(examples, summaries, "train", file=file, limit=limit)
-    valid = questions_of(examples, summaries, "valid", file=file, limit=request.valid_limit)
+    questions = with_summaries(examples, summaries, "train", file=file, limit=limit)
+    valid = with_summaries(examples, summaries, "valid", file=file, limit=request.valid_limit)
     check_trainable(questions, request.examples)
     builder = PromptBuilder(
         load_tokenizer(source),
@@ -68,8 +69,8 @@ class TrainingJob:
         processes: Processes,
         source: ModelSource,
         builder: PromptBuilder,
-        questions: Sequence[Question],
-        valid: Sequence[Question],
+        questions: Sequence[SummarizedExample],
+        valid: Sequence[SummarizedExample],
         progress: Progress,
     ) -> None:
         self.request, self.source = request, source

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.load import ModelSource, load_config
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
 from trec_cli.prompts.recommend import SETTINGS_FILE
-from trec_cli.scoring.llm_job import load_scorer
 from trec_cli.training.work import replace_folder
 
 
@@ -37,7 +37,7 @@ def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False
         provenance = Provenance("train --merge", {"base_model": source.name}, [adapter])
         if up_to_date(out, provenance.settings, overwrite=overwrite):
             return False
-        llm = load_scorer(replace(source, device="cpu", dtype="float32"), adapter)
+        llm = load_adapted(replace(source, device="cpu", dtype="float32"), adapter)
         fresh = out.with_name(f".{out.name}.partial")
         shutil.rmtree(fresh, ignore_errors=True)
         llm.model.to(load_config(source).dtype or torch.float32).save_pretrained(str(fresh))

@@ -19,6 +19,7 @@ from trec_cli.llm.log_odds import BranchScorer, row_limits
 from trec_cli.manifest import Provenance, manifest_path
 from trec_cli.progress import Progress, Silent, Task
 from trec_cli.prompts.recommend import PromptBuilder, save_settings
+from trec_cli.summarized import SummarizedExample
 from trec_cli.training.callbacks import (
     BestAdapter,
     EpochShare,
@@ -29,7 +30,7 @@ from trec_cli.training.callbacks import (
 )
 from trec_cli.training.card import Card
 from trec_cli.training.checkpoints import latest_complete, remove_broken, step_of
-from trec_cli.training.dataset import Draw, Measure, Question, TrainingExamples, measure
+from trec_cli.training.dataset import Draw, Measure, TrainingExamples, measure
 from trec_cli.training.lora import add_adapter, save_adapter, save_memory, torch_seed
 from trec_cli.training.plan import StepPlan
 from trec_cli.training.settings import BETAS, MAX_GRADIENT_NORM, TrainSettings
@@ -43,7 +44,7 @@ class Prepared:
     """What a training consists of, known before any weights are loaded."""
 
     data: TrainingExamples
-    valid: Sequence[Question]
+    valid: Sequence[SummarizedExample]
     measure: Measure
     plan: StepPlan
     settings: TrainSettings
@@ -78,8 +79,8 @@ class Prepared:
 
 
 def prepare(
-    questions: Sequence[Question],
-    valid: Sequence[Question],
+    questions: Sequence[SummarizedExample],
+    valid: Sequence[SummarizedExample],
     builder: PromptBuilder,
     settings: TrainSettings,
     device: torch.device,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trec_cli.evaluation.metrics import Pools, rank, recall, reciprocal_rank
 from trec_cli.llm.log_odds import BranchScorer, plan_rows
 from trec_cli.prompts.recommend import PromptBuilder
-from trec_cli.training.dataset import Question
+from trec_cli.summarized import SummarizedExample
 
 RECALL_AT = (1, 3, 5, 10)
 MRR_AT = 10
@@ -23,7 +23,7 @@ class Validator:
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[SummarizedExample],
         builder: PromptBuilder,
         scorer: BranchScorer,
         *,
