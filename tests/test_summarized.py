@@ -1,0 +1,48 @@
+"""Examples find their summaries, or the missing ones are named."""
+
+import pytest
+
+from tests.training.world import example, questions
+from trec_cli.errors import InputError
+from trec_cli.records import Summary
+from trec_cli.summarized import SummarizedExample, fingerprint, with_summaries
+
+
+def summary_of(user: int, text: str) -> Summary:
+    return Summary(
+        example_id=f"e{user}",
+        user_id=f"u{user}",
+        split="train",
+        mode="hier",
+        summary=text,
+        blocks=[],
+        model="m",
+    )
+
+
+def test_examples_find_their_summaries_by_id() -> None:
+    summaries = {f"e{n}": summary_of(n, f"text {n}") for n in range(3)}
+    found = with_summaries([example(2), example(0)], summaries, "train", file="s.jsonl")
+    assert [(q.example.example_id, q.summary) for q in found] == [
+        ("e2", "text 2"),
+        ("e0", "text 0"),
+    ]
+
+
+def test_missing_summaries_are_counted_and_named() -> None:
+    examples = [example(n) for n in range(5)]
+    with pytest.raises(InputError, match=r"s\.jsonl: 4 of 5 .* \(e1, e2, e3, …\).*trec summarize"):
+        with_summaries(examples, {"e0": summary_of(0, "")}, "train", file="s.jsonl")
+
+
+def test_the_limit_is_per_split() -> None:
+    examples = [example(0, "valid"), *(example(n) for n in range(1, 5)), example(9, "valid")]
+    assert len(with_summaries(examples, None, "train", file="f", limit=2)) == 2
+    assert len(with_summaries(examples, None, "valid", file="f", limit=2)) == 2
+    assert with_summaries(examples, None, "valid", file="f", limit=0) == []
+
+
+def test_the_fingerprint_sees_examples_and_summaries() -> None:
+    first, second = questions(2), [*questions(1), SummarizedExample(example(1), "other")]
+    assert fingerprint(first) == fingerprint(questions(2))
+    assert len({fingerprint(first), fingerprint(second), fingerprint(first[::-1])}) == 3
