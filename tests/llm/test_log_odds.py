@@ -238,6 +238,13 @@ def test_scores_in_half_precision_are_finer_than_its_steps() -> None:
     assert (scores != scores.bfloat16().float()).any()
 
 
+def test_autocast_leaves_the_answers_in_float32() -> None:
+    """The Trainer runs a model under autocast on a GPU, and validation with it."""
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = torch.tensor(BranchScorer(loud("llama"), ANSWERS, 500)([TREES[0]])[0])
+    assert (scores != scores.bfloat16().float()).any()
+
+
 def test_a_lack_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")

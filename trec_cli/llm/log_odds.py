@@ -93,7 +93,9 @@ class _AnswerHead(nn.Module):
             self.bias = nn.Parameter(head.bias.detach()[rows].float(), requires_grad=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden.float(), self.weight, self.bias)
+        # The Trainer runs the model, validation too, under autocast, which would undo float32.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return nn.functional.linear(hidden.float(), self.weight, self.bias)
 
 
 @contextmanager
