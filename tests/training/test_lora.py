@@ -9,8 +9,15 @@ from torch import nn
 
 from samples.tiny_model import build_model
 from trec_cli.errors import UsageError
+from trec_cli.llm.device import Placement
 from trec_cli.training import lora
-from trec_cli.training.lora import add_adapter, check_quantization, pick_targets, save_adapter
+from trec_cli.training.lora import (
+    add_adapter,
+    check_quantization,
+    pick_targets,
+    quantization,
+    save_adapter,
+)
 from trec_cli.training.settings import LoraSettings, TrainSettings
 
 
@@ -86,3 +93,10 @@ def test_quantization_without_bitsandbytes_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(lora, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'trec-cli\[quantize\]'"):
         check_quantization("8bit")
+
+
+@pytest.mark.parametrize(("device", "number"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_each_process_loads_a_quantized_base_onto_its_own_gpu(device: str, number: int) -> None:
+    placement = Placement(torch.device(device), torch.bfloat16, "")
+    assert quantization("8bit", placement)["device_map"] == {"": number}
+    assert quantization(None, placement) == {}

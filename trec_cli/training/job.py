@@ -148,7 +148,7 @@ class TrainingJob:
 
     def _train(self, work: WorkFolder) -> Outcome:
         request, prepared = self.request, self.prepared
-        extra = quantization(request.settings.quantize, self._placement.dtype)
+        extra = quantization(request.settings.quantize, self._placement)
         llm = load_model(self.source, **extra)
         self._progress.info(f"training on {llm.placement.reason}")
         if request.report_to:

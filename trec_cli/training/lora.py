@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, set_seed
 
 from trec_cli.errors import UsageError
+from trec_cli.llm.device import Placement
 from trec_cli.seeds import derive_seed
 from trec_cli.training.settings import LoraSettings, Quantization, TrainSettings
 
@@ -140,8 +141,12 @@ def check_quantization(bits: Quantization | None) -> None:
         raise UsageError(f"--quantize {bits} needs bitsandbytes: pip install 'trec-cli[quantize]'")
 
 
-def quantization(bits: Quantization | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Give what ``load_model`` passes on to load the base model in 4 or 8 bits."""
+def quantization(bits: Quantization | None, placement: Placement) -> dict[str, Any]:
+    """Give what ``load_model`` passes on to load the base model in 4 or 8 bits.
+
+    The device is the placement's: torch's current one is the first GPU in every process
+    until the Trainer has started.
+    """
     if bits is None:
         return {}
     if bits == "8bit":
@@ -151,6 +156,6 @@ def quantization(bits: Quantization | None, dtype: torch.dtype) -> dict[str, Any
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_compute_dtype=placement.dtype,
         )
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+    return {"quantization_config": config, "device_map": {"": placement.device.index or 0}}
