@@ -225,6 +225,7 @@ def test_ids_that_stand_twice_are_named(write: Write) -> None:
         ({"candidates": []}, "has no candidates"),
         ({"candidates": ["d", "d"]}, "has a candidate twice"),
         ({"positives": []}, "has no positive"),
+        ({"positives": ["d", "d"]}, "has a positive twice"),
         ({"positives": ["x"]}, "positive 'x' is not among its candidates"),
     ],
 )

@@ -270,6 +270,8 @@ def candidates_problem(
         return "has a candidate twice", "list every candidate once"
     if not positives:
         return "has no positive", "remove the example, or name the right candidates"
+    if len(set(positives)) < len(positives):
+        return "has a positive twice", "list every positive once"
     outside = set(positives) - set(candidates)
     if outside:
         return f"positive {min(outside)!r} is not among its candidates", "add it to candidates"

@@ -176,12 +176,11 @@ def _problem(
     if len(record.scores) != len(record.candidates):
         counts = f"{len(record.candidates)} candidates but {len(record.scores)} scores"
         return counts, "give one score per candidate"
-    if len(right) < len(record.positives):
-        return "has a positive twice", "list every positive once"
     # Adding up is the cheapest look at all scores; only a suspicious sum is looked into.
     if not math.isfinite(sum(record.scores)) and not all(map(math.isfinite, record.scores)):
         return "has a score that is not finite", "write a number; a system must score everything"
-    if right and right <= pool and len(pool) == len(record.candidates):
+    each_once = (len(pool), len(right)) == (len(record.candidates), len(record.positives))
+    if right and right <= pool and each_once:
         return None
     return candidates_problem(record.candidates, record.positives)
 
