@@ -207,6 +207,7 @@ def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:
         (["--examples", "-", "--summaries", "-"], "cannot both be standard input"),
         (["--device", "cuda:99", "--zero-shot"], "cannot be used here"),
         (["--zero-shot", "--max-length", "9999"], "more than the model's limit of 4096"),
+        (["--zero-shot", "--attributes", "titel"], "no item has titel; use kind, title"),
     ],
 )
 def test_impossible_wishes_are_wrong_usage(

@@ -211,6 +211,7 @@ BAD_OPTIONS = [
     (["--target-modules", "q_prj"], "--target-modules q_prj: the model has no such module"),
     (["--device", "cuda:3"], "CUDA_VISIBLE_DEVICES=3"),
     (["--max-length", "9999"], "--max-length 9999 is more than the model's limit"),
+    (["--attributes", "titel"], "--attributes: no item has titel; use title"),
 ]
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.device import Placement, choose_device
@@ -181,7 +182,8 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     Raises:
         InputError: a file is at fault, or summaries are missing.
         ModelError: the tokenizer or configuration cannot be loaded or used.
-        UsageError: the device is not there, or the prompt settings leave no room.
+        UsageError: the device is not there, or the prompt settings leave no room or name
+            attributes that no item has.
     """
     items = read_items(request.items)
     chosen = request.choose(read_examples(request.examples, items))
@@ -221,6 +223,8 @@ def _builder(
     items: Mapping[str, Item],
 ) -> PromptBuilder:
     """Build prompts with the adapter's settings and template, else those asked for."""
+    if adapter is None:
+        check_attributes(request.prompt.attributes, items)
     return PromptBuilder(
         load_tokenizer(source),
         items,

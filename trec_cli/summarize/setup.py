@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trec_cli.errors import UsageError
+from trec_cli.attributes import check_attributes
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.generate import Decoding
 from trec_cli.llm.load import (
@@ -52,7 +52,7 @@ class Setup:
             ModelError: the model's folder is not usable.
             UsageError: attributes that no item has, or sizes too small for a prompt.
         """
-        _check_attributes(self.summary.attributes, items)
+        check_attributes(self.summary.attributes, items)
         tokenizer = load_tokenizer(self.source)
         positions = max_positions(load_config(self.source))
         most = self.max_tokens if positions is None else min(self.max_tokens, positions)
@@ -90,14 +90,3 @@ class Setup:
             llm, frame, self.decoding, identity=self.identity(), max_tokens=self.max_tokens
         )
         return engine, llm.placement.reason
-
-
-def _check_attributes(names: tuple[str, ...] | None, items: Mapping[str, Item]) -> None:
-    """Make sure that every attribute asked for stands in some item."""
-    if names is None:
-        return
-    known = {name for item in items.values() for name in item.attributes}
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        there = ", ".join(sorted(known))
-        raise UsageError(f"--attributes: no item has {', '.join(unknown) or 'none'}; use {there}")

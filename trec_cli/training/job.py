@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.load import (
@@ -40,7 +41,8 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
     Raises:
         InputError: an input is wrong, has no training examples, or summaries are missing.
         ModelError: the model is not there, or cannot answer yes and no.
-        UsageError: the prompt settings leave no room, or the device cannot be had.
+        UsageError: the prompt settings leave no room or name attributes that no item has,
+            or the device cannot be had.
     """
     source = processes.place(ModelSource(**request.source))
     items = read_items(request.items)
@@ -50,10 +52,12 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
     questions = with_summaries(examples, summaries, "train", file=file, limit=limit)
     valid = with_summaries(examples, summaries, "valid", file=file, limit=request.valid_limit)
     check_trainable(questions, request.examples)
+    prompt = PromptSettings(**request.prompt)
+    check_attributes(prompt.attributes, items)
     builder = PromptBuilder(
         load_tokenizer(source),
         items,
-        PromptSettings(**request.prompt),
+        prompt,
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
     )
