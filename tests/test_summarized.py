@@ -4,18 +4,18 @@ import pytest
 
 from tests.training.world import example, questions
 from trec_cli.errors import InputError
-from trec_cli.records import Summary
+from trec_cli.records import Block, Summary
 from trec_cli.summarized import SummarizedExample, fingerprint, with_summaries
 
 
-def summary_of(user: int, text: str) -> Summary:
+def summary_of(user: int, text: str, *ends: int) -> Summary:
     return Summary(
         example_id=f"e{user}",
         user_id=f"u{user}",
         split="train",
         mode="hier",
         summary=text,
-        blocks=[],
+        blocks=[Block(level=0, start=0, end=end, summary=text) for end in ends],
         model="m",
     )
 
@@ -33,6 +33,15 @@ def test_missing_summaries_are_counted_and_named() -> None:
     examples = [example(n) for n in range(5)]
     with pytest.raises(InputError, match=r"s\.jsonl: 4 of 5 .* \(e1, e2, e3, …\).*trec summarize"):
         with_summaries(examples, {"e0": summary_of(0, "")}, "train", file="s.jsonl")
+
+
+def test_summaries_of_items_beyond_the_history_are_refused() -> None:
+    """They were made of other examples of the same ids, and may speak of the target."""
+    examples = [example(2), example(3)]  # with histories of 2 and 3 items
+    fitting = {"e2": summary_of(2, "", 1, 2), "e3": summary_of(3, "", 3)}
+    assert len(with_summaries(examples, fitting, "train", file="f")) == 2
+    with pytest.raises(InputError, match=r"of 1 of 2 .* more items .* \(e3\).*--overwrite"):
+        with_summaries(examples, {**fitting, "e3": summary_of(3, "", 3, 4)}, "train", file="f")
 
 
 def test_the_limit_is_per_split() -> None:

@@ -35,21 +35,39 @@ def with_summaries(
     ``summaries`` None stands for mode ``none``: every summary is empty.
 
     Raises:
-        InputError: examples without a summary; the message counts and names them.
+        InputError: examples without a summary, or summaries of items that are not in the
+            history; the message counts and names them.
     """
     chosen = [e for e in examples if e.split == split][:limit]
     if summaries is None:
         return [SummarizedExample(example, "") for example in chosen]
+    counted = f"of {len(chosen)} examples of split {split}"
     missing = [e.example_id for e in chosen if e.example_id not in summaries]
     if missing:
-        named = ", ".join(missing[:3])
         raise InputError.of(
             file,
-            f"{len(missing)} of {len(chosen)} examples of split {split} have no summary "
-            f"({named}{', …' if len(missing) > 3 else ''})",
+            f"{len(missing)} {counted} have no summary ({_named(missing)})",
             "run trec summarize again; it adds what is missing",
         )
+    # Examples prepared anew keep their ids, and the old summary may speak of the target.
+    beyond = [e.example_id for e in chosen if _end(summaries[e.example_id]) > len(e.history)]
+    if beyond:
+        raise InputError.of(
+            file,
+            f"the summaries of {len(beyond)} {counted} speak of more items than the history "
+            f"holds ({_named(beyond)}), so they were made of other examples",
+            "run trec summarize again with --overwrite",
+        )
     return [SummarizedExample(example, summaries[example.example_id].summary) for example in chosen]
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+
+
+def _end(summary: Summary) -> int:
+    """Give the place behind the last history item that a summary speaks of."""
+    return max((block.end for block in summary.blocks), default=0)
 
 
 def fingerprint(questions: Sequence[SummarizedExample]) -> str:
