@@ -143,10 +143,13 @@ def test_every_chart_is_valid_plotly(tmp_path: Path) -> None:
 
 def test_training_curves_hold_only_numbers() -> None:
     logs: dict[str, list[dict[str, Any]]] = {
-        "hier": [{"step": 1, "loss": 2.0, "note": "x", "epoch": 0.1}, {"step": 2, "eval_mrr": 1}]
+        "hier": [
+            {"step": 1, "grad_norm": 3.0, "loss": 2.0, "note": "x", "epoch": 0.1},
+            {"step": 2, "valid_mrr@10": 1},
+        ]
     }
     figure = training_figure(logs)
-    assert [choice.label for choice in figure.choices] == ["loss", "eval_mrr"]
+    assert [choice.label for choice in figure.choices] == ["loss", "valid_mrr@10", "grad_norm"]
     assert figure.choices[0].data[0]["x"] == [1]
 
 

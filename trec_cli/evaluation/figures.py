@@ -237,7 +237,7 @@ def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Every number that was logged, step by step and mode by mode."""
     names = {key for entries in logs.values() for e in entries for key in e if key not in _CLOCK}
     choices = []
-    for name in sorted(names, key=lambda n: (n != "loss", not n.startswith("eval_"), n)):
+    for name in sorted(names, key=lambda n: (n != "loss", not n.startswith("valid_"), n)):
         curves = {mode: _curve(entries, name) for mode, entries in logs.items()}
         data = [
             _line(steps, values, mode, colour(place))
@@ -256,7 +256,7 @@ def _curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float]
     return [step for step, _ in points], [value for _, value in points]
 
 
-_CLOCK = ("step", "epoch", "total_flos")
+_CLOCK = ("step", "epoch")
 
 
 def _is_number(value: object) -> bool:
