@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+TRAINING_LOG = "training-log.jsonl"
+"""The log in an adapter folder."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -9,9 +9,7 @@ import msgspec
 from trec_cli.jsonl import read_lines
 from trec_cli.manifest import read_manifest
 from trec_cli.records import MODES, Identifier, Split
-from trec_cli.runs import RunFolder
-
-TRAINING_LOG = "training-log.jsonl"
+from trec_cli.runs import TRAINING_LOG, RunFolder
 
 
 class HistoryLine(msgspec.Struct, kw_only=True):

@@ -8,6 +8,8 @@ import msgspec
 from trec_cli.errors import SettingsChanged
 from trec_cli.manifest import manifest_path
 from trec_cli.outputs import Settings, changed_settings, plain_settings, write_bytes
+from trec_cli.runs import TRAINING_LOG
+from trec_cli.training.checkpoints import checkpoint_folders
 
 BEST_FILE = "best.json"
 
@@ -30,7 +32,7 @@ class WorkFolder:
     @property
     def log(self) -> Path:
         """The training log."""
-        return self.path / "training-log.jsonl"
+        return self.path / TRAINING_LOG
 
     @property
     def _settings(self) -> Path:
@@ -43,17 +45,21 @@ class WorkFolder:
         was put into place by a run killed right then; it will be made again.
 
         Raises:
-            SettingsChanged: work with other settings is there, and not ``overwrite``.
+            SettingsChanged: work with other settings is there, and not ``overwrite``; work
+                without a checkpoint is none.
         """
         now = plain_settings(settings)
         if overwrite:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._settings.is_file():
             old = msgspec.json.decode(self._settings.read_bytes(), type=dict[str, object])
-            if changed := changed_settings(old, now):
+            changed = changed_settings(old, now)
+            if not changed:
+                return
+            if checkpoint_folders(self.path) or self.best.exists():
                 raise SettingsChanged(self.out, changed)
-        else:
-            write_bytes(self._settings, [msgspec.json.encode(now)])
+            self.remove()  # a run that failed before its first checkpoint: nothing to lose
+        write_bytes(self._settings, [msgspec.json.encode(now)])
 
     def is_unfinished(self) -> bool:
         """Tell whether a run was killed after it moved the adapter, before its manifest."""
