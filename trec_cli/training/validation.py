@@ -40,9 +40,10 @@ class Validator:
         examples = [question.example for question in questions]
         self._scorer = scorer
         self._trees = [
-            builder.tree(q.example.history, q.summary, q.example.candidates) for q in questions
+            builder.tree(e.history, q.summary, e.candidates, example=e.example_id)
+            for e, q in zip(examples, questions, strict=True)
         ]
-        self._marks = [np.array([c in set(e.positives) for c in e.candidates]) for e in examples]
+        self._marks = [np.array([c in e.positives for c in e.candidates]) for e in examples]
         self._per_positive = negatives_per_positive
 
     def __len__(self) -> int:
