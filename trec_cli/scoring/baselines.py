@@ -2,7 +2,8 @@
 
 Each learns from the examples of split ``train`` alone (histories and positives of train
 users, never their negatives) and from the texts of the catalogue.  An id is only a key:
-no order of ids or of candidates enters a score, and equal evidence gives equal scores.
+no order of ids or of candidates enters a score (but that of ``random``, which draws in
+candidate order), and equal evidence gives equal scores.
 Scores of split ``train`` itself are optimistic for ``popularity`` and ``cooccurrence``,
 because each train positive is part of what was counted.
 """
