@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trec_cli.commands.console import Terminal, stage
-from trec_cli.commands.options import Config, Debug, DryRun, JsonLine, Overwrite, Quiet, Seed
+from trec_cli.commands.options import (
+    Config,
+    Debug,
+    DryRun,
+    JsonLine,
+    Overwrite,
+    Quiet,
+    Seed,
+    names,
+)
 from trec_cli.errors import UsageError
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
@@ -197,12 +206,10 @@ def _read_options(found: "Found", attributes: str | None, own: dict[str, Any]) -
     given = {name: value for name, value in own.items() if value}
     foreign = given.keys() - found.format.options
     if foreign:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
-        raise UsageError(f"{names}: not an option of the format {found.format.name}")
-    if attributes is None:
-        return ReadOptions(found.format.defaults.attributes, **given)
-    texts = (name.strip() for name in attributes.split(","))
-    return ReadOptions(tuple(filter(None, texts)), **given)
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign))
+        raise UsageError(f"{named}: not an option of the format {found.format.name}")
+    asked = names(attributes)
+    return ReadOptions(found.format.defaults.attributes if asked is None else asked, **given)
 
 
 def _run(
