@@ -71,6 +71,17 @@ def test_a_write_killed_in_the_middle_leaves_the_old_file(tmp_path: Path) -> Non
     assert path.read_bytes() == b"old"
 
 
+def test_what_killed_writes_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [f".out.{ended.pid}.tmp", f"..out.{ended.pid}.tmp.{ended.pid}.tmp"]
+    others = [f".out.{os.getppid()}.tmp", f".out2.{ended.pid}.tmp", ".out.mine.tmp"]
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    write_bytes(tmp_path / "out", [b"new"])
+    assert _names(tmp_path) == sorted(["out", *others])
+
+
 def test_an_output_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "out"
@@ -247,6 +258,21 @@ def test_a_journal_refuses_other_settings_unless_overwritten(tmp_path: Path) -> 
         Journal(path, {**SETTINGS, "k": 5})
     assert caught.value.exit_code == 2
     assert Journal(path, {**SETTINGS, "k": 5}, overwrite=True).records == {}
+
+
+def test_a_journal_without_records_gives_way_to_other_settings(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    Journal(path, SETTINGS)
+    Journal(path, {**SETTINGS, "k": 5}).append([_record("a")])
+    with pytest.raises(SettingsChanged):
+        Journal(path, SETTINGS)
+
+
+@pytest.mark.parametrize("garbled", [b"\0\0\n", b"{}\n", b"[]\n", b"\n", b'{"example_id": 5}\n'])
+def test_a_journal_drops_garbled_lines(tmp_path: Path, garbled: bytes) -> None:
+    path = tmp_path / "out.jsonl"
+    Journal(path, SETTINGS).append([_record("a"), ("x", garbled), _record("b")])
+    assert Journal(path, SETTINGS).records == dict([_record("a"), _record("b")])
 
 
 def test_a_tuple_in_the_settings_is_no_change(tmp_path: Path) -> None:

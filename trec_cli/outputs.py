@@ -10,7 +10,8 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path that becomes ``path`` at the end, or vanishes on any error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _make_folder(path)
+    _remove_leftovers(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -64,6 +66,25 @@ def atomic(path: Path) -> Iterator[Path]:
         raise OutputFailed(path, error) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writer was killed."""
+    for file in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        pid = file.name.removeprefix(f".{path.name}.").split(".", 1)[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            for left in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
+                left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
@@ -110,11 +131,20 @@ def changed_settings(old: Settings, new: Settings) -> list[str]:
     ]
 
 
+class _Record(msgspec.Struct):
+    """All that a journal knows of a record."""
+
+    example_id: str
+
+
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
 class Journal:
     """Finished records of an unfinished output, kept batch by batch.
 
     Use inside :func:`locked`.  ``records`` holds what earlier runs finished, as encoded
-    lines by id; a line that was cut off by a crash is dropped.  A batch is written with
+    lines by id; a line that was cut off or garbled by a crash is dropped.  A batch is written with
     one call, so whoever plans the same batches again sees each either whole or partial,
     and redoes the partial ones: the final bytes are those of an undisturbed run.
     """
@@ -123,7 +153,8 @@ class Journal:
         """Open or continue the journal of ``path``.
 
         Raises:
-            SettingsChanged: a journal with other settings exists, and not ``overwrite``.
+            SettingsChanged: a journal with other settings holds finished records, and not
+                ``overwrite``.
         """
         self.path = path
         self.file = path.with_name(f".{path.name}.partial")
@@ -141,13 +172,18 @@ class Journal:
             self._start()
             return
         changed = changed_settings(self._settings_of(header), self.settings)
-        if changed:
+        if changed and lines:
             raise SettingsChanged(self.path, changed)
+        if changed:  # a run that failed before its first batch left nothing to lose
+            self._start()
+            return
         if len(whole) < len(content):
             with self.file.open("r+b") as stream:
                 stream.truncate(len(whole))
         for line in lines:
-            self.records[msgspec.json.decode(line)["example_id"]] = line
+            # What a crash of the machine garbled is dropped, too, and done again.
+            with suppress(msgspec.MsgspecError):
+                self.records[_decode_record(line).example_id] = line
 
     def _settings_of(self, header: bytes) -> Settings:
         try:

@@ -20,6 +20,17 @@ def test_other_settings_are_refused_unless_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in work.path.iterdir()] == ["settings.json"]
 
 
+def test_work_without_a_checkpoint_gives_way_to_other_settings(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0})
+    work.log.touch()
+    work.open({"seed": 1})
+    assert [path.name for path in work.path.iterdir()] == ["settings.json"]
+    work.best.mkdir()
+    with pytest.raises(SettingsChanged):
+        work.open({"seed": 0})
+
+
 def test_an_adapter_without_manifest_beside_its_work_is_unfinished(tmp_path: Path) -> None:
     work = WorkFolder(tmp_path / "model-hier")
     assert not work.is_unfinished()
