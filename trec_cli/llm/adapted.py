@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 
 from trec_cli.errors import ModelError
 from trec_cli.llm.load import LanguageModel, ModelSource, load_model
@@ -28,6 +29,10 @@ def load_adapted(source: ModelSource, adapter: Path | None) -> LanguageModel:
             # peft 0.21 reads an attribute that transformers 5.24 calls deprecated
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
+    except SafetensorError as error:
+        raise ModelError(
+            f"the weights of adapter {adapter} are damaged ({error}); train it again"
+        ) from error
     except (RuntimeError, ValueError, OSError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"adapter {adapter} does not fit model {source.name}: {first}") from error

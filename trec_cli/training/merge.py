@@ -43,6 +43,6 @@ def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False
         llm.model.to(load_config(source).dtype or torch.float32).save_pretrained(str(fresh))
         llm.tokenizer.save_pretrained(str(fresh))
         shutil.copyfile(adapter / SETTINGS_FILE, fresh / SETTINGS_FILE)
-        replace_folder(fresh, out)
-        provenance.write(out)
+        with provenance.publish(out):
+            replace_folder(fresh, out)
     return True
