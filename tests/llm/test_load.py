@@ -155,3 +155,16 @@ def test_a_folders_identity_follows_its_content_not_its_place(copy: Path, tmp_pa
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
     assert model_identity(_source(other))["revision"] != before["revision"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "tokenizer.json"])
+def test_a_model_folder_is_another_one_when_a_file_that_decides_answers_changes(
+    tmp_path: Path, tiny_model: Callable[..., Path], name: str
+) -> None:
+    folder = shutil.copytree(tiny_model(), tmp_path / "model")
+    before = model_identity(ModelSource(str(folder)))
+    with (folder / name).open("a") as stream:
+        stream.write("\n")
+    after = model_identity(ModelSource(str(folder)))
+    assert after["name"] == before["name"]
+    assert after["revision"] != before["revision"]

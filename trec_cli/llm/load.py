@@ -18,6 +18,8 @@ from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.llm.device import Placement, choose_device
 
 _SAMPLE_BYTES = 1 << 20
+_IDENTIFYING = {".json", ".safetensors", ".model", ".jinja", ".txt", ".py"}
+"""Files of a model folder that decide what it answers: weights, tokenizer, template, code."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def model_identity(source: ModelSource) -> dict[str, str]:
 
 def _folder_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
-    files = (p for p in folder.iterdir() if p.suffix in {".json", ".safetensors", ".model"})
+    files = (p for p in folder.iterdir() if p.suffix in _IDENTIFYING)
     for file in sorted(files):
         size = file.stat().st_size
         digest.update(f"{file.name}\0{size}\0".encode())
