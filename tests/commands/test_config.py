@@ -49,12 +49,30 @@ def test_dashes_and_underscores_are_the_same(tmp_path: Path) -> None:
 
 
 def test_a_table_with_the_name_of_the_command_is_its_own(tmp_path: Path) -> None:
-    content = 'max-length = 1\n[train]\nepochs = 3\n[score]\nmodel = "big"\n'
+    content = '[other]\nepochs = 3\n[score]\nmodel = "big"\n'
     assert _call(tmp_path, content, "r") == (0, "r 10 None [] False big")
 
 
 def test_tables_of_other_commands_are_left_alone(tmp_path: Path) -> None:
-    assert _call(tmp_path, "[train]\nepochs = 3\n", "r") == (0, "r 10 None [] False small")
+    assert _call(tmp_path, "[other]\nepochs = 3\n", "r") == (0, "r 10 None [] False small")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[scoer]\nmax-length = 5", "no command [scoer]; there are score, other"),
+        ("max-length = 1\n[score]\nchat = true", "max-length above [score]"),
+        ('model = ["a", "b"]', "model is one value, not a list"),
+    ],
+)
+def test_nothing_is_passed_over_in_silence(tmp_path: Path, content: str, message: str) -> None:
+    code, output = _call(tmp_path, content, "r")
+    assert code == 2
+    assert message in output
+
+
+def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    assert _call(tmp_path, 'scores = "a"', "r") == (0, "r 10 None ['a'] False small")
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:

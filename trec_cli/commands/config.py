@@ -10,8 +10,8 @@ import typer
 def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> Path | None:
     """Put the file's values under the command's defaults (a Typer callback).
 
-    The file holds either the options themselves or a table with the command's name;
-    dashes and underscores in option names are the same.  Unknown options are an error.
+    The file holds either the options themselves or a table for each command; dashes and
+    underscores in option names are the same.  Unknown options and tables are an error.
     """
     if path is None:
         return None
@@ -22,10 +22,27 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise typer.BadParameter(f"{path} is not readable TOML: {error}") from None
     own = content.get(context.info_name or "")
+    _check_tables(context, path, content)
     if not isinstance(own, dict):
         own = _without_tables(content)
     context.default_map = {**(context.default_map or {}), **_known(context, path, own)}
     return path
+
+
+def _check_tables(context: typer.Context, path: Path, content: dict[str, Any]) -> None:
+    """Refuse what would be passed over in silence: unknown tables, options above one's own."""
+    commands = getattr(context.find_root().command, "commands", {})
+    tables = {name for name, value in content.items() if isinstance(value, dict)}
+    strange = sorted(tables - commands.keys())
+    if commands and strange:
+        raise typer.BadParameter(
+            f"{path}: no command [{strange[0]}]; there are {', '.join(commands)}"
+        )
+    if context.info_name in tables and (loose := sorted(content.keys() - tables)):
+        raise typer.BadParameter(
+            f"{path}: {', '.join(loose)} above [{context.info_name}]; "
+            "move it into the tables of the commands that it is for"
+        )
 
 
 def _without_tables(content: dict[str, Any]) -> dict[str, Any]:
@@ -44,8 +61,19 @@ def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[s
     for name, value in values.items():
         positive = options.get(_plain(name))
         parameter = positive or negated[_plain(name)]
-        found[parameter.name or ""] = value if positive else not value
+        found[parameter.name or ""] = _fitting(name, parameter, value) if positive else not value
     return found
+
+
+def _fitting(name: str, parameter: Any, value: Any) -> Any:
+    """Let one value stand for a list of one; a list where one value is due is an error."""
+    if parameter.multiple:
+        return value if isinstance(value, list) else [value]
+    if isinstance(value, list):
+        raise typer.BadParameter(
+            f"{name} is one value, not a list; write several names as one text: 'a,b'"
+        )
+    return value
 
 
 def _plain(option: str) -> str:
