@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from typer.testing import CliRunner
 
+from trec_cli.commands.app import app as whole_app
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.errors import (
     InputError,
@@ -87,6 +88,36 @@ def test_an_unexpected_error_says_how_to_report_it() -> None:
 def test_a_full_disk_is_no_fault_of_trec() -> None:
     err = _ends(OSError(errno.ENOSPC, "No space left on device", "big.bin"))[2]
     assert "cannot write big.bin: No space left on device" in err
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0",
+        "basic_ios::clear: iostream error",
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+    ],
+)
+def test_what_torch_says_of_a_full_disk_is_understood(message: str) -> None:
+    code, _, err = _ends(RuntimeError(message))
+    assert code == 5
+    assert "the disk is full" in err
+
+
+def test_the_last_line_gives_way_to_data_on_stdout() -> None:
+    code, out, err = _ends(json_line=True, data_on_stdout=True)
+    assert (code, out) == (0, "")
+    assert json.loads(err.splitlines()[-1])["ok"]
+
+
+@pytest.mark.parametrize("arguments", [["score", "--bogus"], ["prepare", "x"], ["no-such-stage"]])
+def test_a_wrong_command_line_has_a_last_line_too(arguments: list[str]) -> None:
+    result = CliRunner().invoke(whole_app, [*arguments, "--json"])
+    assert result.exit_code == 2
+    last = json.loads(result.stdout)
+    assert (last["command"], last["ok"], last["exit_code"]) == (arguments[0], False, 2)
+    assert last["error"]
+    assert CliRunner().invoke(whole_app, arguments).stdout == ""
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -1,15 +1,39 @@
 """The Typer app: ``trec`` with its five subcommands."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trec_cli import __version__
 from trec_cli.commands import evaluate, prepare, score, summarize, train
+from trec_cli.commands.console import print_json
+
+
+class _Stages(TyperGroup):
+    """The commands; with ``--json`` a command line that is wrong ends with that line, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the arguments as they were given."""
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            explain = getattr(error, "format_message", None)  # what Click's errors have in common
+            if explain and "--json" in ctx.obj:
+                ending = {"command": ctx.obj[0], "ok": False, "exit_code": 2, "error": explain()}
+                print_json(ending)
+            raise
+
 
 app = typer.Typer(
     name="trec",
+    cls=_Stages,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,13 @@ from trec_cli.progress import Task
 _EXIT_BUG = 1
 _EXIT_INTERRUPTED = 130
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_WRITE_FAILED = (
+    "No space left on device",
+    "iostream error",
+    "PytorchStreamWriter",
+    "unexpected pos",
+)
+"""What safetensors and torch say of a full disk; their errors carry no number."""
 
 
 class _Bar:
@@ -41,8 +49,9 @@ class _Bar:
 class Terminal:
     """The terminal of one command; it is the library's ``Progress``."""
 
-    def __init__(self, *, quiet: bool, json_line: bool) -> None:
+    def __init__(self, *, quiet: bool, json_line: bool, data_on_stdout: bool = False) -> None:
         self._quiet, self._json_line = quiet, json_line
+        self._data_on_stdout = data_on_stdout
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._result: dict[str, Any] = {}
 
@@ -91,19 +100,31 @@ class Terminal:
     def print_result(self, fields: Mapping[str, Any]) -> None:
         """Print the machine-readable last line, if asked for."""
         if self._json_line:
-            print(json.dumps({**self._result, **fields}, ensure_ascii=False), flush=True)  # noqa: T201
+            print_json({**self._result, **fields}, to_stderr=self._data_on_stdout)
+
+
+def print_json(fields: Mapping[str, Any], *, to_stderr: bool = False) -> None:
+    """Print one JSON line, on stdout unless data stand there."""
+    line = json.dumps(fields, ensure_ascii=False)
+    print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True)
 
 
 @contextmanager
 def stage(
-    command: str, *, quiet: bool = False, json_line: bool = False, debug: bool = False
+    command: str,
+    *,
+    quiet: bool = False,
+    json_line: bool = False,
+    debug: bool = False,
+    data_on_stdout: bool = False,
 ) -> Iterator[Terminal]:
     """Run a command's body: errors become one message and the documented exit code.
 
     With ``--json`` the last line on stdout is an object with ``command``, ``ok``,
-    ``exit_code``, what the command reported, and ``error`` where there was one.
+    ``exit_code``, what the command reported, and ``error`` where there was one.  Where the
+    command writes its data to stdout (``--out -``) that line is the last on stderr.
     """
-    terminal = Terminal(quiet=quiet, json_line=json_line)
+    terminal = Terminal(quiet=quiet, json_line=json_line, data_on_stdout=data_on_stdout)
     code, message = 0, ""
     try:
         yield terminal
@@ -127,6 +148,8 @@ def stage(
 
 def _unexpected(error: Exception) -> tuple[int, str]:
     """Give exit code and message of an error that no part of trec has explained."""
+    if not isinstance(error, OSError) and any(text in str(error) for text in _WRITE_FAILED):
+        error = OSError(errno.ENOSPC, "the disk is full or not writable")
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         failed = OutputFailed(error.filename or "an output", error)
         return failed.exit_code, str(failed)

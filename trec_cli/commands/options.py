@@ -138,7 +138,11 @@ Quiet = Annotated[
 ]
 JsonLine = Annotated[
     bool,
-    typer.Option("--json", help="End with one JSON line on stdout.", rich_help_panel=_COMMON),
+    typer.Option(
+        "--json",
+        help="End with one JSON line on stdout; on stderr with --out -.",
+        rich_help_panel=_COMMON,
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_COMMON)]
 Config = Annotated[

@@ -107,7 +107,10 @@ def summarize(
 
     Example: trec summarize runs/news --mode hier --model models/SmolLM2-135M-Instruct
     """
-    with stage("summarize", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+    piped = out is not None and is_stream(out)
+    with stage(
+        "summarize", quiet=quiet, json_line=json_line, debug=debug, data_on_stdout=piped
+    ) as terminal:
         job = _find_files(run, mode, items, examples, out, store, split, limit, overwrite)
         if mode == "none":
             _run_without_model(terminal, job, dry_run)
