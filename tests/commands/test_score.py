@@ -191,6 +191,10 @@ def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:
     make_adapter(run, model, folder)
     (folder / "adapter_model.safetensors").unlink()
     assert "adapter_model.safetensors: no such file" in trec(run).stderr
+    (folder / "adapter_model.safetensors").write_bytes(b"cut off")
+    damaged = trec(run)
+    assert damaged.exit_code == 4
+    assert "are damaged" in damaged.stderr
     (folder / "adapter_config.json").write_text("{}")
     assert "names no base model" in trec(run).stderr
     (folder / "adapter_config.json").write_text("{")
@@ -202,6 +206,7 @@ def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:
     [
         (["--zero-shot", "--adapter", "x"], "exclude each other"),
         (["--mode", "cnn"], "choose one of hier, recurrent, attention, none"),
+        (["--scorer", "random", "--name", "a/b"], "cannot hold a slash"),
         (["--scorer", "luck"], "choose one of llm, popularity"),
         (["--scorer", "random", "--zero-shot"], "--zero-shot is for --scorer llm"),
         (["--examples", "-", "--summaries", "-"], "cannot both be standard input"),
@@ -374,3 +379,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, model: Path) -> 
         run / "scores-undisturbed.jsonl"
     ).read_bytes()
     assert not partial.exists()
+
+
+def test_a_config_file_may_hold_options_of_the_model_for_a_baseline(
+    run: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text('[score]\nmodel = "somewhere"\nrecent = 2\n')
+    assert trec(run, "--scorer", "random", "--config", config).exit_code == 0

@@ -39,6 +39,7 @@ from trec_cli.commands.options import (
     names,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.records import Split
@@ -96,6 +97,8 @@ class _Target:
 
     def path(self, system: str) -> Path:
         """Give the file; ``system`` is its name where the user gave none."""
+        if self.name and Path(self.name).name != self.name:
+            raise UsageError(f"--name {self.name} is part of a file name and cannot hold a slash")
         return resolve(self.out, self.run, "scores", self.name or system)
 
 
@@ -146,7 +149,10 @@ def score(
     from trec_cli.prompts.recommend import PromptSettings
     from trec_cli.scoring.request import ScoreRequest, SourceOptions
 
-    with stage("score", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+    piped = out is not None and is_stream(out)
+    with stage(
+        "score", quiet=quiet, json_line=json_line, debug=debug, data_on_stdout=piped
+    ) as terminal:
         summarized = scorer == "llm" and mode != "none"
         request = ScoreRequest(
             mode=mode,
@@ -166,20 +172,19 @@ def score(
             prompts=prompts,
             seed=seed,
             limit=limit,
-            given=_given(context),
+            given=_given(context, "COMMANDLINE", "DEFAULT_MAP"),
+            typed=_given(context, "COMMANDLINE"),
         )
         request.check()
         run_it = _score_llm if scorer == "llm" else _score_baseline
         run_it(request, _Target(out, run, name), terminal, dry_run, overwrite)
 
 
-def _given(context: typer.Context) -> frozenset[str]:
-    """Name the parameters that the user gave, on the command line or in a config file."""
+def _given(context: typer.Context, *places: str) -> frozenset[str]:
+    """Name the parameters that the user gave on the command line or in a config file."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return frozenset(
-        name
-        for name, source in sources.items()
-        if source is not None and source.name in {"COMMANDLINE", "DEFAULT_MAP"}
+        name for name, source in sources.items() if source is not None and source.name in places
     )
 
 

@@ -54,6 +54,8 @@ class ScoreRequest:
         seed: of the random baseline.
         limit: score the first so many examples.
         given: options that the user gave, and did not leave at their defaults.
+        typed: those of them on the command line; a config file may hold the options of
+            several scorers.
     """
 
     mode: str
@@ -72,6 +74,7 @@ class ScoreRequest:
     seed: int
     limit: int | None
     given: frozenset[str] = frozenset()
+    typed: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Refuse what contradicts itself.
@@ -86,7 +89,7 @@ class ScoreRequest:
         streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
         if len(streams) > 1:
             raise UsageError("--examples and --summaries cannot both be standard input")
-        foreign = self.given & {"adapter", "zero_shot", "model", "prompts", *_OPTION_FIELDS}
+        foreign = self.typed & {"adapter", "zero_shot", "model", "prompts", *_OPTION_FIELDS}
         if self.scorer != "llm" and foreign:
             option = min(foreign).replace("_", "-")
             raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")
