@@ -225,3 +225,17 @@ def test_the_real_slice_of_mind_splits_by_user_but_not_by_time(
         refused = trec(real_data("mind"), "--out", tmp_path / "time", *arguments)
         assert refused.exit_code == 2
         assert "needs the time of every target" in refused.stderr
+
+
+def test_the_source_is_never_written_over(source: Path) -> None:
+    before = (source / "items.jsonl").read_bytes()
+    result = trec(source, "--out", source, "--overwrite")
+    assert result.exit_code == 2
+    assert "is a file of the source" in result.stderr
+    assert (source / "items.jsonl").read_bytes() == before
+
+
+def test_two_files_do_not_go_to_standard_output(source: Path) -> None:
+    result = trec(source, "--out", "-")
+    assert result.exit_code == 2
+    assert "name a folder" in result.stderr

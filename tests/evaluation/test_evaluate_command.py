@@ -212,3 +212,10 @@ def test_eval_needs_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", blocker], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--markdown", "--latex", "--trec-run"])
+def test_tables_do_not_go_to_standard_output(tmp_path: Path, option: str) -> None:
+    result = run_eval(make_run(tmp_path), option, "-")
+    assert result.exit_code == 2
+    assert "cannot go to standard output" in result.stderr

@@ -116,6 +116,7 @@ def evaluate(
         from trec_cli.evaluation.sources import Sources
 
         _check(out, examples, split)
+        _check_tables(markdown, latex, trec_run)
         files = find_files(run, scores or [])
         ks = tuple(sorted(set(k or DEFAULT_KS)))
         options = Options(ks, bootstrap, permutations, seed, reference)
@@ -136,6 +137,12 @@ def _check(out: Path | None, examples: Path | None, split: str) -> None:
         raise UsageError("trec eval reads only scores from standard input: --scores -")
     if split not in SPLITS:
         raise UsageError(f"--split {split!r} is none of {', '.join(SPLITS)}")
+
+
+def _check_tables(*outputs: Path | None) -> None:
+    """Refuse to write a table beside the one on stdout."""
+    if any(path is not None and is_stream(path) for path in outputs):
+        raise UsageError("--markdown, --latex and --trec-run cannot go to standard output")
 
 
 def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from trec_cli.commands.options import (
     names,
 )
 from trec_cli.errors import UsageError
+from trec_cli.jsonl import is_stream
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
 from trec_cli.prepare.collection import Long, ReadOptions, Target
@@ -201,6 +202,16 @@ def prepare(
         _run(terminal, files, found, settings, RunFolder(out), dry_run, overwrite)
 
 
+def _check_out(run: RunFolder, found: "Found") -> None:
+    """Refuse to write where the source lies, or to a stream: there are two files."""
+    if is_stream(run.path):
+        raise UsageError("trec prepare writes two files: name a folder with --out")
+    sources = {Path(file).resolve() for file in found.inputs}
+    for output in (run.items, run.examples):
+        if output.resolve() in sources:
+            raise UsageError(f"{output} is a file of the source; name another folder with --out")
+
+
 def _read_options(found: "Found", attributes: str | None, own: dict[str, Any]) -> ReadOptions:
     """Put together how to read; an option that the format does not have is an error."""
     given = {name: value for name, value in own.items() if value}
@@ -225,6 +236,7 @@ def _run(
     from trec_cli.prepare.build import build, save
 
     terminal.info(f"found {found}")
+    _check_out(run, found)
     described = {"format": found.format.name, **settings.as_dict()}
     with nullcontext() if dry_run else locked(run.examples):
         provenance = Provenance("prepare", described, found.inputs)

@@ -268,7 +268,9 @@ def _tell(request: TrainRequest, outcome: "Outcome", terminal: Terminal) -> None
     else:
         shown = ", ".join(f"{name} {best[name]:.3f}" for name in ("loss", "recall@3", "mrr@10"))
         terminal.info(f"kept the adapter of step {best['step']}: validation {shown}")
-    terminal.info(f"wrote {request.out}; next: trec score --mode {request.mode}")
+    terminal.info(
+        f"wrote {request.out}; next: trec score {request.out.parent} --mode {request.mode}"
+    )
     terminal.result(**outcome.details())
 
 
