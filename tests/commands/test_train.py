@@ -355,6 +355,7 @@ def test_a_killed_run_with_other_settings_is_not_continued(
     work = run / ".model-none.partial"
     work.mkdir()
     (work / "settings.json").write_text('{"seed": 7}')
+    (work / "checkpoint-5").mkdir()
     result = trec(run, tiny_model(), "--epochs", 1)
     assert result.exit_code == 2
     assert "seed: 7 before, 0 now" in result.stderr
