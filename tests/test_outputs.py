@@ -293,3 +293,9 @@ def test_a_temporary_name_is_gone_when_nothing_was_written(tmp_path: Path) -> No
     with pytest.raises(OutputFailed), atomic(tmp_path / "out"):
         pass
     assert _names(tmp_path) == []
+
+
+def test_overwriting_continues_what_a_killed_overwriting_run_had_finished(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    Journal(path, SETTINGS, overwrite=True).append([_record("a")])
+    assert list(Journal(path, SETTINGS, overwrite=True).records) == ["a"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from samples.tiny_model import write_model
 from tests.conftest import ROOT
 from trec_cli.commands.app import app
 from trec_cli.jsonl import iter_scores, read_examples, read_items, read_summaries
@@ -151,3 +152,48 @@ def test_a_missing_model_folder_ends_with_code_4(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["summarize", str(tmp_path), "--model", "./nowhere"])
     assert result.exit_code == 4
     assert "no model folder ./nowhere" in result.output
+
+
+def test_a_merged_model_is_scored_with_the_prompt_it_was_trained_on(
+    tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    trec("prepare", ROOT / "samples" / "shop", "--out", tmp_path, *PREPARE)
+    learn = ["--epochs", "1", "--recent", "1", "--attributes", "title", "--merge"]
+    trec("train", tmp_path, "--mode", "none", "--model", tiny_model(), *learn)
+    trec("score", tmp_path, "--mode", "none")
+    merged = ["--zero-shot", "--model", tmp_path / "model-none-merged"]
+    trec("score", tmp_path, "--mode", "none", *merged, "--name", "merged")
+    adapter, full = (
+        [record.scores for _, record in iter_scores(tmp_path / f"scores-{name}.jsonl")]
+        for name in ("none", "merged")
+    )
+    for ours, theirs in zip(adapter, full, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    other = CliRunner().invoke(
+        app, ["score", str(tmp_path), "--mode", "none", *map(str, merged), "--recent", "2"]
+    )
+    assert other.exit_code == 2
+    assert "recent is 2 here and 1 there" in other.stderr.replace("\n", " ")
+
+
+def test_an_adapter_on_other_weights_of_the_same_name_is_warned_of(
+    tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    trec("prepare", ROOT / "samples" / "shop", "--out", tmp_path, *PREPARE)
+    trec("train", tmp_path, "--mode", "none", "--model", tiny_model(), "--epochs", "1")
+    other = write_model(tmp_path / "other" / tiny_model().name, "llama", seed=7)
+    result = CliRunner().invoke(
+        app, ["score", str(tmp_path), "--mode", "none", "--model", str(other)]
+    )
+    assert result.exit_code == 0
+    assert "was trained on other files" in result.stderr.replace("\n", " ")
+
+
+def test_scores_of_another_split_have_their_own_file_and_do_not_stop_eval(tmp_path: Path) -> None:
+    trec("prepare", ROOT / "samples" / "shop", "--out", tmp_path, *PREPARE)
+    trec("score", tmp_path, "--scorer", "bm25", "--split", "valid")
+    trec("score", tmp_path, "--scorer", "bm25")
+    result = CliRunner().invoke(app, ["eval", str(tmp_path), "--no-report"])
+    assert result.exit_code == 0
+    assert "scores-bm25-valid.jsonl is of another split than test: left out" in result.stderr
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["systems"]) == {"bm25"}

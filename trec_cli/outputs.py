@@ -152,6 +152,9 @@ class Journal:
     def __init__(self, path: Path, settings: Settings, *, overwrite: bool = False) -> None:
         """Open or continue the journal of ``path``.
 
+        With ``overwrite`` a journal of other settings is thrown away; one of these settings
+        is continued all the same: it is what a killed run with ``overwrite`` had finished.
+
         Raises:
             SettingsChanged: a journal with other settings holds finished records, and not
                 ``overwrite``.
@@ -160,9 +163,12 @@ class Journal:
         self.file = path.with_name(f".{path.name}.partial")
         self.settings = plain_settings(settings)
         self.records: dict[str, bytes] = {}
-        if overwrite:
-            self.file.unlink(missing_ok=True)
-        self._load()
+        try:
+            self._load()
+        except (SettingsChanged, InputError):
+            if not overwrite:
+                raise
+            self._start()
 
     def _load(self) -> None:
         content = self.file.read_bytes() if self.file.exists() else b""

@@ -50,3 +50,11 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
         replace_folder(fresh, final)
         assert [path.name for path in final.iterdir()] == [f"file{number}"]
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_overwriting_continues_work_of_the_same_settings(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0}, overwrite=True)
+    (work.path / "checkpoint-5").mkdir()
+    work.open({"seed": 0}, overwrite=True)
+    assert (work.path / "checkpoint-5").is_dir()

@@ -26,6 +26,7 @@ from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.outputs import locked
 from trec_cli.records import SPLITS, Split
+from trec_cli.runs import RunFolder
 
 if TYPE_CHECKING:
     from trec_cli.evaluation.outputs import Plan
@@ -117,7 +118,9 @@ def evaluate(
 
         _check(out, examples, split)
         _check_tables(markdown, latex, trec_run)
-        files = find_files(run, scores or [])
+        files = find_files(run, scores or [], cast(Split, split))
+        if run and not scores:
+            _name_left_out(run, {file.path for file in files}, split, terminal)
         ks = tuple(sorted(set(k or DEFAULT_KS)))
         options = Options(ks, bootstrap, permutations, seed, reference)
         plan = Plan(files, cast(Split, split), options, out or run, markdown, latex, trec_run)
@@ -137,6 +140,13 @@ def _check(out: Path | None, examples: Path | None, split: str) -> None:
         raise UsageError("trec eval reads only scores from standard input: --scores -")
     if split not in SPLITS:
         raise UsageError(f"--split {split!r} is none of {', '.join(SPLITS)}")
+
+
+def _name_left_out(run: Path, kept: set[Path], split: str, terminal: Terminal) -> None:
+    """Say which scores files of RUN are of another split."""
+    for path in RunFolder(run).all_scores():
+        if path not in kept:
+            terminal.info(f"{path.name} is of another split than {split}: left out")
 
 
 def _check_tables(*outputs: Path | None) -> None:

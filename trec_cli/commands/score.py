@@ -82,24 +82,26 @@ Name = Annotated[
     typer.Option(
         help="Name of the system, in scores-NAME.jsonl and in every table.",
         rich_help_panel=_WHAT,
-        show_default="MODE, MODE-zeroshot, or the scorer",
+        show_default="MODE, MODE-zeroshot, or the scorer; -SPLIT behind it where it is not test",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the scores go: as named, else by the system's name in RUN."""
+    """Where the scores go: as named, else by the system's name (and split) in RUN."""
 
     out: Path | None
     run: Path | None
     name: str | None
+    split: Split
 
     def path(self, system: str) -> Path:
         """Give the file; ``system`` is its name where the user gave none."""
         if self.name and Path(self.name).name != self.name:
             raise UsageError(f"--name {self.name} is part of a file name and cannot hold a slash")
-        return resolve(self.out, self.run, "scores", self.name or system)
+        usual = system if self.split == "test" else f"{system}-{self.split}"
+        return resolve(self.out, self.run, "scores", self.name or usual)
 
 
 def score(
@@ -177,7 +179,7 @@ def score(
         )
         request.check()
         run_it = _score_llm if scorer == "llm" else _score_baseline
-        run_it(request, _Target(out, run, name), terminal, dry_run, overwrite)
+        run_it(request, _Target(out, run, name, split), terminal, dry_run, overwrite)
 
 
 def _given(context: typer.Context, *places: str) -> frozenset[str]:

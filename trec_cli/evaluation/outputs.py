@@ -17,7 +17,7 @@ from trec_cli.evaluation.results import (
     per_user_lines,
     summarise,
 )
-from trec_cli.evaluation.scores import ScoresFile, System, align, read_system
+from trec_cli.evaluation.scores import ScoresFile, System, align, first_split, read_system
 from trec_cli.evaluation.sources import Sources
 from trec_cli.evaluation.tables import latex, markdown
 from trec_cli.evaluation.trec_run import export, run_paths
@@ -29,8 +29,8 @@ from trec_cli.records import Split
 from trec_cli.runs import RunFolder, system_name
 
 
-def find_files(run: Path | None, scores: Sequence[Path]) -> list[ScoresFile]:
-    """Give the scores files that were named, or else all in RUN, each with a system's name.
+def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
+    """Give the scores files that were named, or else all in RUN that have examples of ``split``.
 
     Where two files give the same name, the names get their folders in front.
 
@@ -40,7 +40,7 @@ def find_files(run: Path | None, scores: Sequence[Path]) -> list[ScoresFile]:
     """
     if not scores and run is None:
         raise UsageError("give the RUN folder, or name scores files with --scores")
-    paths = list(scores) or RunFolder(run or Path()).all_scores()
+    paths = list(scores) or _of_split(RunFolder(run or Path()).all_scores(), split)
     if not paths:
         fix = "run trec score first, or name files with --scores"
         raise InputError.of(run, "holds no scores-NAME.jsonl", fix)
@@ -55,6 +55,12 @@ def find_files(run: Path | None, scores: Sequence[Path]) -> list[ScoresFile]:
     if len(set(names)) < len(names):
         raise UsageError(f"two scores files have the same name: {', '.join(map(str, paths))}")
     return [ScoresFile(name, path) for name, path in zip(names, paths, strict=True)]
+
+
+def _of_split(paths: Sequence[Path], split: Split) -> list[Path]:
+    """Leave out files whose first example is of another split, unless that leaves none."""
+    kept = [path for path in paths if first_split(path) in (split, None)]
+    return kept or list(paths)
 
 
 @dataclass(frozen=True)

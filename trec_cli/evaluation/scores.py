@@ -45,6 +45,14 @@ def read_scores(path: Path | str) -> Iterator[tuple[int, ScoresLine]]:
     return read_lines(path, msgspec.json.Decoder(ScoresLine).decode)
 
 
+def first_split(path: Path) -> Split | None:
+    """Give the split of a file's first example; None where it has none or is damaged."""
+    try:
+        return next(record.split for _, record in read_scores(path))
+    except (InputError, StopIteration):
+        return None
+
+
 @dataclass(frozen=True)
 class ScoresFile:
     """Where a system's scores lie, and how messages call the place."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from trec_cli.errors import InputError, UsageError
+from trec_cli.manifest import read_manifest
 from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
 from trec_cli.prompts.template import Template
 
@@ -51,27 +52,44 @@ class Adapter:
                 f"({self.base_model}). Leave --model out, or score without it: --zero-shot"
             )
 
-    def check_prompt(self, asked: Mapping[str, Any]) -> None:
-        """Refuse prompt settings other than those that the adapter has learnt from.
+    def other_weights(self, identity: Mapping[str, str]) -> str:
+        """Say how the base model at hand is not the one of the training; empty if it is.
 
-        Args:
-            asked: fields of :class:`PromptSettings`, only those that the user gave.
-
-        Raises:
-            UsageError: naming each setting with both values.
+        ``identity`` is that of :func:`~trec_cli.llm.load.model_identity`; the training's
+        stands in its manifest.  Where there is no manifest, nothing can be said.
         """
-        learnt = {name: getattr(self.prompt, name) for name in asked}
-        differ = [
-            f"{_option(name)} is {asked[name]} here and {learnt[name]} there"
-            for name in asked
-            if asked[name] != learnt[name]
-        ]
-        if differ:
-            raise UsageError(
-                f"the prompt is not the one in {self.folder / SETTINGS_FILE}: {'; '.join(differ)}. "
-                "An adapter is scored with the prompt that it was trained on: leave these "
-                "options out, or score without it: --zero-shot"
-            )
+        manifest = read_manifest(self.folder) or {}
+        trained_on = manifest.get("settings", {}).get("model", {}).get("revision")
+        if trained_on in (None, "unknown", identity["revision"]):
+            return ""
+        return (
+            f"the adapter {self.folder} was trained on other files of {identity['name']} "
+            f"({trained_on}, here {identity['revision']}); its scores may mean nothing"
+        )
+
+
+def check_prompt(learnt: PromptSettings, folder: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse prompt settings other than those that an adapter or merged model has learnt from.
+
+    Args:
+        learnt: what ``prompt.json`` says.
+        folder: where that lies.
+        asked: fields of :class:`PromptSettings`, only those that the user gave.
+
+    Raises:
+        UsageError: naming each setting with both values.
+    """
+    differ = [
+        f"{_option(name)} is {value} here and {getattr(learnt, name)} there"
+        for name, value in asked.items()
+        if value != getattr(learnt, name)
+    ]
+    if differ:
+        raise UsageError(
+            f"the prompt is not the one in {folder / SETTINGS_FILE}: {'; '.join(differ)}. "
+            "What was trained is scored with the prompt that it was trained on: leave these "
+            "options out, or score the base model (--zero-shot)"
+        )
 
 
 def _option(name: str) -> str:

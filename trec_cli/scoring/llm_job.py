@@ -193,10 +193,13 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     source = _source(request, adapter)
     placement = choose_device(source.device, source.dtype)
     builder = _builder(request, adapter, source, items)
+    identity = model_identity(source)
+    if adapter and (difference := adapter.other_weights(identity)):
+        progress.warn(difference)
     settings = {
         **request.settings([*chosen, *(summaries or {}).values()]),
         "mode": request.mode,
-        "model": model_identity(source),
+        "model": identity,
         "adapter": adapter is not None,
         "prompt": dataclasses.asdict(builder.settings),
         "template": template_hash(builder.template),
@@ -223,15 +226,17 @@ def _builder(
     items: Mapping[str, Item],
 ) -> PromptBuilder:
     """Build prompts with the adapter's settings and template, else those asked for."""
-    if adapter is None:
+    learnt = request.learnt_prompt(adapter)
+    if learnt is None:
         check_attributes(request.prompt.attributes, items)
+    prompt, template = learnt or (request.prompt, None)
     return PromptBuilder(
         load_tokenizer(source),
         items,
-        request.prompt_settings(adapter),
+        prompt,
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
-        template=adapter.template if adapter else None,
+        template=template,
     )
 
 

@@ -10,9 +10,10 @@ import msgspec
 
 from trec_cli.errors import InputError, UsageError
 from trec_cli.jsonl import encode_all, is_stream
-from trec_cli.prompts.recommend import PromptSettings
+from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
+from trec_cli.prompts.template import Template
 from trec_cli.records import MODES, Example, Split
-from trec_cli.scoring.adapters import Adapter, read_adapter
+from trec_cli.scoring.adapters import Adapter, check_prompt, read_adapter
 
 _OPTION_FIELDS = {
     "recent": "recent",
@@ -110,14 +111,18 @@ class ScoreRequest:
         adapter = read_adapter(folder)
         if "model" in self.given:
             adapter.check_base(self.source.name)
+        self._check_prompt(adapter.prompt, folder)
+        return adapter
+
+    def _check_prompt(self, learnt: PromptSettings, folder: Path) -> None:
+        """Refuse options that would change the prompt which ``folder`` brings."""
         if "prompts" in self.given:
             raise UsageError(
-                f"--prompts cannot be used with the adapter {folder}, which brings its own "
-                "template in prompt.json; leave it out, or score with --zero-shot"
+                f"--prompts cannot be used with {folder}, which brings its own template in "
+                "prompt.json; leave it out, or score the base model (--zero-shot)"
             )
         fields = [field for option, field in _OPTION_FIELDS.items() if option in self.given]
-        adapter.check_prompt({field: getattr(self.prompt, field) for field in fields})
-        return adapter
+        check_prompt(learnt, folder, {field: getattr(self.prompt, field) for field in fields})
 
     def base_model(self, adapter: Adapter | None) -> str:
         """Name the base model: the one given, else the adapter's, else the default."""
@@ -125,9 +130,22 @@ class ScoreRequest:
             return self.source.name
         return adapter.base_model
 
-    def prompt_settings(self, adapter: Adapter | None) -> PromptSettings:
-        """Give the adapter's prompt, else the one asked for."""
-        return adapter.prompt if adapter else self.prompt
+    def learnt_prompt(self, adapter: Adapter | None) -> tuple[PromptSettings, Template] | None:
+        """Give the prompt of the adapter, or of a merged model (``trec train --merge``).
+
+        None where nothing was trained: then the prompt is the one asked for.
+
+        Raises:
+            UsageError: another prompt was asked for.
+        """
+        if adapter:
+            return adapter.prompt, adapter.template
+        merged = Path(self.source.name)
+        if not (merged / SETTINGS_FILE).is_file():
+            return None
+        prompt, template = load_settings(merged)
+        self._check_prompt(prompt, merged)
+        return prompt, template
 
     @property
     def files(self) -> list[Path]:

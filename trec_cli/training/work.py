@@ -42,23 +42,23 @@ class WorkFolder:
         """Make the folder, or continue in the one that is there.
 
         An adapter folder without a manifest, beside a work folder of the same settings,
-        was put into place by a run killed right then; it will be made again.
+        was put into place by a run killed right then; it will be made again.  With
+        ``overwrite`` work of other settings is thrown away; work of these settings is what
+        a killed run with ``overwrite`` had done, and is continued.
 
         Raises:
             SettingsChanged: work with other settings is there, and not ``overwrite``; work
                 without a checkpoint is none.
         """
         now = plain_settings(settings)
-        if overwrite:
-            shutil.rmtree(self.path, ignore_errors=True)
         if self._settings.is_file():
             old = msgspec.json.decode(self._settings.read_bytes(), type=dict[str, object])
             changed = changed_settings(old, now)
             if not changed:
                 return
-            if checkpoint_folders(self.path) or self.best.exists():
+            if not overwrite and (checkpoint_folders(self.path) or self.best.exists()):
                 raise SettingsChanged(self.out, changed)
-            self.remove()  # a run that failed before its first checkpoint: nothing to lose
+            self.remove()  # to be replaced, or a run that failed before its first checkpoint
         write_bytes(self._settings, [msgspec.json.encode(now)])
 
     def is_unfinished(self) -> bool:
