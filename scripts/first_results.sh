@@ -40,7 +40,8 @@ all_stages() { # RUN STORE
 prepare "$runs/mind-history" "$data/mind" --target history
 all_stages "$runs/mind-history" "$runs/mind.sqlite"
 
-prepare "$runs/mind-impression" "$data/mind" --target impression --negatives impression
+prepare "$runs/mind-impression" "$data/mind" --target impression --negatives impression \
+  --num-negatives 9
 all_stages "$runs/mind-impression" "$runs/mind.sqlite"
 
 prepare "$runs/industrial" "$data/industrial" --attributes title,brand --min-history 5
