@@ -18,10 +18,10 @@ show() {
 echo "Five stages: prepare -> summarize -> train -> score -> eval. Model: $model"
 
 show trec prepare "$news" --out "$run" --min-history 5 --max-history 15 --long keep-last \
-  --train-users 60 --valid-users 6 --test-users 40
+  --train-users 36 --valid-users 4 --test-users 24
 show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40
 show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4 \
-  --users-per-step 3 --learning-rate 5e-4
+  --users-per-step 2 --learning-rate 5e-4
 show trec score "$run" --mode hier --zero-shot --model "$model"
 show trec score "$run" --mode hier --model "$model"
 show trec score "$run" --scorer popularity
