@@ -38,7 +38,8 @@ What you just saw
   4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier),
                 and from baselines that need no language model.
   5. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
-                the table shows that the machinery works, not how good the method is.
+                the table shows that the machinery works, not how good the method is. Eighteen training
+                steps teach this model no more than how often the answer is yes.
 
 What to look at
   $run/summaries-hier.jsonl   the summaries, with every intermediate one
