@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help demo model test test-slow check lint format docs clean
 
 help:
-	@echo "make demo       all five stages on samples/ with a real small model (about 10 minutes)"
+	@echo "make demo       all five stages on samples/ with a real small model (11 minutes on one busy core)"
 	@echo "make model      put that model into $(MODEL), without a model hub"
 	@echo "make test       the tests (offline, a few minutes)"
 	@echo "make test-slow  the tests with the real model and the real data"
