@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -66,10 +66,13 @@ class ScriptedEngine:
         places = range(len(prompts))
         return [list(places[at : at + self._batch]) for at in places[:: self._batch]]
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
         self.asked += prompts
         self.sizes.append(len(prompts))
-        return [Generation(self.answers.popleft(), len(p.ids), 1, True) for p in prompts]
+        yield {
+            place: Generation(self.answers.popleft(), len(prompt.ids), 1, True)
+            for place, prompt in enumerate(prompts)
+        }
 
 
 def make_asker(engine: ScriptedEngine, store: Store | None = None) -> Asker:

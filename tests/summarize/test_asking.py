@@ -1,11 +1,11 @@
 """Between modes and engine: nothing twice, everything counted, batches kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer
-from trec_cli.errors import ModelError
+from trec_cli.errors import ModelError, PartialError
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.store import IN_MEMORY, Store
@@ -63,11 +63,30 @@ class _FailingEngine(ScriptedEngine):
         super().__init__(batch=batch)
         self._left = fail_at
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
         if self._left == 0:
             raise ModelError("gone")
         self._left -= 1
         return super().generate(prompts)
+
+
+class _LossyEngine(ScriptedEngine):
+    """Answers each prompt by itself, and fails at the last."""
+
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
+        for place, prompt in enumerate(prompts[:-1]):
+            yield {place: Generation(self.answers.popleft(), len(prompt.ids), 1, True)}
+        raise PartialError("1 text is missing")
+
+
+def test_texts_given_before_an_engine_fails_are_kept() -> None:
+    store = Store(IN_MEMORY)
+    with pytest.raises(PartialError):
+        make_asker(_LossyEngine("ab"), store).ask(prompts("i1", "i2", "i3"), "blocks")
+    engine = ScriptedEngine("c")
+    texts = make_asker(engine, store).ask(prompts("i1", "i2", "i3"), "blocks")
+    assert texts == ["a", "b", "c"]
+    assert len(engine.asked) == 1
 
 
 def test_a_stopped_round_continues_with_the_same_batches() -> None:

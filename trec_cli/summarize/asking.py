@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trec_cli.progress import Progress, Silent, Task
@@ -88,21 +88,24 @@ class Asker:
             # written part of one meanwhile is it run in part: work saved counts more there
             # than the last bits of a batch that no undisturbed run would see.
             known = self._store.get(key for key, _ in rows)
+            task.advance(len(known))
             rows = [(key, prompt) for key, prompt in rows if key not in known]
-            if rows:
-                self._store.put(self._generate(rows))
-            made += len(rows)
-            task.advance(len(batch), f"{self.counts.rate} tokens/s")
+            for texts in self._generate(rows):
+                self._store.put(texts)
+                made += len(texts)
+                task.advance(len(texts), f"{self.counts.rate} tokens/s")
         return made
 
-    def _generate(self, rows: Sequence[tuple[bytes, Prompt]]) -> dict[bytes, Generation]:
+    def _generate(self, rows: Sequence[tuple[bytes, Prompt]]) -> Iterator[dict[bytes, Generation]]:
+        """Give what the engine writes as it comes, counted."""
         started = time.perf_counter()
-        generations = self._engine.generate([prompt for _, prompt in rows])
-        self.counts.engine_seconds += time.perf_counter() - started
-        self.counts.calls += len(rows)
-        self.counts.prompt_tokens += sum(g.prompt_tokens for g in generations)
-        self.counts.new_tokens += sum(g.new_tokens for g in generations)
-        return {key: text for (key, _), text in zip(rows, generations, strict=True)}
+        for texts in self._engine.generate([prompt for _, prompt in rows]) if rows else ():
+            self.counts.engine_seconds += time.perf_counter() - started
+            self.counts.calls += len(texts)
+            self.counts.prompt_tokens += sum(text.prompt_tokens for text in texts.values())
+            self.counts.new_tokens += sum(text.new_tokens for text in texts.values())
+            yield {rows[place][0]: text for place, text in texts.items()}
+            started = time.perf_counter()
 
     def _checked(self, prompt: Prompt, generation: Generation) -> str:
         text = clean(generation.text)

@@ -3,7 +3,7 @@
 The modes know prompts and texts only; what turns one into the other is an engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,11 +38,17 @@ class Engine(Protocol):
         """What decides a text, beside the prompt; plain JSON values."""
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Group prompts, by index, into what is generated and kept together."""
+        """Group prompts, by index, into what one call of :meth:`generate` gets."""
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Write one text per prompt, in order.
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
+        """Write one text per prompt; give texts by the place of their prompt, as they come.
+
+        What is given together is kept together: an engine whose texts depend on each
+        other's company (a batch on a device) gives them all at once, so that a killed run
+        forms the same batches again; one that asks for each text by itself gives each at
+        once, so that nothing is lost.
 
         Raises:
             ModelError: the model or its endpoint failed.
+            PartialError: some prompts have no text; all others were given before.
         """

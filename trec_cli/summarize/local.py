@@ -1,7 +1,7 @@
 """The local engine: a transformers model in this process."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
@@ -41,11 +41,13 @@ class LocalEngine:
             max_tokens=self._max_tokens,
         )
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
         """Decode all prompts as one batch."""
         answers = self._decoder.decode([prompt.ids for prompt in prompts])
         texts = self._tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
-        return [
-            Generation(text, len(prompt.ids), answer.steps, answer.stopped)
-            for prompt, answer, text in zip(prompts, answers, texts, strict=True)
-        ]
+        yield {
+            place: Generation(text, len(prompt.ids), answer.steps, answer.stopped)
+            for place, (prompt, answer, text) in enumerate(
+                zip(prompts, answers, texts, strict=True)
+            )
+        }
