@@ -1,0 +1,1 @@
+"""Peers, each run by a Python of its own."""
