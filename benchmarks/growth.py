@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from benchmarks.common import RESULTS, commit, machine, parser, prepared, real_prompts
@@ -105,8 +106,8 @@ def many_users(run: Path, users: int) -> None:
     with (run / "examples.jsonl").open("wb") as file:
         for number in range(users):
             example = examples[number % len(examples)]
-            example.example_id = example.user_id = f"user-{number}"
-            file.write(encode(example))
+            name = f"user-{number}"
+            file.write(encode(msgspec.structs.replace(example, example_id=name, user_id=name)))
 
 
 def all_points(options: Any) -> dict[str, list[Point]]:

@@ -1,14 +1,15 @@
 """Batched greedy decoding of a causal LM: many prompts at once, as little padding as can be.
 
 ``transformers`` can generate in batches too; what is added here is what makes thousands of
-short answers cheap: batches bounded in tokens and sorted by length (:func:`plan_batches`),
-rows that leave the batch when they are finished, and a cache with room for the answer, so
-that a step writes one token and does not copy all that came before.
+short answers cheap: the tokens that all prompts begin with are computed once; a finished
+answer's place is taken by the next prompt at once (continuous batching); prompts begin by
+length, so that those computed together need little padding; and the cache has room for the
+answers, so that a step writes one token and does not copy all that came before.
 """
 
 import inspect
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +20,20 @@ from transformers import (
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
 )
-from transformers.cache_utils import DynamicLayer
 
 from trec_cli.errors import ModelError
 from trec_cli.llm.load import LanguageModel
+from trec_cli.llm.memory import shortage_explained
+from trec_cli.llm.packing import attention_windows
+from trec_cli.llm.slots import Slots
 from trec_cli.prompts.chat import Frame
 
-_LEAVE_SHARE = 8
-"""Finished rows leave once they are one in this many: each leaving copies the cache."""
+_LEAST_SHARED = 16
+"""Fewer common tokens are not worth a pass of their own."""
+_JOIN_SHARE = 8
+"""On a GPU new prompts wait until one in this many places is free."""
+_TURNS = 4
+"""Prompts of one call, in multiples of what runs at once: what a kill can lose."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +70,26 @@ class Decoded:
 def plan_batches(
     lengths: Sequence[int], *, max_new_tokens: int, max_tokens: int
 ) -> list[list[int]]:
-    """Group prompts into batches whose padded size, answers included, is at most ``max_tokens``.
+    """Group prompts into what one call of :meth:`GreedyDecoder.decode` should get.
+
+    Enough that places rarely stand empty, few enough that a killed run loses little.
 
     Args:
         lengths: tokens of each prompt.
+        max_new_tokens: of an answer.
+        max_tokens: tokens of all running answers together.
 
     Returns:
         Indices of each batch, longest prompts first (so that memory trouble shows at once);
-        equal lengths keep their order.  A prompt that is too long alone is a batch alone.
+        equal lengths keep their order.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches: list[list[int]] = []
-    for index in order:
-        # The first of a batch is its longest: every row is padded to it.
-        width = lengths[batches[-1][0]] + max_new_tokens if batches else 0
-        if batches and width * (len(batches[-1]) + 1) <= max_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
+    start = 0
+    while start < len(order):
+        at_once = max(1, max_tokens // (lengths[order[start]] + max_new_tokens))
+        batches.append(order[start : start + _TURNS * at_once])
+        start += _TURNS * at_once
     return batches
 
 
@@ -98,106 +107,216 @@ def stop_tokens(llm: LanguageModel, frame: Frame) -> frozenset[int]:
     return frozenset(token for token in stops if token is not None)
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """A full-attention cache layer with room for ``room`` more tokens than the prompt has."""
+@dataclass
+class _Row:
+    """A running answer: which prompt, and its tokens so far."""
 
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self._room = room
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        super().lazy_initialization(key_states, value_states)
-        self._length = 0
-        self._buffers = [self._allocate(key_states), self._allocate(value_states)]
-
-    def _allocate(self, states: torch.Tensor) -> torch.Tensor:
-        rows, heads, length, size = states.shape
-        return states.new_empty(rows, heads, length + self._room, size)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start, self._length = self._length, self._length + key_states.shape[-2]
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start : self._length] = states
-        self._show()
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self._buffers = [buffer.index_select(0, indices) for buffer in self._buffers]
-        self._show()
-
-    def _show(self) -> None:
-        self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
+    prompt: int
+    ids: list[int]
 
 
 class GreedyDecoder:
-    """Greedy decoding of one model with fixed settings."""
+    """Greedy decoding of one model with fixed settings.
 
-    def __init__(self, model: Any, decoding: Decoding, *, stops: Collection[int], pad: int) -> None:
-        """Take a model in eval mode, the tokens that end an answer, and any id to pad with."""
-        self._model, self._decoding, self._pad = model, decoding, pad
-        self._device = next(model.parameters()).device
-        self._stops = torch.tensor(sorted(stops), dtype=torch.long, device=self._device)
+    Attributes:
+        model, decoding, pad, max_tokens: as given.
+        fallback: why prompts are answered one at a time; empty where they are not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        decoding: Decoding,
+        *,
+        stops: Collection[int],
+        pad: int,
+        max_tokens: int = 8192,
+    ) -> None:
+        """Prepare to decode.
+
+        Args:
+            model: in eval mode.
+            decoding: how tokens are chosen.
+            stops: tokens that end an answer.
+            pad: any id to pad with.
+            max_tokens: tokens of all running answers together, prompts included.
+        """
+        self.model, self.decoding, self.pad = model, decoding, pad
+        self._stops, self.max_tokens = frozenset(stops), max_tokens
         self._accepted = set(inspect.signature(model.forward).parameters)
-        self._processors = _processors(decoding)
+        self._rules = _rules(decoding)
+        self.fallback = ""
+        try:
+            attention_windows(model.config)
+        except ModelError as error:
+            self.fallback = str(error)
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Sequence[int]]) -> list[Decoded]:
-        """Answer all prompts in one batch; the order of the answers is that of the prompts.
+        """Answer all prompts; the order of the answers is that of the prompts.
+
+        As many run at once as fit ``max_tokens`` (one at least); the longest begin.
 
         Raises:
             ModelError: the device has not enough memory, or the model computes NaN.
         """
-        with _explained():
-            batch = _Batch(prompts, self._pad, self._device)
-            cache = self._new_cache()
-            inputs: torch.Tensor = batch.ids
-            for _ in range(self._decoding.max_new_tokens):
-                tokens = self._next(batch, inputs, cache)
-                batch.append(tokens, torch.isin(tokens, self._stops))
-                kept = batch.leave()
-                if not len(batch):
-                    break
-                if kept is not None:
-                    cache.batch_select_indices(kept)
-                inputs = batch.last
-            return batch.results()
+        with shortage_explained("writing", "Lower --max-tokens."):
+            if self.fallback:
+                return [self._alone(prompt) for prompt in prompts]
+            return _Run(self, prompts).answers() if prompts else []
 
-    def _new_cache(self) -> Any:
-        cache = DynamicCache(config=self._model.config)
-        room = self._decoding.max_new_tokens
-        cache.layers = [
-            _RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
-        ]
-        return cache
-
-    def _next(self, batch: "_Batch", inputs: torch.Tensor, cache: Any) -> torch.Tensor:
-        """Run the model over ``inputs`` [rows, new] and choose one token per row.
+    def forward(self, ids: torch.Tensor, cache: Any, **inputs: Any) -> torch.Tensor:
+        """Run the model over ``ids`` [rows, tokens]; give the last logits [rows, vocabulary].
 
         The cache has two names, by the version of transformers.
         """
         wanted = {
-            "input_ids": inputs,
-            "attention_mask": batch.mask,
-            "position_ids": batch.positions[:, -inputs.shape[1] :],
+            "input_ids": ids,
             "cache": cache,
             "past_key_values": cache,
             "use_cache": True,
             "logits_to_keep": 1,
+            **inputs,
         }
         given = {name: value for name, value in wanted.items() if name in self._accepted}
-        output = self._model(**given)
-        logits = self._processors(batch.answers, output.logits[:, -1].float())
+        logits: torch.Tensor = self.model(**given).logits[:, -1].float()
+        return logits
+
+    def choose(self, logits: torch.Tensor, answers: Sequence[list[int]]) -> list[int]:
+        """Choose one token per row, given the answers so far.
+
+        Raises:
+            ModelError: the model computed NaN or infinity.
+        """
+        for rows, ids in _by_length(answers):
+            if ids.shape[1]:
+                logits[rows] = self._rules(ids.to(logits.device), logits[rows])
         best, tokens = torch.max(logits, dim=-1)
         if not bool(torch.isfinite(best).all()):
             raise ModelError("the model computed NaN or infinity; try --dtype float32")
-        return tokens
+        chosen: list[int] = tokens.tolist()
+        return chosen
+
+    def finished(self, row: "_Row") -> Decoded | None:
+        """Give the answer if its last token ended it."""
+        if row.ids[-1] in self._stops:
+            return Decoded(row.ids[:-1], True, len(row.ids))
+        if len(row.ids) == self.decoding.max_new_tokens:
+            return Decoded(row.ids, False, len(row.ids))
+        return None
+
+    def _alone(self, prompt: Sequence[int]) -> Decoded:
+        """Answer one prompt, with whatever cache its model has."""
+        cache, row = DynamicCache(config=self.model.config), _Row(0, [])
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        while True:
+            row.ids += self.choose(self.forward(ids, cache), [row.ids])
+            if answer := self.finished(row):
+                return answer
+            ids = torch.tensor([row.ids[-1:]], device=self.model.device)
 
 
-def _processors(decoding: Decoding) -> LogitsProcessorList:
+class _Run:
+    """One call of :meth:`GreedyDecoder.decode`: who waits, who runs, who is done."""
+
+    def __init__(self, decoder: GreedyDecoder, prompts: Sequence[Sequence[int]]) -> None:
+        self._decoder, self._prompts = decoder, prompts
+        self._model: Any = decoder.model
+        order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+        self._waiting = deque(order)
+        capacity = len(prompts[order[0]]) + decoder.decoding.max_new_tokens
+        self._most = max(1, min(len(prompts), decoder.max_tokens // capacity))
+        common = common_prefix(prompts)
+        self._shared = self._compute(common) if common else None
+        self._slots = Slots(self._model, self._most, capacity, self._shared)
+        self._rows: list[_Row] = []
+        self._done: dict[int, Decoded] = {}
+        # A GPU computes many new prompts as fast as one; a CPU has nothing to wait for.
+        on_cpu = self._model.device.type == "cpu"
+        self._together = 1 if on_cpu else max(1, self._most // _JOIN_SHARE)
+
+    def answers(self) -> list[Decoded]:
+        """Answer everything; in prompt order."""
+        while self._waiting or self._rows:
+            free = self._most - len(self._rows)
+            if self._waiting and (free >= self._together or not self._rows):
+                self._join(min(free, len(self._waiting)))
+            if self._rows:
+                self._step()
+        return [self._done[place] for place in sorted(self._done)]
+
+    def _compute(self, ids: Sequence[int]) -> DynamicCache:
+        """Compute keys and values of what all prompts begin with."""
+        cache = DynamicCache()
+        self._decoder.forward(torch.tensor([list(ids)], device=self._model.device), cache)
+        return cache
+
+    def _join(self, count: int) -> None:
+        """Compute the next ``count`` prompts in one padded pass, and let them run."""
+        places = [self._waiting.popleft() for _ in range(count)]
+        own = [self._prompts[place][self._slots.shared :] for place in places]
+        width = max(map(len, own))
+        gaps = [width - len(ids) for ids in own]
+        padded = [[self._decoder.pad] * gap + list(ids) for gap, ids in zip(gaps, own, strict=True)]
+        cache = self._started(count)
+        logits = self._decoder.forward(
+            torch.tensor(padded, device=self._model.device),
+            cache,
+            **self._slots.prompt_inputs(width, gaps),
+        )
+        tokens = self._decoder.choose(logits, [[] for _ in places])
+        for row, (place, gap, token) in enumerate(zip(places, gaps, tokens, strict=True)):
+            self._slots.fill(len(self._rows), cache, row, gap)
+            self._rows.append(_Row(place, [token]))
+        self._settle()
+
+    def _started(self, rows: int) -> DynamicCache:
+        """Give a cache that holds the shared tokens for ``rows`` prompts."""
+        if self._shared is None:
+            return DynamicCache()
+        cache = DynamicCache()
+        for number, layer in enumerate(self._shared.layers):
+            keys, values = (s.expand(rows, -1, -1, -1) for s in (layer.keys, layer.values))
+            cache.update(keys, values, number)
+        return cache
+
+    def _step(self) -> None:
+        """Write one token of every running answer."""
+        last = torch.tensor([row.ids[-1:] for row in self._rows], device=self._model.device)
+        inputs = self._slots.step()
+        logits = self._decoder.forward(last, self._slots.cache, **inputs)
+        tokens = self._decoder.choose(logits, [row.ids for row in self._rows])
+        for row, token in zip(self._rows, tokens, strict=True):
+            row.ids.append(token)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take out the answers that are finished, from the last, so that places stay valid."""
+        for place in reversed(range(len(self._rows))):
+            row = self._rows[place]
+            answer = self._decoder.finished(row)
+            if answer is None:
+                continue
+            self._done[row.prompt] = answer
+            self._slots.free(place)
+            final = self._rows.pop()
+            if place < len(self._rows):
+                self._rows[place] = final
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Give the tokens with which all prompts begin, if there are enough to be worth sharing.
+
+    At least one token of every prompt is left to it: its logits give the first token.
+    """
+    first, last = min(map(list, prompts)), max(map(list, prompts))
+    most = min(map(len, prompts)) - 1
+    # In the order of lists all prompts lie between these two, token by token.
+    same = next((place for place in range(most) if first[place] != last[place]), most)
+    return first[:same] if len(prompts) > 1 and same >= _LEAST_SHARED else ()
+
+
+def _rules(decoding: Decoding) -> LogitsProcessorList:
     """Build the rules on repetition; they are shown the answer only, never the prompt."""
     rules = LogitsProcessorList()
     if decoding.repetition_penalty != 1:
@@ -207,73 +326,10 @@ def _processors(decoding: Decoding) -> LogitsProcessorList:
     return rules
 
 
-class _Batch:
-    """Rows being decoded, left-padded, and the answers of those that have left.
-
-    ``mask`` and ``positions`` are [rows, tokens so far + 1 being computed]; ``answers`` is
-    [rows, new tokens]; ``rows`` says which prompt each row answers.
-    """
-
-    def __init__(self, prompts: Sequence[Sequence[int]], pad: int, device: torch.device) -> None:
-        width = max(map(len, prompts))
-        gaps = [width - len(prompt) for prompt in prompts]
-        padded = [[pad] * gap + list(p) for gap, p in zip(gaps, prompts, strict=True)]
-        self.ids = torch.tensor(padded, dtype=torch.long, device=device)
-        columns = torch.arange(width, device=device)
-        gap_sizes = torch.tensor(gaps, device=device)[:, None]
-        self.mask = (columns >= gap_sizes).long()
-        self.positions = (columns - gap_sizes).clamp(min=0)
-        self.answers = self.ids[:, :0]
-        self._rows = list(range(len(prompts)))
-        self._done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        self._results: dict[int, Decoded] = {}
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def last(self) -> torch.Tensor:
-        """The newest token of every row, [rows, 1]."""
-        return self.answers[:, -1:]
-
-    def append(self, tokens: torch.Tensor, stopped: torch.Tensor) -> None:
-        """Add one token per row; a row that has ended keeps its result from that moment."""
-        ending = (stopped & ~self._done).tolist()
-        for place, ends in enumerate(ending):
-            if ends:
-                ids = self.answers[place].tolist()
-                self._results[self._rows[place]] = Decoded(ids, True, len(ids) + 1)
-        self._done |= stopped
-        self.answers = torch.cat([self.answers, tokens[:, None]], dim=1)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self), 1)], dim=1)
-        self.positions = torch.cat([self.positions, self.positions[:, -1:] + 1], dim=1)
-
-    def leave(self) -> torch.Tensor | None:
-        """Let finished rows go once enough are finished; give the places that stay, or None."""
-        finished = int(self._done.sum())
-        if finished < len(self) and finished * _LEAVE_SHARE < len(self):
-            return None
-        kept = torch.nonzero(~self._done)[:, 0]
-        self._rows = [self._rows[place] for place in kept.tolist()]
-        self.answers, self.mask = self.answers[kept], self.mask[kept]
-        self.positions, self._done = self.positions[kept], self._done[kept]
-        return kept
-
-    def results(self) -> list[Decoded]:
-        """Give all answers in prompt order; rows still running met the limit."""
-        for row, ids in zip(self._rows, self.answers.tolist(), strict=True):
-            self._results.setdefault(row, Decoded(ids, False, len(ids)))
-        return [self._results[row] for row in sorted(self._results)]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn running out of memory into a sentence that says what to do."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ModelError(f"not enough device memory; lower --max-tokens ({error})") from error
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
-            raise
-        raise ModelError(f"not enough memory; lower --max-tokens ({error})") from error
+def _by_length(answers: Sequence[list[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Group answers of equal length: places, and ids [places, length]."""
+    places: dict[int, list[int]] = {}
+    for place, ids in enumerate(answers):
+        places.setdefault(len(ids), []).append(place)
+    for rows in places.values():
+        yield rows, torch.tensor([answers[row] for row in rows], dtype=torch.long)

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from trec_cli.errors import ModelError
 from trec_cli.llm.answers import AnswerTokens
+from trec_cli.llm.memory import shortage_explained
 from trec_cli.llm.packing import Tree, pack, to_device
 
 _CPU_ROW, _CPU_CHUNK = 512, 1024
@@ -246,15 +246,11 @@ class BranchScorer:
         Branches with the same tokens are computed once, so that they tie exactly.
 
         Raises:
-            ModelError: the device has not enough memory.
+            ModelError: there is not enough memory.
         """
         parts = [_distinct(tree) for tree in trees]
-        try:
+        with shortage_explained("scoring", "Give a smaller --max-tokens or --max-length."):
             scores = self._score([part for part, _ in parts])
-        except torch.OutOfMemoryError:
-            raise ModelError(
-                "not enough memory on the device; give a smaller --max-tokens or --max-length"
-            ) from None
         widths = [len(part.branches) for part, _ in parts]
         return [
             [values[place] for place in places]

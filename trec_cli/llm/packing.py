@@ -14,16 +14,18 @@ users stand one after another in the row and do not see each other.
 Nothing here knows about recommendation: a tree is a prefix and its branches, as ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from trec_cli.errors import ModelError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+FLEX = "flex_attention"
 
 
 class Tree(Protocol):
@@ -65,15 +67,19 @@ class PackedTrees:
         """Give what ``model(**inputs, logits_to_keep=packed.ends)`` needs.
 
         The mask is a tensor, or a dictionary of them where the model's layers differ in
-        their windows.
+        their windows.  A model loaded with ``flex_attention`` gets a block mask, which says
+        the same without an L x L tensor.
 
         Raises:
             ModelError: the model attends in a way that no mask can say.
         """
         device = model.device
         windows = attention_windows(model.config)
+        flexible = model.config.get_text_config()._attn_implementation == FLEX
         masks = {
-            kind: self.attention_mask(window, device, model.dtype)
+            kind: self.block_mask(window, device)
+            if flexible
+            else self.attention_mask(window, device, model.dtype)
             for kind, window in windows.items()
         }
         return {
@@ -93,17 +99,33 @@ class PackedTrees:
             device: where it is built.
             dtype: the model's; attention adds the mask to its scores.
         """
+        place = torch.arange(len(self.tree), device=device)
+        seen = self._rule(window, device)(place[self.cached :, None], place)
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+    def block_mask(self, window: int | None, device: torch.device) -> BlockMask:
+        """Build the same mask for FlexAttention, in blocks of 128 x 128 tokens."""
+        length, rule = len(self.tree), self._rule(window, device)
+
+        def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return rule(query + self.cached, key)
+
+        new = length - self.cached
+        return create_block_mask(seen, None, None, new, length, device=str(device))
+
+    def _rule(self, window: int | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+        """Give the function that tells whether the token at a place sees that at another."""
         tree, branch, position = (
             to_device(values, device) for values in (self.tree, self.branch, self.positions)
         )
-        place = torch.arange(len(tree), device=device)
-        query = slice(self.cached, None)
-        seen = (place[query, None] >= place) & (tree[query, None] == tree)
-        seen &= (branch == 0) | (branch[query, None] == branch)
-        if window is not None:
-            seen &= position[query, None] - position < window
-        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+        def sees(query: Tensor, key: Tensor) -> Tensor:
+            seen = (query >= key) & (tree[query] == tree[key])
+            seen = seen & ((branch[key] == 0) | (branch[query] == branch[key]))
+            return seen if window is None else seen & (position[query] - position[key] < window)
+
+        return sees
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -12,7 +12,12 @@ from trec_cli.summarize.prompts import Prompt
 
 
 class LocalEngine:
-    """A transformers model in this process, decoded greedily in batches."""
+    """A transformers model in this process, decoded greedily, many prompts at once.
+
+    Attributes:
+        identity: see :class:`~trec_cli.summarize.engine.Engine`.
+        decoder: what writes the tokens.
+    """
 
     def __init__(
         self,
@@ -30,11 +35,13 @@ class LocalEngine:
         self._tokenizer, self._decoding, self._max_tokens = llm.tokenizer, decoding, max_tokens
         pad = llm.tokenizer.pad_token_id or 0
         stops = stop_tokens(llm, frame)
-        self._decoder = GreedyDecoder(llm.model, decoding, stops=stops, pad=pad)
+        self.decoder = GreedyDecoder(
+            llm.model, decoding, stops=stops, pad=pad, max_tokens=max_tokens
+        )
         self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Group prompts of similar length; a batch holds at most ``max_tokens`` tokens."""
+        """Group prompts of similar length into a few times what runs at once."""
         return plan_batches(
             [len(prompt.ids) for prompt in prompts],
             max_new_tokens=self._decoding.max_new_tokens,
@@ -42,8 +49,8 @@ class LocalEngine:
         )
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
-        """Decode all prompts as one batch."""
-        answers = self._decoder.decode([prompt.ids for prompt in prompts])
+        """Decode all prompts in one go: their texts come together."""
+        answers = self.decoder.decode([prompt.ids for prompt in prompts])
         texts = self._tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
         yield {
             place: Generation(text, len(prompt.ids), answer.steps, answer.stopped)

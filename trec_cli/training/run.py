@@ -13,9 +13,10 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from trec_cli.errors import ModelError, UsageError
+from trec_cli.errors import UsageError
 from trec_cli.llm.load import LanguageModel
 from trec_cli.llm.log_odds import BranchScorer, row_limits
+from trec_cli.llm.memory import shortage_explained
 from trec_cli.manifest import Provenance, manifest_path
 from trec_cli.progress import Progress, Silent, Task
 from trec_cli.prompts.recommend import PromptBuilder, save_settings
@@ -206,13 +207,11 @@ def train(
 
 
 def _run(trainer: PackedTrainer, checkpoint: Path | None) -> None:
-    try:
+    advice = (
+        "Lower --max-tokens, show shorter prompts (--max-length), or use --gradient-checkpointing."
+    )
+    with shortage_explained("this training", advice):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            "the device's memory is too small for this training. Lower --max-tokens, show "
-            "shorter prompts (--max-length), or use --gradient-checkpointing."
-        ) from error
 
 
 def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:

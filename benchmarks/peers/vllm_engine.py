@@ -1,6 +1,6 @@
 """A vLLM engine behind standard streams; run by the Python of an environment with vLLM.
 
-    python vllm_scores.py MODEL
+    python vllm_engine.py MODEL
 
 Reads lines ``{"prompts": [[ids]], "answers": [yes, no]}`` and writes ``{"scores": […]}``, the
 log-odds of yes; or ``{"prompts": …, "new_tokens": n}`` and writes ``{"texts": [[ids]]}``.

@@ -1,0 +1,144 @@
+"""Write docs/performance.md (and its figure) from benchmarks/results/*.json.
+
+python -m benchmarks.page [--check]
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+FIGURE = ROOT / "docs" / "growth.svg"
+NOTES = ROOT / "benchmarks" / "notes"
+Result = Mapping[str, Any]
+
+SECTIONS = {
+    "Scoring": "score_",
+    "Training": "train_",
+    "Share of the machine": "efficiency_",
+    "Writing summaries": "summaries_",
+    "Evaluation": "eval_",
+}
+
+
+def results() -> dict[str, Result]:
+    """Read all results by name."""
+    found = (json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json")))
+    return {each["name"]: each for each in found}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def comparisons(found: Iterable[Result]) -> str:
+    """Write the comparisons as a table."""
+    header = ("what", "ours", "peer", "unit", "times better", "target", "rounds", "commit")
+    return table(
+        header,
+        (
+            (
+                each["what"],
+                _number(each["ours"]),
+                _number(each["peer"]),
+                each["unit"],
+                f"**{each['ratio']:.2g}**" if each["ratio"] < 10 else f"**{each['ratio']:.0f}**",
+                _target(each),
+                len(each["runs"]["ours"]),
+                each["commit"],
+            )
+            for each in found
+        ),
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _target(result: Result) -> str:
+    target = result["target"]
+    if not target:
+        return ""
+    return f"{target:g} {'met' if result['ratio'] >= target else 'missed'}"
+
+
+def growth(result: Result) -> str:
+    """Write how time and memory grow, kind by kind."""
+    parts = []
+    for kind, points in result["points"].items():
+        rows = [(f"{p['size']:,}", f"{p['seconds']:.2f}", f"{p['mib']:,.0f}") for p in points]
+        parts.append(f"{kind}:\n\n" + table(("size", "seconds", "peak MiB"), rows))
+    return "\n\n".join(parts)
+
+
+def draw(result: Result) -> None:
+    """Draw time and memory over size, one column a kind."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "trec"
+    from matplotlib import pyplot as plt
+
+    kinds = result["points"]
+    figure, axes = plt.subplots(2, len(kinds), figsize=(3.2 * len(kinds), 5), layout="constrained")
+    for column, (kind, points) in enumerate(kinds.items()):
+        sizes = [point["size"] for point in points]
+        for row, (what, label) in enumerate((("seconds", "seconds"), ("mib", "peak MiB"))):
+            axis = axes[row][column]
+            axis.plot(sizes, [point[what] for point in points], marker="o")
+            axis.set(xlabel=kind, ylabel=label, ylim=(0, None), xlim=(0, None))
+            axis.grid(alpha=0.3)
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+def note(name: str) -> str:
+    """Give what a person has written about a section, if anything."""
+    path = NOTES / f"{name}.md"
+    return path.read_text("utf-8").strip() + "\n\n" if path.is_file() else ""
+
+
+def page(found: Mapping[str, Result]) -> str:
+    """Write the whole page."""
+    machines = sorted({each["machine"] for each in found.values()})
+    parts = [
+        "# Performance",
+        "Made by `python -m benchmarks.page` from the files in `benchmarks/results/`; "
+        "`make bench` makes those. Ours and the peer run in turns in one run on the same "
+        "machine; the figures are medians, and every single run is in the files.",
+        "\n".join(f"- {machine}" for machine in machines),
+        note("start").strip(),
+    ]
+    for title, prefix in SECTIONS.items():
+        chosen = [each for name, each in found.items() if name.startswith(prefix)]
+        if chosen:
+            parts.append(f"## {title}")
+            parts.append(note(prefix.strip("_")) + comparisons(chosen))
+    if "growth" in found:
+        parts += ["## Growth", note("growth") + f"![time and memory]({FIGURE.name})"]
+        parts.append(growth(found["growth"]))
+    parts.append(note("end").strip())
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def main() -> None:
+    """Write the page, or say that it is not what the results give."""
+    found = results()
+    text = page(found)
+    if "--check" in sys.argv:
+        if PAGE.read_text("utf-8") != text:
+            raise SystemExit("docs/performance.md is not up to date: python -m benchmarks.page")
+        return
+    Path(PAGE).write_text(text, encoding="utf-8")
+    if "growth" in found:
+        draw(found["growth"])
+
+
+if __name__ == "__main__":
+    main()
