@@ -191,7 +191,7 @@ class Peer:
         self._stdin.write(json.dumps(question) + "\n")
         self._stdin.flush()
         for line in self._stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):
                 return json.loads(line)
         raise SystemExit("the peer's process has ended; its messages are above")
 
