@@ -16,6 +16,7 @@ from transformers.utils import logging
 from trec_cli.errors import ModelError
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.llm.device import Placement, choose_device
+from trec_cli.llm.tree_attention import use_tree_attention
 
 _SAMPLE_BYTES = 1 << 20
 _IDENTIFYING = {".json", ".safetensors", ".model", ".jinja", ".txt", ".py"}
@@ -122,6 +123,7 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     if "quantization_config" not in extra:
         model = model.to(placement.device)
     model.eval()
+    use_tree_attention(model)
     revision = getattr(model.config, "_commit_hash", None)
     return LanguageModel(model, tokenizer, source.name, revision, placement)
 

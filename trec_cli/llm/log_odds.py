@@ -8,13 +8,12 @@ Three ways give the same numbers:
 * *plain*: one prompt at a time, as everybody would write it: the reference, and the way
   for models for which the others are not exact.
 
-Which one, measured on a 135M Llama with 2 CPU cores (seconds per user, 21 candidates of 50
-tokens; a prefix of 250 / of 1,000 tokens): plain 11.0 / 35.3, packed 3.1 / 4.7, two users in
-a row 3.5 / –, cached 2.5 / 4.1.  A dense mask lets attention cost grow with the square of
-the row, and the cached way spares the prefix's tokens the branches' columns.  Small trees gain
-from company: 0.37 s alone at 160 tokens, 0.31 s with four in a row; at 320 tokens company
-no longer helps, eight in a row cost half as much again.  So on the CPU rows and chunks stay
-short (:func:`row_limits`); a GPU, which wants much work at once, gets ``max_tokens``.
+Which one, measured on a 135M Llama with 2 CPU cores (seconds a user, 21 candidates of 30
+tokens; a prefix of 300 / of 1,000 tokens): plain 12 / 37, packed 1.66 / 3.27, cached 1.53 /
+3.23.  With few candidates and short prefixes packed is ahead (150 tokens and 5 candidates:
+0.43 against 0.49), and company in the row changes nothing there; rows of 7,000 tokens are
+slower.  So on the CPU rows and chunks stay short (:func:`row_limits`); a GPU, which wants
+much work at once, gets ``max_tokens``.
 """
 
 import inspect

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from trec_cli.errors import ModelError
+from trec_cli.llm.tree_attention import TREES, Part, carry
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 FLEX = "flex_attention"
@@ -52,6 +53,7 @@ class PackedTrees:
         tree: [L]; number of the tree a token belongs to.
         branch: [L]; 0 in a prefix, else the number of the branch within its tree, from 1.
         positions: [L].
+        shapes: of each tree, tokens of its prefix and of all its branches.
         cached: how many tokens lie in the key-value cache.
     """
 
@@ -61,33 +63,54 @@ class PackedTrees:
     tree: Tensor
     branch: Tensor
     positions: Tensor
+    shapes: Sequence[tuple[int, int]]
     cached: int = 0
 
     def inputs(self, model: Any) -> dict[str, Any]:
         """Give what ``model(**inputs, logits_to_keep=packed.ends)`` needs.
 
-        The mask is a tensor, or a dictionary of them where the model's layers differ in
-        their windows.  A model loaded with ``flex_attention`` gets a block mask, which says
-        the same without an L x L tensor.
+        The mask is one, or a dictionary of them where the model's layers differ in their
+        windows.  It is dense (L x L) only where nothing better is known: a model that
+        attends by trees gets their parts, one loaded with ``flex_attention`` a block mask.
 
         Raises:
             ModelError: the model attends in a way that no mask can say.
         """
         device = model.device
         windows = attention_windows(model.config)
-        flexible = model.config.get_text_config()._attn_implementation == FLEX
-        masks = {
-            kind: self.block_mask(window, device)
-            if flexible
-            else self.attention_mask(window, device, model.dtype)
-            for kind, window in windows.items()
-        }
+        masks = {kind: self._mask(model, window) for kind, window in windows.items()}
         return {
             "input_ids": to_device(self.input_ids, device),
             "position_ids": to_device(self.position_ids, device),
             "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
             "use_cache": self.cached > 0,
         }
+
+    def _mask(self, model: Any, window: int | None) -> Any:
+        """Give the mask in the form that suits how the model attends."""
+        way, device = model.config._attn_implementation, model.device
+        if way == FLEX:
+            return self.block_mask(window, device)
+        longest = max(prefix + branches for prefix, branches in self.shapes)
+        if way == TREES and not self.cached and (window is None or window >= longest):
+            return carry(self.parts(device, model.dtype), torch.empty(0, device=device))
+        return self.attention_mask(window, device, model.dtype)
+
+    def parts(self, device: torch.device, dtype: torch.dtype) -> list[Part]:
+        """Cut the row into prefixes, each causal, and branches, each tree's with a mask."""
+        parts, start = [], 0
+        branch = to_device(self.branch, device)
+        for prefix, branches in self.shapes:
+            middle, end = start + prefix, start + prefix + branches
+            own = branch[middle:end]
+            seen = torch.ones(branches, prefix + branches, dtype=torch.bool, device=device)
+            seen[:, prefix:] = (own[:, None] == own).tril()
+            parts += [
+                Part(slice(start, middle), slice(start, middle), None),
+                Part(slice(middle, end), slice(start, end), _additive(seen, dtype)),
+            ]
+            start = end
+        return parts
 
     def attention_mask(
         self, window: int | None, device: torch.device, dtype: torch.dtype
@@ -101,8 +124,7 @@ class PackedTrees:
         """
         place = torch.arange(len(self.tree), device=device)
         seen = self._rule(window, device)(place[self.cached :, None], place)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+        return _additive(seen, dtype)
 
     def block_mask(self, window: int | None, device: torch.device) -> BlockMask:
         """Build the same mask for FlexAttention, in blocks of 128 x 128 tokens."""
@@ -126,6 +148,11 @@ class PackedTrees:
             return seen if window is None else seen & (position[query] - position[key] < window)
 
         return sees
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -164,6 +191,7 @@ def pack(trees: Sequence[Tree], *, cached: int = 0) -> PackedTrees:
         tree=torch.tensor(tree),
         branch=torch.tensor(branch),
         positions=positions,
+        shapes=[(len(t.prefix), sum(map(len, t.branches))) for t in trees],
         cached=cached,
     )
 

@@ -1,0 +1,89 @@
+"""Attention over packed trees without an L x L mask.
+
+A dense mask makes attention compute every pair of tokens of a row.  Most are not needed:
+a prefix is plain causal attention, for which there are fast kernels; only the branches
+need a mask, of their own tokens by those of their tree.  The result is the same.
+
+transformers lets a library add a way to compute attention; ours takes over from ``sdpa``
+(:func:`use_tree_attention`) and is ``sdpa`` itself for all other inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+TREES = "trec_trees"
+"""The name of this way among transformers' attention implementations."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of a row's tokens and the tokens that they may see.
+
+    Attributes:
+        queries, keys: places in the row.
+        mask: additive, [1, 1, queries, keys]; None where each sees those up to itself.
+    """
+
+    queries: slice
+    keys: slice
+    mask: Tensor | None
+
+
+def carry(parts: Sequence[Part], like: Tensor) -> Tensor:
+    """Give a mask that carries the parts through a model to :func:`tree_attention`.
+
+    It holds NaN: a model that computes with it, instead of handing it on, gives no wrong
+    numbers but none, which the check at the start of every run sees.
+    """
+    mask: Any = like.new_full((1, 1, 1, 1), torch.nan)
+    mask.parts = parts
+    return mask  # type: ignore[no-any-return]
+
+
+def tree_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **more: Any
+) -> tuple[Tensor, None]:
+    """Attend part by part where the mask carries parts, else as ``sdpa`` does.
+
+    Args:
+        module: the attention layer.
+        query, key, value: [1, heads, tokens, size].
+        attention_mask: what the model was given, or made.
+        more: scaling, dropout and the like.
+
+    Returns:
+        [1, tokens, heads, size], and no weights.
+    """
+    parts: Sequence[Part] | None = getattr(attention_mask, "parts", None)
+    if parts is None:
+        whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0]
+        return whole, None
+    done = [
+        sdpa_attention_forward(
+            module,
+            query[:, :, part.queries],
+            key[:, :, part.keys],
+            value[:, :, part.keys],
+            part.mask,
+            **more,
+        )[0]
+        for part in parts
+    ]
+    return torch.cat(done, dim=1), None
+
+
+def use_tree_attention(model: Any) -> None:
+    """Let a model that attends by ``sdpa`` attend by parts where it is given parts."""
+    if getattr(model.config, "_attn_implementation", None) == "sdpa":
+        model.set_attn_implementation(TREES)
+
+
+AttentionInterface.register(TREES, tree_attention)
+AttentionMaskInterface.register(TREES, sdpa_mask)
