@@ -22,6 +22,7 @@ from trec_cli.llm.log_odds import (
     plain_log_odds,
     plan_rows,
 )
+from trec_cli.llm.tree_attention import use_tree_attention
 
 ANSWERS = AnswerTokens(40, 50, "Yes", "No")
 WHOLE = (40, 50)
@@ -57,11 +58,16 @@ TREES = [tree(100, [9, 4, 30], 1), tree(5, [1], 2), tree(70, [3, 3, 3, 3, 3], 3)
 """Prefixes shorter and longer than the sliding windows of 64 tokens."""
 
 
+@pytest.mark.parametrize("by_trees", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_and_cached_scores_are_those_of_separate_prompts(family: str) -> None:
+def test_packed_and_cached_scores_are_those_of_separate_prompts(
+    family: str, by_trees: bool
+) -> None:
     model = loud(family, num_hidden_layers=6) if family == "gemma3_text" else loud(family)
     with torch.inference_mode():
         plain = torch.cat([plain_log_odds(model, each, WHOLE) for each in TREES])
+        if by_trees:
+            use_tree_attention(model)
         with answer_head(model, ANSWERS) as places:
             packed = packed_log_odds(model, TREES, places)
             cached = torch.cat([cached_log_odds(model, t, places, 110) for t in TREES])
@@ -257,6 +263,15 @@ def test_a_lack_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(LLAMA.model, "forward", full)
     with pytest.raises(ModelError, match="smaller --max-tokens"):
+        BranchScorer(LLAMA, ANSWERS, 500)([TREES[0]])
+
+
+def test_a_lack_of_memory_on_the_cpu_says_what_to_do_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(LLAMA.model, "forward", full)
+    with pytest.raises(ModelError, match="not enough memory for scoring"):
         BranchScorer(LLAMA, ANSWERS, 500)([TREES[0]])
 
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from samples.tiny_model import FAMILIES, build_model
 from trec_cli.errors import ModelError
 from trec_cli.llm.packing import attention_windows, pack
+from trec_cli.llm.tree_attention import carry, use_tree_attention
 
 
 @dataclass
@@ -126,8 +127,70 @@ def test_inputs_name_all_that_a_model_needs() -> None:
     assert inputs["use_cache"] is False
 
 
+def drawn(rule: Any, length: int) -> list[str]:
+    """Draw what a rule lets see."""
+    place = torch.arange(length)
+    seen = rule(place[:, None], place)
+    return ["".join("x" if value else "." for value in row) for row in seen.tolist()]
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_block_mask_says_the_same_as_the_dense_one(window: int | None) -> None:
+    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
+    mask = packed.block_mask(window, CPU).mask_mod
+    nobody = torch.tensor(0)
+    assert drawn(lambda q, k: mask(nobody, nobody, q, k), 12) == visible(packed, window)
+
+
+def test_the_parts_of_a_row_say_the_same_as_the_dense_mask() -> None:
+    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
+    whole = packed.attention_mask(None, CPU, torch.float32)[0, 0]
+    covered = torch.full_like(whole, torch.finfo(torch.float32).min)
+    for part in packed.parts(CPU, torch.float32):
+        if part.mask is None:
+            size = part.keys.stop - part.keys.start
+            causal = torch.ones(size, size).tril()
+            covered[part.queries, part.keys] = torch.where(causal == 1, 0.0, covered.min())
+        else:
+            covered[part.queries, part.keys] = part.mask[0, 0]
+    assert covered.equal(whole)
+
+
+@pytest.mark.parametrize(
+    ("window", "shape"), [(None, (1, 1, 1, 1)), (5, (1, 1, 1, 1)), (4, (1, 1, 8, 8))]
+)
+def test_parts_are_given_to_a_model_that_attends_by_trees_unless_a_window_is_narrower(
+    window: int | None, shape: tuple[int, ...]
+) -> None:
+    tree = Plain([1, 2, 3], [[10, 11]])
+    rest = Plain([7, 8], [[9]])
+    model = build_model("mistral", sliding_window=window)
+    use_tree_attention(model)
+    assert pack([tree, rest]).inputs(model)["attention_mask"].shape == shape
+
+
+def test_a_model_that_computes_with_the_carrier_computes_nan() -> None:
+    mask = carry([], torch.empty(0))
+    assert (torch.zeros(2, 2) + mask).isnan().all()
+
+
+@pytest.mark.slow
+def test_flex_attention_scores_like_the_dense_mask() -> None:
+    trees = [Plain(list(range(3, 150)), [[10, 11], [12]]), Plain([4, 5], [[6]])]
+    model = build_model("llama", initializer_range=0.2).eval()
+    packed = pack(trees)
+    with torch.inference_mode():
+        dense = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
+        model.set_attn_implementation("flex_attention")
+        flex = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
+    assert (flex - dense).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("by_trees", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_a_packed_row_are_those_of_separate_examples(family: str) -> None:
+def test_gradients_of_a_packed_row_are_those_of_separate_examples(
+    family: str, by_trees: bool
+) -> None:
     torch.manual_seed(0)
     trees = [
         Plain(torch.randint(3, 512, (90,)).tolist(), torch.randint(3, 512, (3, 7)).tolist()),
@@ -135,6 +198,8 @@ def test_gradients_of_a_packed_row_are_those_of_separate_examples(family: str) -
     ]
     labels = torch.tensor([5, 6, 6, 6, 5])
     model = build_model(family, initializer_range=0.2)
+    if by_trees:
+        use_tree_attention(model)
     packed = pack(trees)
     logits = model(**packed.inputs(model), logits_to_keep=packed.ends).logits[0]
     torch.autograd.backward(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
