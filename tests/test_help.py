@@ -17,7 +17,7 @@ from trec_cli.commands.app import app
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = list(GROUP.commands)
-HEAVY = ("torch", "transformers", "peft", "datasets", "polars", "scipy", "pandas", "bs4")
+HEAVY = ("torch", "transformers", "peft", "datasets", "polars", "scipy", "pandas", "bs4", "openai")
 MARKUP = re.compile(r"\[/?(?:[a-z][^\[]*?)?\]")
 STYLES = {f"[{sign}{style}]" for sign in ("", "/") for style in ("", "b", "bold", "dim")}
 

@@ -1,16 +1,20 @@
 """Options that several commands share, each written once."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from trec_cli.commands.config import load_config
+from trec_cli.endpoint.settings import EndpointSettings, parse_extra
+from trec_cli.errors import UsageError
 
 _COMMON = "Output and behaviour"
 _FILES = "Files (each overrides the one found in RUN)"
 _MODEL = "Model"
 _PROMPT = "Prompt"
+_SERVER = "Server (with --engine openai)"
 
 Run = Annotated[
     Path | None,
@@ -113,6 +117,71 @@ MaxTokens = Annotated[
     ),
 ]
 
+EngineName = Literal["local", "openai"]
+Engine = Annotated[
+    EngineName,
+    typer.Option(
+        help="local runs the model here; openai asks any server that speaks OpenAI's protocol.",
+        rich_help_panel=_MODEL,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="OPENAI_BASE_URL",
+        help="Address, such as http://127.0.0.1:8000/v1; --model is the name there.",
+        rich_help_panel=_SERVER,
+    ),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        help="Tokenizer of the served model: a Hugging Face name or a folder.",
+        show_default="--model",
+        rich_help_panel=_SERVER,
+    ),
+]
+ApiKeyEnv = Annotated[
+    str,
+    typer.Option(help="Environment variable that holds the API key.", rich_help_panel=_SERVER),
+]
+Concurrency = Annotated[
+    int, typer.Option(min=1, help="Requests in flight at most.", rich_help_panel=_SERVER)
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        min=0.001, help="Seconds until a request must be answered.", rich_help_panel=_SERVER
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        min=0, max=100, help="Further attempts after a failed one.", rich_help_panel=_SERVER
+    ),
+]
+PriceIn = Annotated[
+    float, typer.Option(min=0, help="Price of a million tokens read.", rich_help_panel=_SERVER)
+]
+PriceOut = Annotated[
+    float, typer.Option(min=0, help="Price of a million tokens written.", rich_help_panel=_SERVER)
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Stop before this run costs more (needs prices).", rich_help_panel=_SERVER
+    ),
+]
+ExtraBody = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="Fields to add to every request; null takes one out. No secrets.",
+        rich_help_panel=_SERVER,
+    ),
+]
+
 Seed = Annotated[
     int, typer.Option(help="Every random draw comes from it.", rich_help_panel=_COMMON)
 ]
@@ -161,3 +230,67 @@ def names(given: str | None) -> tuple[str, ...] | None:
     if given is None:
         return None
     return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+_SERVER_OPTIONS = {
+    "base_url",
+    "tokenizer",
+    "api_key_env",
+    "concurrency",
+    "timeout",
+    "retries",
+    "price_in",
+    "price_out",
+    "max_cost",
+    "extra_body",
+}
+_LOCAL_OPTIONS = {"device", "dtype", "max_tokens"}
+
+
+def given(context: typer.Context, *places: str) -> frozenset[str]:
+    """Name the parameters that the user gave in one of ``places``, such as COMMANDLINE."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(
+        name for name, source in sources.items() if source is not None and source.name in places
+    )
+
+
+def check_engine(
+    context: typer.Context,
+    engine: EngineName,
+    *,
+    local: Collection[str] = (),
+    remote: Collection[str] = (),
+) -> None:
+    """Refuse options, on the command line, of the engine that does not run.
+
+    ``local`` and ``remote`` name the command's own, beside those that several have.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    foreign = _SERVER_OPTIONS.union(remote), _LOCAL_OPTIONS.union(local)
+    wrong = given(context, "COMMANDLINE") & foreign[engine == "openai"]
+    if wrong:
+        other = "local" if engine == "openai" else "openai"
+        option = min(wrong).replace("_", "-")
+        raise UsageError(f"--{option} is for --engine {other}, not for {engine}")
+
+
+def server(
+    base_url: str | None,
+    model: str,
+    api_key_env: str,
+    limits: tuple[int, float, int, float, float, float | None],
+    extra_body: str | None,
+) -> EndpointSettings:
+    """Put the options of a server together; ``limits`` run from concurrency to max_cost.
+
+    Raises:
+        UsageError: an address is missing, or an option cannot work.
+    """
+    if base_url is None:
+        raise UsageError("--engine openai needs the server's address: give --base-url")
+    settings = EndpointSettings(base_url, model, api_key_env, *limits, parse_extra(extra_body))
+    settings.check()
+    return settings

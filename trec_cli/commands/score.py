@@ -10,35 +10,51 @@ import typer
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.inputs import resolve
 from trec_cli.commands.options import (
+    ApiKeyEnv,
     Attributes,
+    BaseUrl,
     CandidateTokens,
     ChatTemplate,
+    Concurrency,
     Config,
     Debug,
     Device,
     DryRun,
     Dtype,
+    Engine,
+    EngineName,
     Examples,
+    ExtraBody,
     Items,
     JsonLine,
     Limit,
+    MaxCost,
     MaxLength,
     MaxTokens,
     Mode,
     Model,
     Out,
     Overwrite,
+    PriceIn,
+    PriceOut,
     Prompts,
     Quiet,
     Recent,
+    Retries,
     Revision,
     Run,
     Seed,
     Summaries,
+    Timeout,
+    TokenizerOption,
     TrustRemoteCode,
+    check_engine,
+    given,
     names,
+    server,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
@@ -46,7 +62,7 @@ from trec_cli.records import Split
 from trec_cli.runs import RunFolder
 
 if TYPE_CHECKING:
-    from trec_cli.scoring.llm_job import LlmJob
+    from trec_cli.scoring.llm_job import TreeJob
     from trec_cli.scoring.request import ScoreRequest
     from trec_cli.scoring.writing import Job, Tally
 
@@ -85,6 +101,22 @@ Name = Annotated[
         show_default="MODE, MODE-zeroshot, or the scorer; -SPLIT behind it where it is not test",
     ),
 ]
+TopLogprobs = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="With --engine openai: tokens whose log-probabilities are asked for; yes and no "
+        "must be among them (vLLM returns them anyway).",
+        rich_help_panel=_WHAT,
+    ),
+]
+CheckWith = Annotated[
+    str | None,
+    typer.Option(
+        help="With --engine openai: the same model here, to compare two users' scores with.",
+        rich_help_panel=_WHAT,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -104,6 +136,15 @@ class _Target:
         return resolve(self.out, self.run, "scores", self.name or usual)
 
 
+@dataclass(frozen=True)
+class _Remote:
+    """The server, and how it is asked."""
+
+    settings: EndpointSettings
+    top_logprobs: int
+    check_with: str | None
+
+
 def score(
     context: typer.Context,
     run: Run = None,
@@ -117,6 +158,19 @@ def score(
     examples: Examples = None,
     summaries: Summaries = None,
     out: Out = None,
+    engine: Engine = "local",
+    base_url: BaseUrl = None,
+    tokenizer: TokenizerOption = None,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120.0,
+    retries: Retries = 4,
+    price_in: PriceIn = 0.0,
+    price_out: PriceOut = 0.0,
+    max_cost: MaxCost = None,
+    extra_body: ExtraBody = None,
+    top_logprobs: TopLogprobs = 20,
+    check_with: CheckWith = None,
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -166,7 +220,7 @@ def score(
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
             summaries=resolve(summaries, run, "summaries", mode) if summarized else None,
-            source=SourceOptions(model, revision, trust_remote_code, device, dtype),
+            source=SourceOptions(tokenizer or model, revision, trust_remote_code, device, dtype),
             max_tokens=max_tokens,
             prompt=PromptSettings(
                 recent, max_length, candidate_tokens, names(attributes), chat_template
@@ -174,20 +228,28 @@ def score(
             prompts=prompts,
             seed=seed,
             limit=limit,
-            given=_given(context, "COMMANDLINE", "DEFAULT_MAP"),
-            typed=_given(context, "COMMANDLINE"),
+            given=_given(context, engine),
+            typed=given(context, "COMMANDLINE"),
         )
         request.check()
+        check_engine(context, engine, remote={"top_logprobs", "check_with"})
+        target = _Target(out, run, name, split)
+        if scorer == "llm" and engine == "openai":
+            limits = (concurrency, timeout, retries, price_in, price_out, max_cost)
+            settings = server(base_url, model, api_key_env, limits, extra_body)
+            remote = _Remote(settings, top_logprobs, check_with)
+            _score_remote(request, remote, target, terminal, dry_run, overwrite)
+            return
         run_it = _score_llm if scorer == "llm" else _score_baseline
-        run_it(request, _Target(out, run, name, split), terminal, dry_run, overwrite)
+        run_it(request, target, terminal, dry_run, overwrite)
 
 
-def _given(context: typer.Context, *places: str) -> frozenset[str]:
-    """Name the parameters that the user gave on the command line or in a config file."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(
-        name for name, source in sources.items() if source is not None and source.name in places
-    )
+def _given(context: typer.Context, engine: EngineName) -> frozenset[str]:
+    """Name what the user gave; a served model's files are known by its tokenizer."""
+    found = given(context, "COMMANDLINE", "DEFAULT_MAP")
+    if engine == "local":
+        return found
+    return found - {"model"} | ({"model"} if "tokenizer" in found else set())
 
 
 def _score_baseline(
@@ -229,7 +291,47 @@ def _score_llm(
         _write(job, out, terminal, overwrite)
 
 
-def _preview(job: "LlmJob", out: Path, terminal: Terminal) -> None:
+def _score_remote(
+    request: "ScoreRequest",
+    remote: _Remote,
+    target: _Target,
+    terminal: Terminal,
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    """Score with what a server serves; the adapter only says which prompt that has learnt."""
+    from trec_cli.endpoint.server import Server
+    from trec_cli.scoring.endpoint_job import make_endpoint_job
+
+    adapter = request.find_adapter()
+    if adapter and request.adapter is None:
+        raise UsageError(
+            f"{adapter.folder} is there: give --adapter {adapter.folder} if the server serves it "
+            "(its prompt is used then), or --zero-shot if it serves a model without it"
+        )
+    out = target.path(request.mode if adapter else f"{request.mode}-zeroshot")
+    settings = remote.settings
+    prompt = f"the prompt of {adapter.folder}" if adapter else "the zero-shot prompt"
+    terminal.info(f"{settings.model} at {settings.base_url}, with {prompt}")
+    job = make_endpoint_job(
+        request,
+        adapter,
+        Server(settings),
+        terminal,
+        top_logprobs=remote.top_logprobs,
+        check_with=remote.check_with,
+    )
+    if dry_run:
+        _preview(job, out, terminal)
+        return
+    try:
+        with job.server:
+            _write(job, out, terminal, overwrite)
+    finally:  # what a run has cost is told of a run that failed, too
+        terminal.result(endpoint=job.server.details())
+
+
+def _preview(job: "TreeJob", out: Path, terminal: Terminal) -> None:
     """Show the first prompt, its tokens part by part, and what all of it would cost."""
     show_prompt(job.describe(0), terminal)
     cost, cuts = job.survey.total, job.survey.cuts

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trec_cli.summarize.setup import Setup
 
 _SUMMARY, _WRITING = "Summaries", "How the model writes"
+_LOCAL_DECODING = {"repetition_penalty", "no_repeat_ngram"}
 
 
 def _option(panel: str, help_: str, **more: Any) -> Any:
@@ -52,6 +53,14 @@ RepetitionPenalty = Annotated[
 NoRepeatNgram = Annotated[
     int, _option(_WRITING, "No sequence of so many tokens twice in a summary; 0 is off.", min=0)
 ]
+EndpointKind = Annotated[
+    Literal["chat", "completions"],
+    _option(
+        _WRITING,
+        "With --engine openai: chat lets the server apply its template; completions sends the "
+        "token ids that --engine local would read.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class _Job:
 
 
 def summarize(
+    context: typer.Context,
     run: options.Run = None,
     mode: ModeOption = "hier",
     items: options.Items = None,
@@ -85,6 +95,18 @@ def summarize(
     max_new_tokens: MaxNewTokens = 64,
     repetition_penalty: RepetitionPenalty = 1.1,
     no_repeat_ngram: NoRepeatNgram = 0,
+    engine: options.Engine = "local",
+    endpoint: EndpointKind = "chat",
+    base_url: options.BaseUrl = None,
+    tokenizer: options.TokenizerOption = None,
+    api_key_env: options.ApiKeyEnv = "OPENAI_API_KEY",
+    concurrency: options.Concurrency = 8,
+    timeout: options.Timeout = 120.0,
+    retries: options.Retries = 4,
+    price_in: options.PriceIn = 0.0,
+    price_out: options.PriceOut = 0.0,
+    max_cost: options.MaxCost = None,
+    extra_body: options.ExtraBody = None,
     model: options.Model = DEFAULT_MODEL,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -120,12 +142,19 @@ def summarize(
         from trec_cli.summarize.settings import SummarySettings
         from trec_cli.summarize.setup import Setup
 
+        options.check_engine(context, engine, local=_LOCAL_DECODING, remote={"endpoint"})
         texts = options.names(attributes)
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
         settings = SummarySettings(*sizes, texts, chat_template)
         decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
-        source = ModelSource(model, revision, trust_remote_code, device, dtype)
+        source = ModelSource(tokenizer or model, revision, trust_remote_code, device, dtype)
         setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
+        if engine == "openai":
+            from trec_cli.summarize.remote import remote_setup
+
+            limits = (concurrency, timeout, retries, price_in, price_out, max_cost)
+            server = options.server(base_url, model, api_key_env, limits, extra_body)
+            setup = remote_setup(setup, server, endpoint)
         _run_with_model(terminal, job, setup, dry_run)
 
 
@@ -247,7 +276,7 @@ def _summarize(
 
     with Store(job.store) as store:
         engine, reason = setup.engine(writer.frame)
-        terminal.info(f"{setup.source.name} on {reason}; texts are kept in {job.store}")
+        terminal.info(f"{engine.identity['name']} on {reason}; texts are kept in {job.store}")
         asker = Asker(engine, store, terminal)
 
         def tell(written: "Written") -> dict[str, Any]:
@@ -258,10 +287,14 @@ def _summarize(
                 "cuts": writer.cuts.asdict(),
                 "device": reason,
                 "store": str(job.store),
+                **setup.details(),
             }
 
         made = summarize(chosen, job.mode, writer, asker.ask, engine.identity["name"])
-        return save(made, job.out, provenance, tell)
+        try:
+            return save(made, job.out, provenance, tell)
+        finally:  # what a run has cost is told of a run that failed, too
+            terminal.result(**setup.details())
 
 
 def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:
@@ -304,12 +337,14 @@ def _show_plan(
         terminal.table(_table("Its parts", ("part", "tokens"), prompt.parts))
     cost = estimate(chosen, job.mode, writer)
     rows = [(what, each.calls, each.prompt_tokens) for what, each in cost.rounds.items()]
+    money = setup.most_cost(cost.prompt_tokens, cost.calls)
     total = ("all", cost.calls, cost.prompt_tokens)
     terminal.table(_table("Calls at most", ("round", "calls", "prompt tokens"), [*rows, total]))
     terminal.info(
         f"{len(chosen)} examples, {cost.shared} requests shared, at most "
-        f"{cost.calls * setup.decoding.max_new_tokens} new tokens; "
-        "what the store holds costs nothing. Nothing was written."
+        f"{cost.calls * setup.decoding.max_new_tokens} new tokens"
+        f"{f', {money:.4f} in money' if money else ''}; what the store holds costs nothing. "
+        "Nothing was written."
     )
     terminal.result(examples=len(chosen), calls=cost.calls, prompt_tokens=cost.prompt_tokens)
 

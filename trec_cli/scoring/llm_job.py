@@ -60,21 +60,18 @@ class Survey:
         return sum(self.costs, Cost())
 
 
-class LlmJob:
-    """A :class:`~trec_cli.scoring.writing.Job` for a causal LM.
+class TreeJob:
+    """What every :class:`~trec_cli.scoring.writing.Job` on prompt trees has.
 
     Trees are built twice, once to plan and once to score, so that memory does not grow
-    with the number of users.  The model is loaded when the first batch needs it.
+    with the number of users.
     """
 
     def __init__(
         self,
         questions: Sequence[SummarizedExample],
         builder: PromptBuilder,
-        load: Callable[[], LanguageModel],
         *,
-        placement: Placement,
-        max_tokens: int,
         settings: Mapping[str, Any],
         inputs: Sequence[Path],
         progress: Progress,
@@ -84,20 +81,14 @@ class LlmJob:
         Args:
             questions: examples with their summaries.
             builder: for the model's tokenizer.
-            load: loads the model, with its adapter where there is one.
-            placement: where the model will run.
-            max_tokens: of one forward pass (a single prompt may be longer).
             settings: see :class:`~trec_cli.scoring.writing.Job`.
             inputs: the same.
             progress: where to say what goes on.
         """
         self.examples = [question.example for question in questions]
         self.settings, self.inputs = settings, inputs
-        self._questions, self._builder = questions, builder
-        self._load, self._max_tokens, self._progress = load, max_tokens, progress
-        self._placement = placement
+        self._questions, self._builder, self._progress = questions, builder, progress
         self._survey: Survey | None = None
-        self._scorer: BranchScorer | None = None
 
     def tree(self, place: int) -> PromptTree:
         """Build the prompts of an example."""
@@ -119,11 +110,55 @@ class LlmJob:
             with self._progress.task("building prompts", len(self._questions)) as bar:
                 for place in range(len(self._questions)):
                     tree = self.tree(place)
-                    costs.append(Cost(1, len(tree.branches), tree.size, tree.separate_size))
+                    costs.append(self._measure(tree))
                     cuts += tree.cuts
                     bar.advance()
             self._survey = Survey(costs, cuts)
         return self._survey
+
+    def _measure(self, tree: PromptTree) -> Cost:
+        return Cost(1, len(tree.branches), tree.size, tree.separate_size)
+
+    def cost(self, place: int) -> Cost:
+        """Give the cost of an example."""
+        return self.survey.costs[place]
+
+    def details(self) -> dict[str, Any]:
+        """Give answers and cuts."""
+        answers = self._builder.answers
+        return {
+            "answers": {answers.yes_text: answers.yes, answers.no_text: answers.no},
+            "cuts": dataclasses.asdict(self.survey.cuts),
+        }
+
+
+class LlmJob(TreeJob):
+    """A :class:`~trec_cli.scoring.writing.Job` for a causal LM in this process.
+
+    The model is loaded when the first batch needs it.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[SummarizedExample],
+        builder: PromptBuilder,
+        load: Callable[[], LanguageModel],
+        *,
+        placement: Placement,
+        max_tokens: int,
+        **more: Any,
+    ) -> None:
+        """Prepare to score ``questions``.
+
+        Args:
+            questions, builder, more: see :class:`TreeJob`.
+            load: loads the model, with its adapter where there is one.
+            placement: where the model will run.
+            max_tokens: of one forward pass (a single prompt may be longer).
+        """
+        super().__init__(questions, builder, **more)
+        self._load, self._max_tokens, self._placement = load, max_tokens, placement
+        self._scorer: BranchScorer | None = None
 
     def batches(self) -> list[list[int]]:
         """Group small trees, the largest first; a large tree is a batch of its own."""
@@ -137,19 +172,9 @@ class LlmJob:
         rows = self._scorer([self.tree(place) for place in batch])
         return [[round(value, _DECIMALS) for value in row] for row in rows]
 
-    def cost(self, place: int) -> Cost:
-        """Give the cost of an example."""
-        return self.survey.costs[place]
-
     def details(self) -> dict[str, Any]:
         """Give device, way of computing, answers and cuts."""
-        answers = self._builder.answers
-        return {
-            "device": self._placement.reason,
-            "way": self.way,
-            "answers": {answers.yes_text: answers.yes, answers.no_text: answers.no},
-            "cuts": dataclasses.asdict(self.survey.cuts),
-        }
+        return {"device": self._placement.reason, "way": self.way, **super().details()}
 
     def remarks(self) -> list[str]:
         """Say where and how it ran, and what was cut."""
@@ -185,45 +210,75 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
         UsageError: the device is not there, or the prompt settings leave no room or name
             attributes that no item has.
     """
-    items = read_items(request.items)
-    chosen = request.choose(read_examples(request.examples, items))
-    summaries = read_summaries(request.summaries) if request.summaries else None
-    place = request.summaries or request.examples
-    questions = with_summaries(chosen, summaries, request.split, file=place)
-    source = _source(request, adapter)
+    source = model_source(request, adapter)
     placement = choose_device(source.device, source.dtype)
-    builder = _builder(request, adapter, source, items)
     identity = model_identity(source)
     if adapter and (difference := adapter.other_weights(identity)):
         progress.warn(difference)
+    positions = max_positions(load_config(source))
+    material = read_material(request, adapter, load_tokenizer(source), positions)
     settings = {
-        **request.settings([*chosen, *(summaries or {}).values()]),
-        "mode": request.mode,
+        **material.settings,
         "model": identity,
-        "adapter": adapter is not None,
-        "prompt": dataclasses.asdict(builder.settings),
-        "template": template_hash(builder.template),
         "device": placement.device.type,
         "dtype": str(placement.dtype).removeprefix("torch."),
         "max_tokens": request.max_tokens,
     }
     return LlmJob(
-        questions,
-        builder,
+        material.questions,
+        material.builder,
         partial(load_adapted, source, adapter.folder if adapter else None),
         placement=placement,
         max_tokens=request.max_tokens,
         settings=settings,
-        inputs=[*request.files, *(adapter.files if adapter else [])],
+        inputs=material.inputs,
         progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a job scores, and what decides the scores whoever computes them."""
+
+    questions: Sequence[SummarizedExample]
+    builder: PromptBuilder
+    settings: Mapping[str, Any]
+    inputs: Sequence[Path]
+
+
+def read_material(
+    request: ScoreRequest, adapter: Adapter | None, tokenizer: Any, max_positions: int | None
+) -> Material:
+    """Read the files and prepare the prompts.
+
+    Raises:
+        InputError: a file is at fault, or summaries are missing.
+        UsageError: the prompt settings leave no room or name attributes that no item has.
+    """
+    items = read_items(request.items)
+    chosen = request.choose(read_examples(request.examples, items))
+    summaries = read_summaries(request.summaries) if request.summaries else None
+    place = request.summaries or request.examples
+    questions = with_summaries(chosen, summaries, request.split, file=place)
+    builder = _builder(request, adapter, items, tokenizer, max_positions)
+    settings = {
+        **request.settings([*chosen, *(summaries or {}).values()]),
+        "mode": request.mode,
+        "adapter": adapter is not None,
+        "prompt": dataclasses.asdict(builder.settings),
+        "template": template_hash(builder.template),
+    }
+    return Material(
+        questions, builder, settings, [*request.files, *(adapter.files if adapter else [])]
     )
 
 
 def _builder(
     request: ScoreRequest,
     adapter: Adapter | None,
-    source: ModelSource,
     items: Mapping[str, Item],
+    tokenizer: Any,
+    max_positions: int | None,
 ) -> PromptBuilder:
     """Build prompts with the adapter's settings and template, else those asked for."""
     learnt = request.learnt_prompt(adapter)
@@ -231,16 +286,16 @@ def _builder(
         check_attributes(request.prompt.attributes, items)
     prompt, template = learnt or (request.prompt, None)
     return PromptBuilder(
-        load_tokenizer(source),
+        tokenizer,
         items,
         prompt,
-        max_positions=max_positions(load_config(source)),
+        max_positions=max_positions,
         prompts=request.prompts,
         template=template,
     )
 
 
-def _source(request: ScoreRequest, adapter: Adapter | None) -> ModelSource:
+def model_source(request: ScoreRequest, adapter: Adapter | None) -> ModelSource:
     """Say which base model to load; an adapter may pin its revision."""
     source = ModelSource(*request.source)
     revision = source.revision or (adapter.revision if adapter else None)

@@ -90,7 +90,14 @@ class ScoreRequest:
         streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
         if len(streams) > 1:
             raise UsageError("--examples and --summaries cannot both be standard input")
-        foreign = self.typed & {"adapter", "zero_shot", "model", "prompts", *_OPTION_FIELDS}
+        foreign = self.typed & {
+            "adapter",
+            "zero_shot",
+            "model",
+            "engine",
+            "prompts",
+            *_OPTION_FIELDS,
+        }
         if self.scorer != "llm" and foreign:
             option = min(foreign).replace("_", "-")
             raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from trec_cli.errors import ModelError
+from trec_cli.errors import ModelError, OutputFailed, PartialError
 from trec_cli.jsonl import encode, is_stream
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import Journal, locked, write_lines
 from trec_cli.progress import Progress
 from trec_cli.records import Example, Scores
+
+_NAMED = 20
 
 
 class Job(Protocol):
@@ -34,7 +36,11 @@ class Job(Protocol):
         """Plan the batches, as places in ``examples``; the same every time."""
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
-        """Score the candidates of a batch's examples."""
+        """Score the candidates of a batch's examples.
+
+        Raises:
+            PartialError: this batch failed and others may not; it is left for the next run.
+        """
 
     def cost(self, place: int) -> "Cost":
         """Say what an example costs."""
@@ -103,6 +109,7 @@ class Tally:
         note += f" · {rates['candidates_per_second']:.1f} candidates/s"
         if self.cost.tokens:
             note += f" · {rates['tokens_per_second']:.0f} tokens/s"
+        if self.cost.saved:
             note += f" · {self.cost.saved:.0%} tokens saved by sharing"
         return note
 
@@ -149,6 +156,7 @@ def write_scores(
         SettingsChanged: ``out`` exists with other settings, and not ``overwrite``.
         OutputLocked: another run is writing it.
         ModelError: a score is no number.
+        PartialError: some batches failed; the others are kept for the next run.
     """
     if is_stream(out):
         collected = _Collected()
@@ -172,15 +180,33 @@ def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
     examples = job.examples
     batches = job.batches()
     tally = Tally()
+    failed: list[tuple[str, PartialError]] = []
     with progress.task("scoring", len(examples)) as bar:
         for batch in batches:
             if keeper.has(examples[place].example_id for place in batch):
                 tally.continued += len(batch)
             else:
-                keeper.append(_records(job, batch))
-                tally.add(sum(map(job.cost, batch), Cost()))
+                try:
+                    keeper.append(_records(job, batch))
+                    tally.add(sum(map(job.cost, batch), Cost()))
+                except OutputFailed:
+                    raise
+                except PartialError as error:
+                    failed += [(examples[place].example_id, error) for place in batch]
             bar.advance(len(batch), tally.note())
+    if failed:
+        raise _incomplete(failed, len(examples))
     return tally
+
+
+def _incomplete(failed: Sequence[tuple[str, PartialError]], total: int) -> PartialError:
+    """Name the examples without scores, and show what happened to the first."""
+    names = ", ".join(repr(name) for name, _ in failed[:_NAMED])
+    more = ", …" if len(failed) > _NAMED else ""
+    return PartialError(
+        f"{len(failed)} of {total} examples have no scores yet ({names}{more}); the others are "
+        f"kept, and the same command scores the rest. The first: {failed[0][1]}"
+    )
 
 
 def _records(job: Job, batch: Sequence[int]) -> list[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from trec_cli.llm.load import (
 )
 from trec_cli.prompts.chat import Frame, make_frame
 from trec_cli.records import Item
+from trec_cli.summarize.engine import Engine
 from trec_cli.summarize.local import LocalEngine
 from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter
 from trec_cli.summarize.settings import SummarySettings
@@ -53,17 +55,29 @@ class Setup:
             UsageError: attributes that no item has, or sizes too small for a prompt.
         """
         check_attributes(self.summary.attributes, items)
-        tokenizer = load_tokenizer(self.source)
-        positions = max_positions(load_config(self.source))
-        most = self.max_tokens if positions is None else min(self.max_tokens, positions)
-        frame = make_frame(tokenizer, chat=self.summary.chat)
+        frame = make_frame(self.tokenizer, chat=self.summary.chat)
         writer = PromptWriter(
-            tokenizer, frame, items, self.summary, prompts=self.prompts, most_tokens=most
+            self.tokenizer,
+            frame,
+            items,
+            self.summary,
+            prompts=self.prompts,
+            most_tokens=self.most_tokens(),
         )
         writer.check(self.mode)
         return writer
 
-    def identity(self) -> dict[str, str]:
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return load_tokenizer(self.source)
+
+    def most_tokens(self) -> int | None:
+        """Give the tokens that a prompt with its answer may have; None where unbounded."""
+        positions = max_positions(load_config(self.source))
+        return self.max_tokens if positions is None else min(self.max_tokens, positions)
+
+    def identity(self) -> dict[str, Any]:
         """Say which model in which precision writes: part of every key of the store."""
         placement = choose_device(self.source.device, self.source.dtype)
         return {**model_identity(self.source), "dtype": str(placement.dtype).split(".")[-1]}
@@ -83,10 +97,18 @@ class Setup:
             "max_tokens": self.max_tokens,
         }
 
-    def engine(self, frame: Frame) -> tuple[LocalEngine, str]:
+    def engine(self, frame: Frame) -> tuple[Engine, str]:
         """Load the model; give the engine and why it runs where it runs."""
         llm = load_model(self.source)
         engine = LocalEngine(
             llm, frame, self.decoding, identity=self.identity(), max_tokens=self.max_tokens
         )
         return engine, llm.placement.reason
+
+    def details(self) -> dict[str, Any]:
+        """Give what the manifest should say of the engine's work, beside the counts."""
+        return {}
+
+    def most_cost(self, prompt_tokens: int, calls: int) -> float:  # noqa: ARG002 - a server's
+        """Give what calls cost at most, in money: nothing here."""
+        return 0.0

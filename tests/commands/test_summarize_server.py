@@ -1,0 +1,287 @@
+"""``trec summarize --engine openai`` against a server that fails as it is told to."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.commands.test_summarize import last_line, make_run, rows, rows_or_none
+from tests.endpoint.conftest import api, pauses
+from tests.endpoint.faulty_server import KEY, Fault, FaultyServer, Plan, finish
+from trec_cli.commands.app import app
+from trec_cli.jsonl import read_summaries
+from trec_cli.manifest import read_manifest
+
+__all__ = ["api", "pauses"]
+
+Trec = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture
+def options(api: FaultyServer, tiny_model: Callable[..., Path]) -> list[str]:
+    server = ["--engine", "openai", "--base-url", api.url, "--model", "served"]
+    return [*server, "--tokenizer", str(tiny_model()), "--max-new-tokens", "12", "--retries", "1"]
+
+
+@pytest.fixture
+def trec(options: list[str]) -> Iterator[Trec]:
+    """Give ``trec(*arguments)``: summarize by the server; no word it says holds the key."""
+    results: list[Result] = []
+
+    def call(*arguments: str | Path) -> Result:
+        result = CliRunner().invoke(app, ["summarize", *options, *map(str, arguments)])
+        results.append(result)
+        return result
+
+    yield call
+    for result in results:
+        assert KEY not in result.output
+        assert "Traceback" not in result.output
+
+
+def no_key_in(folder: Path) -> bool:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return not any(KEY.encode() in path.read_bytes() for path in files)
+
+
+@pytest.mark.parametrize("mode", ["hier", "recurrent"])
+def test_a_server_writes_the_summaries(run: Path, trec: Trec, api: FaultyServer, mode: str) -> None:
+    result = trec(run, "--mode", mode, "--price-in", "2", "--price-out", "10", "--json")
+    assert result.exit_code == 0, result.stderr
+    summaries = read_summaries(run / f"summaries-{mode}.jsonl")
+    assert [bool(s.summary) for s in summaries.values()] == [False] + [True] * 5
+    assert {s.model for s in summaries.values()} == {"served"}
+    manifest = read_manifest(run / f"summaries-{mode}.jsonl")
+    assert manifest is not None
+    fields = last_line(result)
+    assert manifest["calls"] == fields["calls"] == len(api.bodies)
+    asked = manifest["endpoint"]
+    assert (asked["prompt_tokens"], asked["new_tokens"]) == (
+        manifest["prompt_tokens"],
+        manifest["new_tokens"],
+    )
+    assert asked["cost"] == pytest.approx(
+        (2 * asked["prompt_tokens"] + 30 * asked["answered"]) / 1e6
+    )
+    assert fields["endpoint"] == asked
+    assert no_key_in(run)
+
+
+def test_the_chat_endpoint_gets_the_message_and_greedy_decoding(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    trec(run, "--extra-body", '{"seed": 3}')
+    assert set(api.paths) == {"/v1/chat/completions"}
+    body = api.bodies[0]
+    assert body["messages"][0]["content"].startswith("A user liked these items")
+    assert "<|im_start|>" not in json.dumps(body)
+    assert (body["model"], body["temperature"], body["max_tokens"], body["seed"]) == (
+        "served",
+        0,
+        12,
+        3,
+    )
+
+
+def test_the_completions_endpoint_gets_the_ids_that_a_local_model_reads(
+    run: Path, trec: Trec, api: FaultyServer, tiny_model: Callable[..., Path]
+) -> None:
+    from transformers import AutoTokenizer
+
+    assert trec(run, "--endpoint", "completions").exit_code == 0
+    text = AutoTokenizer.from_pretrained(tiny_model()).decode(api.bodies[0]["prompt"])
+    assert text.startswith("<|im_start|>user\nA user liked these items")
+    assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_the_store_knows_model_endpoint_and_fields_and_not_the_host(
+    run: Path, trec: Trec, api: FaultyServer, tmp_path: Path
+) -> None:
+    trec(run)
+    first = len(api.bodies)
+    other = api.url.replace("127.0.0.1", "localhost")
+    again = trec(run, "--base-url", other, "--json", "--out", tmp_path / "again.jsonl")
+    assert last_line(again)["calls"] == 0
+    changes = [
+        ["--endpoint", "completions"],
+        ["--extra-body", '{"seed": 1}'],
+        ["--model", "other"],
+        ["--max-new-tokens", "11"],
+    ]
+    for number, change in enumerate(changes, start=2):
+        trec(run, *change, "--out", tmp_path / f"{number}.jsonl")
+        assert len(api.bodies) == number * first
+
+
+def break_some(number: int, question: Any) -> Fault | None:
+    """Fail whatever speaks of thing 7, in ways that differ by attempt."""
+    faults = [Fault(500), Fault(body=b"{"), Fault(way="cut"), finish("stop", "", 0), Fault(429)]
+    return faults[number % len(faults)] if "no 7 " in str(question) else None
+
+
+def test_what_is_missing_is_listed_and_a_second_run_finishes_it(
+    tmp_path: Path, trec: Trec, api: FaultyServer
+) -> None:
+    run, quiet = make_run(tmp_path / "run"), make_run(tmp_path / "quiet")
+    api.plan = break_some
+    broken = trec(run, "--json")
+    assert broken.exit_code == 5, broken.stderr
+    fields = last_line(broken)
+    assert fields["exit_code"] == 5
+    assert fields["endpoint"]["answered"] == rows(run / "generations.sqlite") > 0
+    assert "texts of this round are missing" in broken.stderr
+    assert "the same command asks only for the rest" in broken.stderr
+    assert "no 7 é日本; brand: B" in broken.stderr
+    assert not (run / "summaries-hier.jsonl").exists()
+
+    api.plan = lambda *_: None
+    before = api.questions.copy()
+    again = trec(run)
+    assert again.exit_code == 0, again.stderr
+    answered = [q for q in before if "no 7 " not in q]
+    assert not set(answered) & set(api.questions[len(before) :])
+    assert trec(quiet).exit_code == 0
+    name = "summaries-hier.jsonl"
+    assert (run / name).read_bytes() == (quiet / name).read_bytes()
+
+
+def everything(fault: Fault) -> Plan:
+    return lambda *_: fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(401, body=f"bad key {KEY}".encode()), "OPENAI_API_KEY"),
+        (Fault(404, body=b"no model served"), "HTTP 404 no model served"),
+        (Fault(500), "HTTP 500"),
+        (Fault(body=b"<html>"), "not what the protocol says"),
+        (Fault(way="drop"), "connection failed"),
+        (finish("stop", "", 0), "an empty answer"),
+    ],
+)
+def test_where_nothing_works_the_endpoint_has_failed(
+    run: Path, trec: Trec, api: FaultyServer, fault: Fault, words: str
+) -> None:
+    api.plan = everything(fault)
+    result = trec(run)
+    assert result.exit_code == 4, result.stderr
+    assert "gave no answer at all" in result.stderr
+    assert words in result.stderr
+    api.plan = lambda *_: None
+    assert trec(run).exit_code == 0
+    assert no_key_in(run)
+
+
+def test_no_traceback_of_debug_shows_the_key(
+    run: Path, options: list[str], api: FaultyServer
+) -> None:
+    api.plan = everything(Fault(500, body=f"Bearer {KEY}".encode()))
+    words = [sys.executable, "-m", "trec_cli", "summarize", str(run), *options, "--debug"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "Traceback" in done.stderr
+    assert "HTTP 500 Bearer ***" in done.stderr
+    assert KEY not in done.stderr + done.stdout
+
+
+def test_the_cost_limit_ends_a_run_and_the_next_goes_on(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    prices = ["--price-in", "1", "--price-out", "100", "--json"]
+    planned = trec(run, *prices, "--dry-run")
+    assert " in money; what the store holds costs nothing" in planned.stderr
+    # One request costs at most a thousandth or so (12 new tokens) and 300 millionths of it.
+    cheap = trec(run, *prices, "--max-cost", "0.0025")
+    assert cheap.exit_code == 5, cheap.stderr
+    assert "it could cost more than is left of --max-cost 0.0025" in cheap.stderr
+    assert 0 < last_line(cheap)["endpoint"]["cost"] <= 0.0025
+    nothing = trec(run, *prices, "--max-cost", "0.000001")
+    assert nothing.exit_code == 5
+    asked = len(api.bodies)
+    rest = trec(run, *prices)
+    assert rest.exit_code == 0
+    assert len(api.bodies) - asked == last_line(rest)["calls"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--device", "cpu"], "--device is for --engine local, not for openai"),
+        (["--repetition-penalty", "1.2"], "--repetition-penalty is for --engine local"),
+        (["--max-cost", "1"], "--max-cost needs prices"),
+        (["--extra-body", "[]"], "--extra-body is no JSON object"),
+        (["--no-chat-template"], "add --endpoint completions"),
+        (["--api-key-env", "NOT_SET_HERE"], "--api-key-env names is not set"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    run: Path, trec: Trec, wrong: list[str], words: str
+) -> None:
+    result = trec(run, *wrong)
+    assert result.exit_code == 2, result.stderr
+    assert words in result.stderr
+
+
+def test_options_of_a_server_need_its_engine_and_address(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    alone = CliRunner().invoke(app, ["summarize", str(run), "--concurrency", "3"])
+    assert (alone.exit_code, "is for --engine openai, not for local" in alone.stderr) == (2, True)
+    nowhere = CliRunner().invoke(app, ["summarize", str(run), "--engine", "openai"])
+    assert (nowhere.exit_code, "give --base-url" in nowhere.stderr) == (2, True)
+
+
+def test_a_model_without_a_tokenizer_here_says_what_to_do(run: Path, api: FaultyServer) -> None:
+    words = ["--engine", "openai", "--base-url", api.url, "--model", "models/none-such"]
+    result = CliRunner().invoke(app, ["summarize", str(run), *words])
+    assert result.exit_code == 4
+    assert "name one with --tokenizer NAME_OR_FOLDER" in result.stderr
+
+
+def test_a_tokenizer_may_lie_anywhere(
+    run: Path, trec: Trec, tiny_model: Any, tmp_path: Path
+) -> None:
+    trec(run)
+    alone = tmp_path / "tokenizer"
+    alone.mkdir()
+    for file in tiny_model().glob("*token*"):
+        shutil.copy(file, alone)
+    shutil.copy(tiny_model() / "chat_template.jinja", alone)
+    (run / "summaries-hier.jsonl").unlink()
+    assert "0 calls" in trec(run, "--tokenizer", alone).stderr
+
+
+@pytest.mark.parametrize("mode", ["hier", "recurrent"])
+def test_kill_9_of_a_run_loses_no_text(
+    tmp_path: Path, options: list[str], trec: Trec, api: FaultyServer, mode: str
+) -> None:
+    killed, quiet = (make_run(tmp_path / name, users=12) for name in ("killed", "quiet"))
+    api.plan = lambda number, _: Fault(way="hang") if number >= 9 else None
+    words = [sys.executable, "-m", "trec_cli", "summarize", str(killed), "--mode", mode]
+    process = subprocess.Popen([*words, *options])
+    store = killed / "generations.sqlite"
+    while process.poll() is None and not (store.exists() and rows_or_none(store) >= 9):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    api.plan = lambda *_: None
+    fields = last_line(trec(killed, "--mode", mode, "--json"))
+    assert fields["hits"] >= 9
+    assert trec(quiet, "--mode", mode).exit_code == 0
+    name = f"summaries-{mode}.jsonl"
+    assert (killed / name).read_bytes() == (quiet / name).read_bytes()

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers: requests, replies, faults and costs; torch is never needed."""

@@ -1,0 +1,159 @@
+"""The remote engine: any OpenAI-compatible server writes the summaries."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from trec_cli.endpoint.faults import Failure, missing_error, shorten
+from trec_cli.endpoint.replies import TextReply, read_chat, read_completion
+from trec_cli.endpoint.server import Kind, Request, Server
+from trec_cli.endpoint.settings import EndpointSettings
+from trec_cli.errors import UsageError
+from trec_cli.llm.near_tokenizer import load_near_tokenizer, tokenizer_hash
+from trec_cli.prompts.chat import Frame
+from trec_cli.summarize.engine import Engine, Generation
+from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.setup import Setup
+
+_NAME_CHARACTERS = 100
+
+
+class RemoteEngine:
+    """Sends every prompt by itself and gives every text as it comes."""
+
+    def __init__(self, server: Server, kind: Kind, identity: Mapping[str, Any], most: int) -> None:
+        """Take the server, the kind of its endpoint, and the longest answer in tokens."""
+        self.identity = identity
+        self._server, self._kind, self._most = server, kind, most
+
+    def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Give all prompts at once: their texts do not depend on each other's company."""
+        return [list(range(len(prompts)))] if prompts else []
+
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
+        """Ask the server; what it does not answer is listed once all others are given."""
+        missing: dict[int, Failure] = {}
+        requests = [self._request(prompt) for prompt in prompts]
+        with self._server as server, closing(server.answers(requests)) as answers:
+            for arrived in answers:
+                texts = {}
+                for place, outcome in arrived.items():
+                    if isinstance(outcome, Failure):
+                        missing[place] = outcome
+                    else:
+                        texts[place] = _generation(outcome, requests[place])
+                if texts:
+                    yield texts
+        if missing:
+            named = [(_name(prompts, place), missing[place]) for place in sorted(missing)]
+            raise missing_error(
+                "texts of this round",
+                named,
+                len(prompts),
+                server=f"{server.settings.base_url} ({server.note()})",
+                dead=not server.tally.answered and any(each.asked for each in missing.values()),
+            )
+
+    def _request(self, prompt: Prompt) -> Request[TextReply]:
+        chat = self._kind == "chat"
+        return Request(
+            kind=self._kind,
+            question=prompt.message if chat else prompt.ids,
+            fields={"max_tokens": self._most, "temperature": 0},
+            read=read_chat if chat else read_completion,
+            prompt_tokens=len(prompt.ids),
+            new_tokens=self._most,
+        )
+
+
+def _generation(reply: TextReply, request: Request[TextReply]) -> Generation:
+    """Count tokens as the server does; where it does not, as asked for."""
+    prompt_tokens, new_tokens = request.prompt_tokens, request.new_tokens
+    if reply.usage:
+        prompt_tokens, new_tokens = reply.usage.prompt_tokens, reply.usage.new_tokens
+    return Generation(reply.text, prompt_tokens, new_tokens, reply.stopped)
+
+
+def _name(prompts: Sequence[Prompt], place: int) -> str:
+    """Name a prompt by what tells it from the template: its first line that is an item."""
+    lines = prompts[place].message.splitlines()
+    own = next((line for line in lines if line.startswith("- ")), lines[-1] if lines else "")
+    return f"prompt {place + 1}: {shorten(own, _NAME_CHARACTERS)}"
+
+
+@dataclass(frozen=True)
+class RemoteSetup(Setup):
+    """A setup whose texts a server writes.
+
+    ``source`` says only where the tokenizer lies that counts tokens (and, for the
+    completions endpoint, makes them); ``max_tokens`` and its device mean nothing.
+
+    Attributes:
+        endpoint: the server and the model on it.
+        kind: ``chat`` sends the message, the server applies its template; ``completions``
+            sends the token ids that a local model would read.
+    """
+
+    endpoint: EndpointSettings = field(default_factory=lambda: EndpointSettings("", ""))
+    kind: Kind = "chat"
+
+    @cached_property
+    def server(self) -> Server:
+        """The server; nothing is sent before the first prompt."""
+        return Server(self.endpoint)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that counts."""
+        return load_near_tokenizer(self.source)
+
+    def most_tokens(self) -> int | None:
+        """Give no limit: only the server knows it, and refuses a prompt that is too long."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """Say what writes; neither the host nor the key are part of it."""
+        return {
+            "name": self.endpoint.model,
+            "endpoint": self.kind,
+            "tokenizer": tokenizer_hash(self.tokenizer),
+            "temperature": 0,
+            "extra": dict(self.endpoint.extra),
+        }
+
+    def engine(self, frame: Frame) -> tuple[Engine, str]:  # noqa: ARG002 - the local one needs it
+        """Give the engine, and how it is reached."""
+        identity = {**self.identity(), **dataclasses.asdict(self.decoding)}
+        most = self.decoding.max_new_tokens
+        engine = RemoteEngine(self.server, self.kind, identity, most)
+        return engine, f"{self.endpoint.base_url} ({self.kind} endpoint)"
+
+    def details(self) -> dict[str, Any]:
+        """Give what the server was asked and what it cost."""
+        return {"endpoint": self.server.details()}
+
+    def most_cost(self, prompt_tokens: int, calls: int) -> float:
+        """Give what calls cost at most."""
+        return self.endpoint.price(prompt_tokens, calls * self.decoding.max_new_tokens)
+
+
+def remote_setup(setup: Setup, endpoint: EndpointSettings, kind: Kind) -> RemoteSetup:
+    """Let a server write what ``setup`` describes.
+
+    Our rules against repetition are left out: they count the answer's tokens only, and a
+    server's (vLLM's repetition_penalty) the prompt's as well.
+
+    Raises:
+        UsageError: a chat endpoint cannot be asked to leave its template out.
+    """
+    if kind == "chat" and setup.summary.chat is False:
+        raise UsageError(
+            "--no-chat-template: a chat endpoint always applies its template; "
+            "add --endpoint completions"
+        )
+    given = {each.name: getattr(setup, each.name) for each in dataclasses.fields(Setup)}
+    plain = dataclasses.replace(setup.decoding, repetition_penalty=1.0, no_repeat_ngram=0)
+    return RemoteSetup(**{**given, "decoding": plain}, endpoint=endpoint, kind=kind)
