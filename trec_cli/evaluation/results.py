@@ -25,6 +25,7 @@ from trec_cli.evaluation.statistics import (
     effect_size,
     holm,
     interval,
+    ratio,
     sign_flip_test,
 )
 from trec_cli.jsonl import encode
@@ -184,8 +185,7 @@ def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floa
     users, *shape = sums.shape
     flat = sums.reshape(users, -1)
     p = sign_flip_test(flat, options.permutations, options.seed)
-    means = sums / np.maximum(counts, 1)[:, None]
-    effect = effect_size(means.reshape(users, -1))
+    effect = effect_size(ratio(sums, counts[:, None]).reshape(users, -1))
     return p.reshape(shape), holm(p).reshape(shape), effect.reshape(shape)
 
 
