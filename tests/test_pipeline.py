@@ -67,8 +67,8 @@ def test_all_five_stages_run_with_every_family(
     assert list(summaries) == list(examples)
     assert [s.example_id for s in scores] == [e for e, x in examples.items() if x.split == "test"]
     for record in scores:
-        assert record.candidates == examples[record.example_id].candidates
-        assert record.positives == examples[record.example_id].positives
+        assert record.candidates == examples[record.example].candidates
+        assert record.positives == examples[record.example].positives
     assert set(metrics) == {mode, "popularity"}
     assert metrics[mode]["examples"] == 4
     assert 0 <= metrics[mode]["recall@3"]["value"] <= 1
