@@ -13,12 +13,13 @@ import pytest
 
 from tests.evaluation.folder import line, make_run, write
 from trec_cli.evaluation.cases import PER_KIND, choose
-from trec_cli.evaluation.figures import all_figures, length_bins, rank_shares, training_figure
+from trec_cli.evaluation.figures import all_figures, rank_shares, slice_figures, training_figure
 from trec_cli.evaluation.metrics import Pools, rank
 from trec_cli.evaluation.outputs import Plan, find_files, load
 from trec_cli.evaluation.outputs import write as write_outputs
 from trec_cli.evaluation.report import account
 from trec_cli.evaluation.results import Options, evaluate_systems, summarise
+from trec_cli.evaluation.slices import length_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
 from trec_cli.manifest import Provenance
 
@@ -36,7 +37,8 @@ def small_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def report(run: Path) -> str:
     files = find_files(run, [])
     sources = Sources.find(run, None, None, [file.path for file in files])
-    plan = Plan(files, options=Options(replicates=50, permutations=50), folder=run, report=sources)
+    options = Options(replicates=50, permutations=50)
+    plan = Plan(files, options=options, folder=run, sources=sources, report=True)
     write_outputs(plan, load(plan), Provenance("eval", plan.settings(), plan.inputs()))
     return (run / "report.html").read_text(encoding="utf-8")
 
@@ -129,13 +131,14 @@ def test_a_single_odd_example_makes_a_page(tmp_path: Path, entry: dict[str, Any]
 
 def test_every_chart_is_valid_plotly(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    systems = load(Plan(find_files(run, [])))
-    evaluation = evaluate_systems(systems)
-    summary = summarise(evaluation, Options(replicates=20, permutations=20))
+    options = Options(replicates=20, permutations=20)
+    evaluation = evaluate_systems(load(Plan(find_files(run, []))))
+    summary = summarise(evaluation, options)
     sources = Sources.find(run, None, None, [])
-    lengths = {example: len(h) for example, h in sources.histories("test").items()}
-    figures = all_figures(evaluation, summary, lengths, sources.training(), 0)
-    assert [figure.key for figure in figures] == ["metrics", "ranks", "lengths", "training"]
+    lengths = np.arange(len(evaluation.examples)) % 5
+    summary["slices"] = slice_entries(evaluation, length_slices(lengths), options)
+    figures = all_figures(evaluation, summary, sources.training()) + slice_figures(summary)
+    assert [figure.key for figure in figures] == ["metrics", "ranks", "training", "slices-0"]
     for figure in figures:
         for choice in figure.choices:
             plotly.graph_objects.Figure(choice.data, choice.layout)
@@ -157,20 +160,6 @@ def test_rank_shares_spread_ties_over_their_group() -> None:
     pools = Pools.of([[2, 1, 1, 0], [1, 2, 3, 4]], [[0, 1, 0, 0], [1, 0, 0, 0]])
     assert rank_shares(rank(pools), 4).tolist() == pytest.approx([0, 0.25, 0.25, 0.5])
     assert rank_shares(rank(pools), 2).tolist() == pytest.approx([0.25, 0.75])
-
-
-@pytest.mark.parametrize(
-    ("lengths", "expected"),
-    [
-        ([4, 4, 4], [(4, 4)]),
-        ([1, 2], [(1, 1), (2, 2)]),
-        (list(range(1, 13)), [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)]),
-    ],
-)
-def test_history_lengths_are_cut_without_gap_or_overlap(
-    lengths: list[int], expected: list[tuple[int, int]]
-) -> None:
-    assert length_bins(np.array(lengths, dtype=float)) == expected
 
 
 def test_shown_users_are_chosen_without_repeats(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from trec_cli.evaluation.metrics import reciprocal_rank
+from trec_cli.evaluation.metrics import headline, reciprocal_rank
 from trec_cli.evaluation.results import Evaluation
 from trec_cli.evaluation.scores import ScoresFile, ScoresLine
 from trec_cli.evaluation.sources import Sources
@@ -37,7 +37,7 @@ class Case:
         history: titles, oldest first.
         summaries: what was written of the user, by mode.
         ranking: the candidates, best score first.
-        ranks: expected ranks of the positives, by system.
+        ranks: expected ranks of the positives, by run.
     """
 
     kind: str
@@ -50,9 +50,10 @@ class Case:
 
 
 def leader(evaluation: Evaluation) -> int:
-    """Give the place of the system with the highest mean of the last NDCG."""
-    column = len(evaluation.metrics) - 2
-    return int(evaluation.values[:, :, column].mean(axis=1).argmax())
+    """Give the first run of the system with the highest mean of the last NDCG."""
+    column = evaluation.metrics.index(headline(evaluation.metrics))
+    best = int(evaluation.values[:, :, column].mean(axis=1).argmax())
+    return evaluation.members[evaluation.names[best]][0]
 
 
 def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
@@ -71,13 +72,12 @@ def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
     return chosen
 
 
-def cases(
-    evaluation: Evaluation, sources: Sources, histories: Mapping[str, list[str]], seed: int
-) -> list[Case]:
+def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
     """Gather everything there is to show of the chosen examples."""
     chosen = choose(evaluation, seed)
-    system = evaluation.systems[leader(evaluation)]
+    system = evaluation.runs[leader(evaluation)]
     records = _records(system.file, {int(system.lines[place]) for place in chosen})
+    histories = sources.histories({record.example for record in records.values()})
     items = read_items(sources.items) if sources.items else {}
     written = {mode: read_summaries(path) for mode, path in sources.summaries.items()}
     shown = []
@@ -113,8 +113,8 @@ def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
 
 
 def _ranks(evaluation: Evaluation, place: int) -> dict[str, list[float]]:
-    """Give the expected ranks of an example's positives, by system."""
+    """Give the expected ranks of an example's positives, by run."""
     return {
-        name: ranks.expected[ranks.example == place].tolist()
-        for name, ranks in zip(evaluation.names, evaluation.ranks, strict=True)
+        run.name: ranks.expected[ranks.example == place].tolist()
+        for run, ranks in zip(evaluation.runs, evaluation.ranks, strict=True)
     }

@@ -265,6 +265,11 @@ def metric_names(ks: Iterable[int]) -> list[str]:
     return [f"{name}@{k}" for name in METRICS_AT_K for k in cutoffs] + ["auc"]
 
 
+def headline(names: Sequence[str]) -> str:
+    """Choose the metric that stands for all: NDCG at the largest cut-off."""
+    return [name for name in names if name.startswith("ndcg@")][-1]
+
+
 def all_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:
     """Compute every metric, per example, by name (``recall@3``, …, ``auc``)."""
     cutoffs = list(ks)
