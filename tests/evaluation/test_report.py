@@ -17,7 +17,7 @@ from trec_cli.evaluation.figures import all_figures, rank_shares, slice_figures,
 from trec_cli.evaluation.metrics import Pools, rank
 from trec_cli.evaluation.outputs import Plan, find_files, load
 from trec_cli.evaluation.outputs import write as write_outputs
-from trec_cli.evaluation.report import account
+from trec_cli.evaluation.report import account, origins, quality_table, versions
 from trec_cli.evaluation.results import Options, evaluate_systems, summarise
 from trec_cli.evaluation.slices import length_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
@@ -179,13 +179,71 @@ def test_accounts_flatten_what_a_manifest_counts() -> None:
     }
 
 
+def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    told = {"command": "summarize", "quality": {"words": 12.5, "copied": {"share": 0.25}}}
+    (run / "summaries-hier.jsonl.manifest.json").write_text(json.dumps(told))
+    page = Page(report(run))
+    for part in ("Quality of the summaries", "copied.share", "0.250", "12.500"):
+        assert part in page.text
+
+
+def test_quality_is_a_table_of_all_figures_and_files() -> None:
+    manifests: dict[str, dict[str, Any]] = {
+        "a": {"quality": {"x": 1}},
+        "b": {"quality": {"y": 2}},
+        "c": {"seconds": 3},
+    }
+    assert quality_table(manifests) == {"x": {"a": "1", "b": "–"}, "y": {"a": "–", "b": "2"}}
+
+
+def test_a_command_and_its_versions_are_told_once() -> None:
+    made: dict[str, Any] = {"arguments": ["prepare", "my data"], "versions": {"trec": "1"}}
+    manifests = {"items.jsonl": made, "examples.jsonl": made, "s": {"arguments": ["score"]}}
+    assert [(o.command, o.names) for o in origins(manifests)] == [
+        ("trec prepare 'my data'", ["items.jsonl", "examples.jsonl"]),
+        ("trec score", ["s"]),
+    ]
+    assert versions(manifests) == {"items.jsonl, examples.jsonl": "trec 1"}
+
+
+def test_seeds_and_slices_have_their_place_on_the_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for seed in (1, 2):
+        (run / f"scores-x@{seed}.jsonl").write_bytes((run / "scores-good.jsonl").read_bytes())
+    page = Page(report(run))
+    for part in ("x (2 seeds)", "±0.000", "Slices", "fewer than 30 users", "x@1"):
+        assert part in page.text, part
+
+
+def test_a_hostile_attribute_value_stays_text_in_slices(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    files = find_files(run, [])
+    sources = Sources.find(run, None, None, [])
+    options = Options(replicates=9, permutations=9, slice_by=("title",))
+    plan = Plan(files, options=options, folder=run, sources=sources, report=True)
+    write_outputs(plan, load(plan), Provenance("eval", plan.settings(), plan.inputs()))
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert len(page.scripts) == 3
+    figure = json.loads(page.scripts[0])[-1]
+    assert figure["choices"][0]["data"][0]["y"][0].startswith("&lt;/script&gt;")
+
+
 @pytest.mark.slow
 def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium")
     report(make_run(tmp_path))
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=10000",
+    ]
     done = subprocess.run(
         [browser, *options, "--dump-dom", (tmp_path / "report.html").as_uri()],
         capture_output=True,
@@ -195,5 +253,5 @@ def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
     )
     page = Page(done.stdout)
     charts = [a for tag, a in page.tags if tag == "div" and "js-plotly-plot" in str(a.get("class"))]
-    assert len(charts) == 4
+    assert len(charts) == 4, "systems, ranks, training, history length"
     assert HOSTILE in page.text

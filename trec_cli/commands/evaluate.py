@@ -185,7 +185,7 @@ def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
     if run is None:
         raise UsageError("--verify needs the RUN folder")
     links = follow(run)
-    if show:
+    if show and links:
         _print_table(links_table(links))
     files = [
         {

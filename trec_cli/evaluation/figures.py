@@ -181,37 +181,37 @@ def slice_figures(summary: Summary) -> list[Figure]:
 
 
 def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], Trace]:
-    """Draw one metric of the slices of one kind: history lengths as lines, others as bars."""
-    by = entries[0]["by"]
+    """Draw one metric of the slices of one kind: over history lengths, else line by line."""
+    flat = entries[0]["by"] != LENGTH
     labels = [plain(entry["slice"]) for entry in entries]
     data = []
     for place, name in enumerate(entries[0]["systems"]):
         measured = [entry["systems"][name][metric] for entry in entries]
-        values = [each["value"] for each in measured]
-        trace = (
-            _line(labels, values, name, colour(place))
-            if by == LENGTH
-            else _bar(labels, values, name, colour(place))
-        )
-        down, up = zip(*(_bars(**_ends(each)) for each in measured), strict=True)
+        trace = _line(labels, [each["value"] for each in measured], name, colour(place))
+        down, up = zip(*(_bars(e["value"], e["low"], e["high"]) for e in measured), strict=True)
         error = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3}
         trace["error_y"] = {**error, "array": up, "arrayminus": down}
         data.append(trace)
-    luck = [entry["chance"][metric] for entry in entries]
-    data.append(_line(labels, luck, CHANCE, GREY, "dash"))
-    layout = {
-        "xaxis": {
-            "title": {"text": "items in the history" if by == LENGTH else plain(by)},
-            "type": "category",
-        },
-        "yaxis": {"rangemode": "tozero", "title": {"text": metric}},
-        "showlegend": True,
-    }
-    return data, layout
+    data.append(_line(labels, [e["chance"][metric] for e in entries], CHANCE, GREY, "dash"))
+    slices: dict[str, Any] = {"type": "category"}
+    values = {"rangemode": "tozero", "title": {"text": metric}}
+    layout = {"showlegend": True, "scattermode": "group", "scattergap": 0.5}
+    if not flat:
+        slices["title"] = {"text": "items in the history"}
+        return data, {**layout, "xaxis": slices, "yaxis": values}
+    height = 130 + len(entries) * (16 + 11 * len(data))
+    upside = {**slices, "autorange": "reversed", "automargin": True}
+    return [_turned(trace) for trace in data], {
+        **layout, "xaxis": values, "yaxis": upside, "height": height,
+    }  # fmt: skip
 
 
-def _ends(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {part: entry[part] for part in ("value", "low", "high")}
+def _turned(trace: Trace) -> Trace:
+    """Turn a line over categories into dots beside them: long names fit on a phone."""
+    turned = {**trace, "x": trace["y"], "y": trace["x"], "mode": "markers", "orientation": "h"}
+    if error := turned.pop("error_y", None):
+        turned["error_x"] = error
+    return {**turned, "marker": {"size": 8, "color": trace["line"]["color"]}}
 
 
 def _bar(x: Sequence[Any], y: Sequence[Any], name: str, tint: str) -> Trace:

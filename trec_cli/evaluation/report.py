@@ -6,7 +6,7 @@ that a title with a script tag stays a title.  The page's own policy forbids any
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -62,9 +62,12 @@ def render(
             accounts={name: found for name, m in manifests.items() if (found := account(m))},
             quality=quality_table(manifests),
             inputs=provenance.inputs,
-            origins={name: _origin(manifest) for name, manifest in manifests.items()},
+            origins=origins(manifests),
+            versions=versions(manifests),
             settings={
-                k: v for k, v in provenance.settings.items() if k not in ("inputs", "systems")
+                name: _in_words(value)
+                for name, value in provenance.settings.items()
+                if name not in ("inputs", "systems")
             },
             plotly=get_plotlyjs(),
             version=__version__,
@@ -139,11 +142,36 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [] if value is None else [(name, str(value))]
 
 
-def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Say with which command and versions an output was made."""
-    arguments = shlex.join(map(str, manifest.get("arguments", [])))
-    versions = manifest.get("versions", {})
-    return {
-        "command": f"trec {arguments}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-    }
+@dataclass(frozen=True)
+class Origin:
+    """A command and the outputs that it made."""
+
+    command: str
+    names: list[str]
+
+
+def origins(manifests: Mapping[str, Mapping[str, Any]]) -> list[Origin]:
+    """Give the commands that made the outputs, each once."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        arguments = shlex.join(map(str, manifest.get("arguments", [])))
+        found.setdefault(f"trec {arguments}", []).append(name)
+    return [Origin(command, names) for command, names in found.items()]
+
+
+def versions(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Give the versions that outputs were made with, by the names of the outputs."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        stated = manifest.get("versions", {})
+        found.setdefault(", ".join(f"{n} {v}" for n, v in stated.items()), []).append(name)
+    return {", ".join(names): stated for stated, names in found.items() if stated}
+
+
+def _in_words(value: Any) -> str:
+    """Write a setting for people: no brackets, no None."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
