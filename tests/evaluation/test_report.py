@@ -188,6 +188,20 @@ def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
         assert part in page.text
 
 
+def test_attention_weights_are_a_heat_map_of_candidates_and_history(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    keys = [{"start": 0, "end": 1}, {"start": 1, "end": 4}]
+    weights = [[[1, 0.75], [0, 0.25]], *[[[1, 1.0]]] * 7]
+    attention = {"query": "candidate", "keys": keys, "weights": [0.5, 0.5], "candidates": weights}
+    path = run / "summaries-hier.jsonl"
+    lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    write(path, [entry | {"attention": attention} for entry in lines])
+    content = report(run)
+    for part in ("2–4", "0.75", "background: rgb(0 114 178 / 0.525)"):
+        assert part in content
+    assert HOSTILE in Page(content).text
+
+
 def test_quality_is_a_table_of_all_figures_and_files() -> None:
     manifests: dict[str, dict[str, Any]] = {
         "a": {"quality": {"x": 1}},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.evaluation.folder import line, write
 from trec_cli.evaluation.background import Background, read_background
-from trec_cli.evaluation.results import Options, evaluate_systems
+from trec_cli.evaluation.results import Options, evaluate_systems, summarise
 from trec_cli.evaluation.scores import ScoresFile, read_system
 from trec_cli.evaluation.slices import (
     LENGTH,
@@ -23,6 +23,7 @@ from trec_cli.evaluation.slices import (
     popularity_slices,
     slice_entries,
 )
+from trec_cli.evaluation.tables import slices_table
 from trec_cli.records import Item
 
 
@@ -133,3 +134,14 @@ def test_a_slice_of_one_user_has_no_interval(tmp_path: Path) -> None:
     part = Slice(LENGTH, "1", np.array([True]))
     (entry,) = slice_entries(evaluate_systems([system], (1,)), [part], Options((1,), 20, 0))
     assert entry["systems"]["x"]["recall@1"] == {"value": 1.0, "low": None, "high": None}
+
+
+def test_a_narrow_terminal_gets_a_row_for_every_slice_and_system(tmp_path: Path) -> None:
+    system = read_system(ScoresFile("x", write(tmp_path / "s.jsonl", [line("a", [2, 1])])), "test")
+    evaluation = evaluate_systems([system], (1,))
+    options = Options((1,), 5, 0)
+    summary = summarise(evaluation, options)
+    parts = [Slice(LENGTH, "1", np.array([True])), Slice(POPULARITY, "cold", np.array([True]))]
+    summary["slices"] = slice_entries(evaluation, parts, options)
+    assert slices_table(summary).row_count == 2
+    assert slices_table(summary, wide=False).row_count == 4

@@ -265,11 +265,11 @@ def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     from trec_cli.evaluation.tables import slices_table, terminal_table
 
     console = Console(highlight=False)
-    table = terminal_table(summary)
-    if console.is_terminal and _width(table) > console.width:
-        table = terminal_table(summary, wide=False)
-    for each in [table, slices_table(summary)] if slices else [table]:
-        _print_table(each)
+    for draw in [terminal_table, slices_table] if slices else [terminal_table]:
+        table = draw(summary)
+        if console.is_terminal and _width(table) > console.width:
+            table = draw(summary, wide=False)
+        _print_table(table)
 
 
 def _print_table(table: Table) -> None:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -28,9 +29,18 @@ class ExampleLine(msgspec.Struct, kw_only=True, gc=False):
         return self.example_id or self.user_id
 
 
-def read_example_lines(path: Path) -> Iterator[ExampleLine]:
+class AskedLine(ExampleLine, kw_only=True, gc=False):
+    """The same with the candidates, in the file's order."""
+
+    candidates: list[str]
+
+
+Line = TypeVar("Line", bound=ExampleLine)
+
+
+def read_example_lines(path: Path, kind: type[Line]) -> Iterator[Line]:
     """Yield the lines of `examples.jsonl`, one at a time: there may be millions."""
-    return (record for _, record in read_lines(path, msgspec.json.Decoder(ExampleLine).decode))
+    return (record for _, record in read_lines(path, msgspec.json.Decoder(kind).decode))
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def read_background(path: Path, examples: Mapping[str, int], split: Split) -> Ba
     lengths = np.full(len(examples), -1, dtype=np.int64)
     positives: list[list[str]] = [[] for _ in examples]
     takers = _Takers()
-    for record in read_example_lines(path):
+    for record in read_example_lines(path, ExampleLine):
         place = examples.get(record.example) if record.split == split else None
         if place is not None:
             lengths[place] = len(record.history)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from trec_cli.evaluation.background import read_example_lines
+from trec_cli.evaluation.background import AskedLine, read_example_lines
 from trec_cli.jsonl import read_lines
 from trec_cli.manifest import read_manifest
 from trec_cli.records import MODES
@@ -20,7 +20,7 @@ class Sources:
 
     Attributes:
         items: the catalogue, for titles.
-        examples: for history lengths and histories.
+        examples: for slices, and for the histories of single users.
         summaries: by mode.
         logs: training logs by adapter (the mode, and what else its name says).
         explained: outputs whose manifests say how they were made.
@@ -61,12 +61,12 @@ class Sources:
         found = {path.name: read_manifest(path) for path in self.explained}
         return {name: manifest for name, manifest in found.items() if manifest}
 
-    def histories(self, wanted: Collection[str]) -> dict[str, list[str]]:
-        """Read the histories of some examples by their id; empty without examples file."""
+    def asked(self, wanted: Collection[str]) -> dict[str, AskedLine]:
+        """Read some examples by their id; empty without examples file."""
         if self.examples is None:
             return {}
-        lines = read_example_lines(self.examples)
-        return {line.example: line.history for line in lines if line.example in wanted}
+        lines = read_example_lines(self.examples, AskedLine)
+        return {line.example: line for line in lines if line.example in wanted}
 
     def training(self) -> dict[str, list[dict[str, Any]]]:
         """Read the training logs by mode, one dictionary per logged step."""

@@ -149,21 +149,31 @@ def _drawn(cell: Cell) -> str:
     return "\n".join(lines)
 
 
-def slices_table(summary: Summary) -> Table:
-    """Draw one metric of every slice for a terminal: slices as rows, systems as columns."""
+def slices_table(summary: Summary, *, wide: bool = True) -> Table:
+    """Draw one metric of every slice for a terminal: slices as rows, systems as columns.
+
+    A narrow terminal gets a row for every slice and system.
+    """
     metric = headline(metrics_of(summary))
     place = metrics_of(summary).index(metric)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{metric} by slice", title_justify="left")
     table.caption, table.caption_justify = escape(slices_note(summary["slices"])), "left"
+    systems = [*map(escape, summary["systems"]), CHANCE]
     for head in ("by", "slice"):
         table.add_column(head)
-    for head in ("users", *map(escape, summary["systems"]), CHANCE):
+    for head in ("users", *(systems if wide else ("system", metric))):
         table.add_column(head, justify="right")
     for kind in slice_tables(summary):
-        for first, part in enumerate(kind.parts):
+        for count, part in enumerate(kind.parts):
             users = f"{part.users}{SMALL_MARK if part.small else ''}"
+            lead = ["" if count else escape(kind.by), escape(part.label), users]
             cells = [_drawn(row.cells[place]) for row in part.rows]
-            table.add_row("" if first else escape(kind.by), escape(part.label), users, *cells)
+            if wide:
+                table.add_row(*lead, *cells)
+                continue
+            for name, cell in zip(systems, cells, strict=True):
+                table.add_row(*lead, name, cell)
+                lead = ["", "", ""]
         table.add_section()
     return table
 
