@@ -92,7 +92,7 @@ def main() -> None:
         def theirs(_: int) -> float:
             started = time.perf_counter()
             ir_measures.calc_aggregate(wanted, right, ranked)
-            return (time.perf_counter() - started) * asked.users / part
+            return float((time.perf_counter() - started) * asked.users / part)
 
         runs = in_turns(
             {"ours": lambda _: ours(path), "ir_measures": theirs}, asked.rounds, warm_up=False

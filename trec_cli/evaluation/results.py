@@ -14,7 +14,7 @@ from trec_cli.evaluation.metrics import (
     Ranks,
     all_metrics,
     ambiguous,
-    chance,
+    chance_metrics,
     metric_names,
     rank,
 )
@@ -125,7 +125,7 @@ def evaluate_systems(
         metric_names(ks),
         values,
         _pooled(values, members),
-        _table(chance(ranks[0]), ks),
+        np.stack(list(chance_metrics(ranks[0], ks).values()), axis=1),
     )
 
 

@@ -53,6 +53,8 @@ def _codes(users: Sequence[str]) -> Ints:
 
 def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
     """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
+    if number == len(codes):  # codes count up, so every user has one example
+        return values.astype(np.float64)
     columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
     return cast(Floats, np.stack(columns, axis=1))
 
