@@ -86,6 +86,7 @@ bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.
 	$(BIN)/python -m benchmarks.efficiency --data $(DATA) --model $(MODEL)
 	$(BIN)/python -m benchmarks.growth --data $(DATA) --model $(MODEL)
 	$(BIN)/python -m benchmarks.summaries --data $(DATA) --model $(MODEL) --vllm $(PEERS)/vllm/bin/python
+	$(BIN)/python -m benchmarks.eval_million
 	$(MAKE) bench-page
 
 bench-page: $(INSTALLED)

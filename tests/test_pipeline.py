@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from samples.tiny_model import write_model
 from tests.conftest import ROOT
 from trec_cli.commands.app import app
-from trec_cli.jsonl import iter_scores, read_examples, read_items, read_summaries
+from trec_cli.evaluation.scores import read_scores
+from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.manifest import file_hash, read_manifest
 
 PREPARE = ["--train-users", "6", "--valid-users", "2", "--test-users", "4", "--num-negatives", "5"]
@@ -60,14 +61,14 @@ def test_all_five_stages_run_with_every_family(
     items = read_items(tmp_path / "items.jsonl")
     examples = {e.example_id: e for e in read_examples(tmp_path / "examples.jsonl", items)}
     summaries = read_summaries(tmp_path / f"summaries-{mode}.jsonl")
-    scores = [record for _, record in iter_scores(tmp_path / f"scores-{mode}.jsonl")]
+    scores = [record for _, record in read_scores(tmp_path / f"scores-{mode}.jsonl")]
     metrics = json.loads((tmp_path / "metrics.json").read_text())["systems"]
 
     assert list(summaries) == list(examples)
     assert [s.example_id for s in scores] == [e for e, x in examples.items() if x.split == "test"]
     for record in scores:
-        assert record.candidates == examples[record.example_id].candidates
-        assert record.positives == examples[record.example_id].positives
+        assert record.candidates == examples[record.example].candidates
+        assert record.positives == examples[record.example].positives
     assert set(metrics) == {mode, "popularity"}
     assert metrics[mode]["examples"] == 4
     assert 0 <= metrics[mode]["recall@3"]["value"] <= 1
@@ -164,7 +165,7 @@ def test_a_merged_model_is_scored_with_the_prompt_it_was_trained_on(
     merged = ["--zero-shot", "--model", tmp_path / "model-none-merged"]
     trec("score", tmp_path, "--mode", "none", *merged, "--name", "merged")
     adapter, full = (
-        [record.scores for _, record in iter_scores(tmp_path / f"scores-{name}.jsonl")]
+        [record.scores for _, record in read_scores(tmp_path / f"scores-{name}.jsonl")]
         for name in ("none", "merged")
     )
     for ours, theirs in zip(adapter, full, strict=True):

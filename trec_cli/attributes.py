@@ -1,4 +1,4 @@
-"""``--attributes``: the names of texts that prompts show, checked against the catalogue."""
+"""``--attributes`` and its like: names of items' texts, checked against the catalogue."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,9 @@ from trec_cli.errors import UsageError
 from trec_cli.records import Item
 
 
-def check_attributes(names: tuple[str, ...] | None, items: Mapping[str, Item]) -> None:
+def check_attributes(
+    names: tuple[str, ...] | None, items: Mapping[str, Item], option: str = "--attributes"
+) -> None:
     """Make sure that every attribute asked for stands in some item.
 
     A mistyped one would leave items without text, and all candidates would tie.
@@ -20,4 +22,4 @@ def check_attributes(names: tuple[str, ...] | None, items: Mapping[str, Item]) -
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         there = ", ".join(sorted(known))
-        raise UsageError(f"--attributes: no item has {', '.join(unknown) or 'none'}; use {there}")
+        raise UsageError(f"{option}: no item has {', '.join(unknown) or 'none'}; use {there}")

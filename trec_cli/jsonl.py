@@ -16,7 +16,8 @@ import jsonlines
 import msgspec
 
 from trec_cli.errors import MAX_FAULTS, Fault, InputError
-from trec_cli.records import Example, Item, Scores, Summary, UserSequence
+from trec_cli.records import Example, Item, Summary, UserSequence
+from trec_cli.type_errors import in_words
 
 STREAM = "-"
 Record = TypeVar("Record")
@@ -145,7 +146,7 @@ def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, st
     if isinstance(cause, UnicodeDecodeError):
         return "is not UTF-8 text", "save the file as UTF-8, for example: iconv -f latin1 -t utf-8"
     if isinstance(cause, msgspec.ValidationError):
-        return str(cause), "see docs/files.md for the fields"
+        return in_words(str(cause)), "see docs/files.md for the fields"
     if _is_pretty(error):
         return (
             f"is pretty-printed JSON, not one record a line ({shown!r})",
@@ -287,11 +288,6 @@ def read_summaries(path: Path | str) -> dict[str, Summary]:
             faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
         summaries[summary.example_id] = summary
     return summaries
-
-
-def iter_scores(path: Path | str) -> Iterator[tuple[int, Scores]]:
-    """Yield (line, record) of `scores-NAME.jsonl`; what the numbers mean is checked by eval."""
-    return read_lines(path, _with_example_id(Scores))
 
 
 def encode(record: Item | msgspec.Struct | dict[str, Any]) -> bytes:

@@ -21,12 +21,13 @@ from trec_cli import __version__
 from trec_cli.errors import InputError, SettingsChanged
 from trec_cli.outputs import Settings, changed_settings, plain_settings, write_bytes
 
+MANIFEST_SUFFIX = ".manifest.json"
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers", "numpy")
 
 
 def manifest_path(output: Path) -> Path:
     """Name the manifest of an output file or folder."""
-    return output.with_name(f"{output.name}.manifest.json")
+    return output.with_name(output.name + MANIFEST_SUFFIX)
 
 
 def file_hash(path: Path) -> str:
@@ -137,6 +138,15 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
         ) from None
 
 
+def recorded_settings(output: Path) -> dict[str, Any] | None:
+    """Give the settings of the run that made an output, or was killed while publishing it."""
+    note = _note_path(output)
+    if note.exists():
+        return msgspec.json.decode(note.read_bytes(), type=dict[str, Any])
+    manifest = read_manifest(output)
+    return None if manifest is None else dict(manifest.get("settings", {}))
+
+
 def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> bool:
     """Tell whether ``output`` exists and was made with exactly these settings.
 
@@ -150,15 +160,9 @@ def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> 
     note = _note_path(output)
     if overwrite or not (output.exists() or note.exists()):
         return False
-    if note.exists():
-        old = msgspec.json.decode(note.read_bytes(), type=dict[str, Any])
-        if changed := changed_settings(old, plain_settings(settings)):
-            raise SettingsChanged(output, changed)
-        return False
-    manifest = read_manifest(output)
-    if manifest is None:
+    old = recorded_settings(output)
+    if old is None:
         raise SettingsChanged(output, ["it has no manifest, so they are unknown"])
-    changed = changed_settings(manifest.get("settings", {}), settings)
-    if changed:
+    if changed := changed_settings(old, plain_settings(settings)):
         raise SettingsChanged(output, changed)
-    return True
+    return not note.exists()

@@ -55,6 +55,11 @@ class RunFolder:
         """The scores of a system."""
         return self.path / f"scores-{name}.jsonl"
 
+    def adapters(self) -> dict[str, Path]:
+        """Every adapter folder with a training log, by what stands behind ``model-``."""
+        logs = sorted(self.path.glob(f"model-*/{TRAINING_LOG}"))
+        return {log.parent.name.removeprefix("model-"): log.parent for log in logs}
+
     def all_scores(self) -> list[Path]:
         """Every scores file in the folder, by name."""
         return sorted(p for p in self.path.glob("scores-*.jsonl") if p.is_file())

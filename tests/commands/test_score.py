@@ -19,11 +19,11 @@ from typer.testing import CliRunner, Result
 from tests.conftest import ROOT
 from tests.scoring.small_run import make_adapter, make_run
 from trec_cli.commands.app import app
-from trec_cli.jsonl import iter_scores, read_examples, read_items, read_summaries
+from trec_cli.evaluation.scores import ScoresLine, read_scores
+from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.manifest import read_manifest
 from trec_cli.outputs import locked
 from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
-from trec_cli.records import Scores
 from trec_cli.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -45,8 +45,8 @@ def trec(*arguments: object, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, ["score", *map(str, arguments)], input=stdin)
 
 
-def scored(path: Path) -> list[Scores]:
-    return [record for _, record in iter_scores(path)]
+def scored(path: Path) -> list[ScoresLine]:
+    return [record for _, record in read_scores(path)]
 
 
 def last_line(result: Result) -> dict[str, Any]:

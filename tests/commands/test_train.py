@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.training.world import example, write_run
 from trec_cli.commands.app import app
 from trec_cli.jsonl import encode_all, read_examples
-from trec_cli.manifest import file_hash, read_manifest
+from trec_cli.manifest import Provenance, file_hash, read_manifest
 from trec_cli.outputs import locked, write_lines
 from trec_cli.prompts.recommend import load_settings
 from trec_cli.training.callbacks import read_log
@@ -258,6 +258,24 @@ def test_missing_summaries_are_counted_with_the_remedy(run: Path, tiny_model: Ti
     assert result.exit_code == 3
     assert "23 of 24 examples of split train have no summary" in result.stderr
     assert "trec summarize" in result.stderr
+
+
+def test_summaries_of_other_examples_are_warned_of(run: Path, tiny_model: TinyModel) -> None:
+    summaries = run / "summaries-hier.jsonl"
+    record = {"mode": "hier", "summary": "s", "blocks": [], "model": "m"}
+    examples = read_examples(run / "examples.jsonl")
+    about = [{"example_id": e.example_id, "user_id": e.user_id, "split": e.split} for e in examples]
+    write_lines(summaries, encode_all([entry | record for entry in about]))
+    Provenance("summarize", {}, [run / "items.jsonl", run / "examples.jsonl"]).write(summaries)
+    arguments = ("--mode", "hier", "--dry-run")
+    assert "another version" not in trec(run, tiny_model(), *arguments).stderr
+    with (run / "examples.jsonl").open("a") as stream:
+        stream.write("\n")
+    result = trec(run, tiny_model(), *arguments)
+    assert result.exit_code == 0, result.output
+    said = plain(result.stderr)
+    assert "summaries-hier.jsonl was made from another version of examples.jsonl" in said
+    assert "items.jsonl;" not in said
 
 
 def test_a_summary_file_that_is_not_there_is_an_input_error(

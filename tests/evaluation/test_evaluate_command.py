@@ -165,6 +165,10 @@ def test_a_config_file_gives_the_options(tmp_path: Path) -> None:
         (("--scores", "RUN/scores-none.jsonl"), 3, "no such file"),
         (("RUN", "--split", "valid"), 3, "no example of split valid"),
         (("RUN", "--items", "RUN/none.jsonl"), 3, "no such file"),
+        (("--scores", "RUN/scores-good.jsonl", "--slices"), 2, "--slices needs examples.jsonl"),
+        (("--scores", "RUN/scores-good.jsonl", "--slice-by", "x"), 2, "--slice-by needs items"),
+        (("--verify",), 2, "--verify needs the RUN folder"),
+        (("RUN", "--verify"), 3, "holds no manifest to follow"),
     ],
 )
 def test_a_mistake_is_explained(
@@ -212,6 +216,117 @@ def test_eval_needs_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", blocker], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("option", ["--markdown", "--latex", "--trec-run"])
+def test_a_file_that_trec_has_not_written_is_not_written_over(tmp_path: Path, option: str) -> None:
+    run, target = make_run(tmp_path / "run"), tmp_path / "out"
+    mine = target if option != "--trec-run" else target / "qrels.txt"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    refused = run_eval(run, "--no-report", option, target)
+    assert refused.exit_code == 2
+    assert "no manifest" in refused.stderr
+    assert mine.read_text() == "mine"
+    assert not OUTPUTS & written(run)
+    assert run_eval(run, "--no-report", option, target, "--overwrite").exit_code == 0
+    assert mine.read_text() != "mine"
+
+
+def test_a_table_follows_new_scores_but_other_options_need_overwrite(tmp_path: Path) -> None:
+    run, table = make_run(tmp_path / "run"), tmp_path / "t.md"
+    good = ("--scores", run / "scores-good.jsonl", "--markdown", table)
+    assert run_eval(*good).exit_code == 0
+    assert run_eval(*good).exit_code == 0
+    both = (*good, "--scores", run / "scores-blind.jsonl")
+    assert run_eval(*both).exit_code == 0
+    assert "blind" in table.read_text()
+    refused = run_eval(*both, "--k", 1)
+    assert refused.exit_code == 2
+    assert "t.md was made with other settings" in refused.stderr
+
+
+def test_a_report_of_other_options_is_not_left_beside_new_metrics(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_eval(run)
+    assert run_eval(run, "--no-report", "--k", 1, "--overwrite").exit_code == 0
+    assert "report.html was made with other settings" in run_eval(run, "--k", 1).stderr
+
+
+def test_an_evaluation_killed_before_its_manifests_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("trec_cli.manifest.Provenance.write", die)
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        run_eval(run, "--no-report")
+    assert (run / ".metrics.json.writing").exists()
+    again = run_eval(run, "--no-report")
+    assert again.exit_code == 0, again.output
+    assert not (run / ".metrics.json.writing").exists()
+
+
+def test_slices_are_shown_and_stand_in_the_metrics(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    result = run_eval(run, "--slices", "--slice-by", "title", "--no-report")
+    assert result.exit_code == 0, result.output
+    for part in ("ndcg@10 by slice", "history length", "title", "fewer than 30 users"):
+        assert part in result.stdout
+    slices = json.loads((run / "metrics.json").read_text())["slices"]
+    lengths = [entry for entry in slices if entry["by"] == "history length"]
+    assert [entry["slice"] for entry in lengths] == ["0", "1", "2", "3", "4"]
+    assert sum(entry["examples"] for entry in lengths) == 40
+    (titled,) = [entry for entry in slices if entry["by"] == "title"]
+    assert titled["systems"]["blind"]["recall@3"]["value"] == pytest.approx(3 / 8)
+
+
+def test_an_attribute_that_no_item_has_cannot_slice(tmp_path: Path) -> None:
+    result = run_eval(make_run(tmp_path), "--slice-by", "colour")
+    assert result.exit_code == 2
+    assert "--slice-by: no item has colour; use title" in result.stderr
+
+
+def test_scores_of_unknown_examples_are_in_no_slice_and_it_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    lines = (run / "examples.jsonl").read_text().splitlines(keepends=True)
+    (run / "examples.jsonl").write_text("".join(lines[:30]))
+    result = run_eval(run, "--no-report")
+    assert "10 of 40 examples are not in" in result.stderr
+
+
+def test_seeds_of_a_system_are_pooled_unless_told_not_to(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for seed in (1, 2):
+        text = (run / "scores-good.jsonl").read_bytes()
+        (run / f"scores-hier@{seed}.jsonl").write_bytes(text)
+    result = run_eval(run, "--no-report", "--reference", "hier")
+    assert result.exit_code == 0, result.output
+    assert "hier (2 seeds)" in result.stdout
+    apart = run_eval(run, "--no-report", "--no-pool", "--out", tmp_path / "apart", "--json")
+    assert set(json.loads(apart.stdout)["systems"]) == {"blind", "good", "hier@1", "hier@2"}
+
+
+def test_verify_tells_whether_all_holds(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_eval(run, "--no-report")
+    fine = CliRunner().invoke(app, ["eval", str(run), "--verify"])
+    assert fine.exit_code == 0, fine.output
+    assert "trec eval" in fine.stdout
+    with (run / "scores-good.jsonl").open("a") as stream:
+        stream.write("\n")
+    wrong = CliRunner().invoke(app, ["eval", str(run), "--verify", "--json"])
+    assert wrong.exit_code == 3
+    found = json.loads(wrong.stdout)
+    assert found["ok"] is False
+    states = {Path(entry["file"]).name: entry["state"] for entry in found["files"]}
+    assert states["metrics.json"] == "newer input"
+    assert states["scores-good.jsonl"] == "no manifest"
+    assert "made from another version of" in wrong.stderr
 
 
 @pytest.mark.parametrize("option", ["--markdown", "--latex", "--trec-run"])

@@ -16,6 +16,7 @@ from trec_cli.evaluation.metrics import (
     all_metrics,
     ambiguous,
     chance,
+    chance_metrics,
     evaluate,
     metric_names,
     rank,
@@ -225,3 +226,13 @@ def test_many_examples_are_ranked_in_blocks_without_a_difference(
     again = rank(Pools.of(scores, marks))
     assert np.array_equal(recall(ranks, 3), recall(again, 3))
     assert np.array_equal(ranks.expected, again.expected)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=30))
+def test_metrics_of_chance_are_those_of_a_constant_scorer(shapes: list[tuple[int, int]]) -> None:
+    marks = [[True] * positives + [False] * negatives for positives, negatives in shapes]
+    ranks = rank(Pools.of([[0.0] * len(row) for row in marks], marks))
+    constant, found = all_metrics(ranks, (1, 3)), chance_metrics(ranks, (1, 3))
+    assert list(found) == list(constant)
+    for name, values in constant.items():
+        np.testing.assert_array_equal(found[name], values)

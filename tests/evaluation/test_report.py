@@ -13,12 +13,13 @@ import pytest
 
 from tests.evaluation.folder import line, make_run, write
 from trec_cli.evaluation.cases import PER_KIND, choose
-from trec_cli.evaluation.figures import all_figures, length_bins, rank_shares, training_figure
+from trec_cli.evaluation.figures import all_figures, rank_shares, slice_figures, training_figure
 from trec_cli.evaluation.metrics import Pools, rank
 from trec_cli.evaluation.outputs import Plan, find_files, load
 from trec_cli.evaluation.outputs import write as write_outputs
-from trec_cli.evaluation.report import account
+from trec_cli.evaluation.report import account, origins, quality_table, versions
 from trec_cli.evaluation.results import Options, evaluate_systems, summarise
+from trec_cli.evaluation.slices import length_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
 from trec_cli.manifest import Provenance
 
@@ -36,7 +37,8 @@ def small_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 def report(run: Path) -> str:
     files = find_files(run, [])
     sources = Sources.find(run, None, None, [file.path for file in files])
-    plan = Plan(files, options=Options(replicates=50, permutations=50), folder=run, report=sources)
+    options = Options(replicates=50, permutations=50)
+    plan = Plan(files, options=options, folder=run, sources=sources, report=True)
     write_outputs(plan, load(plan), Provenance("eval", plan.settings(), plan.inputs()))
     return (run / "report.html").read_text(encoding="utf-8")
 
@@ -129,13 +131,14 @@ def test_a_single_odd_example_makes_a_page(tmp_path: Path, entry: dict[str, Any]
 
 def test_every_chart_is_valid_plotly(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    systems = load(Plan(find_files(run, [])))
-    evaluation = evaluate_systems(systems)
-    summary = summarise(evaluation, Options(replicates=20, permutations=20))
+    options = Options(replicates=20, permutations=20)
+    evaluation = evaluate_systems(load(Plan(find_files(run, []))))
+    summary = summarise(evaluation, options)
     sources = Sources.find(run, None, None, [])
-    lengths = {example: len(h) for example, h in sources.histories("test").items()}
-    figures = all_figures(evaluation, summary, lengths, sources.training(), 0)
-    assert [figure.key for figure in figures] == ["metrics", "ranks", "lengths", "training"]
+    lengths = np.arange(len(evaluation.examples)) % 5
+    summary["slices"] = slice_entries(evaluation, length_slices(lengths), options)
+    figures = all_figures(evaluation, summary, sources.training()) + slice_figures(summary)
+    assert [figure.key for figure in figures] == ["metrics", "ranks", "training", "slices-0"]
     for figure in figures:
         for choice in figure.choices:
             plotly.graph_objects.Figure(choice.data, choice.layout)
@@ -159,20 +162,6 @@ def test_rank_shares_spread_ties_over_their_group() -> None:
     assert rank_shares(rank(pools), 2).tolist() == pytest.approx([0.25, 0.75])
 
 
-@pytest.mark.parametrize(
-    ("lengths", "expected"),
-    [
-        ([4, 4, 4], [(4, 4)]),
-        ([1, 2], [(1, 1), (2, 2)]),
-        (list(range(1, 13)), [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)]),
-    ],
-)
-def test_history_lengths_are_cut_without_gap_or_overlap(
-    lengths: list[int], expected: list[tuple[int, int]]
-) -> None:
-    assert length_bins(np.array(lengths, dtype=float)) == expected
-
-
 def test_shown_users_are_chosen_without_repeats(tmp_path: Path) -> None:
     evaluation = evaluate_systems(load(Plan(find_files(make_run(tmp_path), []))))
     chosen = choose(evaluation, seed=0)
@@ -190,13 +179,85 @@ def test_accounts_flatten_what_a_manifest_counts() -> None:
     }
 
 
+def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    told = {"command": "summarize", "quality": {"words": 12.5, "copied": {"share": 0.25}}}
+    (run / "summaries-hier.jsonl.manifest.json").write_text(json.dumps(told))
+    page = Page(report(run))
+    for part in ("Quality of the summaries", "copied.share", "0.250", "12.500"):
+        assert part in page.text
+
+
+def test_attention_weights_are_a_heat_map_of_candidates_and_history(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    keys = [{"start": 0, "end": 1}, {"start": 1, "end": 4}]
+    weights = [[[1, 0.75], [0, 0.25]], *[[[1, 1.0]]] * 7]
+    attention = {"query": "candidate", "keys": keys, "weights": [0.5, 0.5], "candidates": weights}
+    path = run / "summaries-hier.jsonl"
+    lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    write(path, [entry | {"attention": attention} for entry in lines])
+    content = report(run)
+    for part in ("2–4", "0.75", "background: rgb(0 114 178 / 0.525)"):
+        assert part in content
+    assert HOSTILE in Page(content).text
+
+
+def test_quality_is_a_table_of_all_figures_and_files() -> None:
+    manifests: dict[str, dict[str, Any]] = {
+        "a": {"quality": {"x": 1}},
+        "b": {"quality": {"y": 2}},
+        "c": {"seconds": 3},
+    }
+    assert quality_table(manifests) == {"x": {"a": "1", "b": "–"}, "y": {"a": "–", "b": "2"}}
+
+
+def test_a_command_and_its_versions_are_told_once() -> None:
+    made: dict[str, Any] = {"arguments": ["prepare", "my data"], "versions": {"trec": "1"}}
+    manifests = {"items.jsonl": made, "examples.jsonl": made, "s": {"arguments": ["score"]}}
+    assert [(o.command, o.names) for o in origins(manifests)] == [
+        ("trec prepare 'my data'", ["items.jsonl", "examples.jsonl"]),
+        ("trec score", ["s"]),
+    ]
+    assert versions(manifests) == {"items.jsonl, examples.jsonl": "trec 1"}
+
+
+def test_seeds_and_slices_have_their_place_on_the_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for seed in (1, 2):
+        (run / f"scores-x@{seed}.jsonl").write_bytes((run / "scores-good.jsonl").read_bytes())
+    page = Page(report(run))
+    for part in ("x (2 seeds)", "±0.000", "Slices", "fewer than 30 users", "x@1"):
+        assert part in page.text, part
+
+
+def test_a_hostile_attribute_value_stays_text_in_slices(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    files = find_files(run, [])
+    sources = Sources.find(run, None, None, [])
+    options = Options(replicates=9, permutations=9, slice_by=("title",))
+    plan = Plan(files, options=options, folder=run, sources=sources, report=True)
+    write_outputs(plan, load(plan), Provenance("eval", plan.settings(), plan.inputs()))
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert len(page.scripts) == 3
+    figure = json.loads(page.scripts[0])[-1]
+    assert figure["choices"][0]["data"][0]["y"][0].startswith("&lt;/script&gt;")
+
+
 @pytest.mark.slow
 def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium")
     report(make_run(tmp_path))
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=10000",
+    ]
     done = subprocess.run(
         [browser, *options, "--dump-dom", (tmp_path / "report.html").as_uri()],
         capture_output=True,
@@ -206,5 +267,5 @@ def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
     )
     page = Page(done.stdout)
     charts = [a for tag, a in page.tags if tag == "div" and "js-plotly-plot" in str(a.get("class"))]
-    assert len(charts) == 4
+    assert len(charts) == 4, "systems, ranks, training, history length"
     assert HOSTILE in page.text

@@ -105,3 +105,18 @@ def test_per_user_lines_are_the_same_in_chunks(
     whole = list(per_user_lines(evaluation))
     monkeypatch.setattr("trec_cli.evaluation.results._CHUNK", 3)
     assert list(per_user_lines(evaluation)) == whole
+
+
+def test_users_without_negatives_do_not_dilute_the_effect_size_of_auc(tmp_path: Path) -> None:
+    """AUC gains of a, b, c are 1, 1/2 and 1/2: mean 2/3, standard deviation sqrt(1/12)."""
+    alone = [line(f"x{n}", [1.0]) for n in range(5)]
+    weak = [line("a", [0, 1, 1]), line("b", [0, 1, 1]), line("c", [1, 2, 0]), *alone]
+    strong = [line("a", [2, 1, 1]), line("b", [1, 2, 0]), line("c", [2, 1, 0]), *alone]
+    evaluation = evaluation_of(tmp_path, {"weak": weak, "strong": strong})
+    (auc,) = [
+        entry
+        for entry in summarise(evaluation, Options((1, 2), 10, 10))["comparisons"]
+        if entry["metric"] == "auc"
+    ]
+    assert auc["difference"] == pytest.approx(2 / 3)
+    assert auc["effect_size"] == pytest.approx((2 / 3) / np.sqrt(1 / 12))

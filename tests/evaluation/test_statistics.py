@@ -105,3 +105,9 @@ def test_effect_size_is_mean_over_standard_deviation() -> None:
     assert found[0] == pytest.approx(2.0)
     assert np.isnan(found[1])
     assert np.isnan(effect_size(differences[:1])).all()
+
+
+def test_effect_size_leaves_undefined_differences_out() -> None:
+    differences = np.array([[1.0], [np.nan], [2.0], [3.0]])
+    assert effect_size(differences)[0] == pytest.approx(2.0)
+    assert np.isnan(effect_size(np.array([[1.0], [np.nan]]))[0])

@@ -199,6 +199,16 @@ def test_numbers_of_users_with_time_are_picked_then_cut_by_time() -> None:
     assert Counter(e.split for e in examples) == {"train": 6, "valid": 2, "test": 2}
 
 
+def test_items_kept_without_text_are_drawn_as_negatives_too() -> None:
+    """Else the text would tell: of candidates without any, each would be right."""
+    questions = [question("u", "abX"), question("v", "bcd"), question("w", "aYc")]
+    kept, _ = prepare(collection(questions, "abcd"), unknown="keep", number=9)
+    candidates = {e.user_id: set(e.candidates) for e in kept}
+    assert candidates == {"u": set("cdXY"), "v": set("adXY"), "w": set("bcdX")}
+    dropped, _ = prepare(collection(questions, "abcd"), number=9)
+    assert {c for e in dropped for c in e.candidates} <= set("abcd")
+
+
 def test_only_items_of_examples_are_written_unless_all_are_asked_for() -> None:
     from trec_cli.prepare.build import build
     from trec_cli.progress import Silent

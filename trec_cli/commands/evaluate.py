@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.options import (
@@ -76,10 +77,36 @@ Bootstrap = Annotated[
 Permutations = Annotated[
     int, _option(_NUMBERS, "--permutations", help_="Sign patterns of the paired test.", min=0)
 ]
+Verify = Annotated[
+    bool,
+    _option(
+        "What to do",
+        "--verify",
+        help_="Evaluate nothing: follow the manifests in RUN back to the raw input and say what "
+        "has changed since.",
+        shown="no",
+    ),
+]
+Pool = Annotated[
+    bool,
+    _option(_NUMBERS, "--pool/--no-pool", help_="Pool scores-NAME@SEED.jsonl into system NAME."),
+]
+Slices = Annotated[
+    bool, _option(_NUMBERS, "--slices", help_="Show the table of slices, too.", shown="no")
+]
+SliceBy = Annotated[
+    list[str] | None,
+    _option(
+        _NUMBERS,
+        "--slice-by",
+        help_="Slice by this attribute of the right item, too; may be given several times.",
+    ),
+]
 
 
 def evaluate(
     run: Run = None,
+    verify: Verify = False,
     scores: ScoresFiles = None,
     items: Items = None,
     examples: Examples = None,
@@ -93,6 +120,9 @@ def evaluate(
     reference: Reference = None,
     bootstrap: Bootstrap = 1000,
     permutations: Permutations = 10_000,
+    pool: Pool = True,
+    slices: Slices = False,
+    slice_by: SliceBy = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
@@ -108,9 +138,14 @@ def evaluate(
     Examples:
       trec eval runs/demo
       trec eval runs/demo --reference popularity --markdown table.md
+      trec eval runs/demo --slices --slice-by category
+      trec eval runs/demo --verify
       cat scores.jsonl | trec eval --scores - --json
     """
     with stage("eval", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+        if verify:
+            _verify(run, terminal, show=not quiet and not json_line)
+            return
         from trec_cli.evaluation.metrics import DEFAULT_KS
         from trec_cli.evaluation.outputs import Plan, find_files
         from trec_cli.evaluation.results import Options
@@ -122,14 +157,48 @@ def evaluate(
         if run and not scores:
             _name_left_out(run, {file.path for file in files}, split, terminal)
         ks = tuple(sorted(set(k or DEFAULT_KS)))
-        options = Options(ks, bootstrap, permutations, seed, reference)
-        plan = Plan(files, cast(Split, split), options, out or run, markdown, latex, trec_run)
-        if report and plan.folder:
-            known = [file.path for file in files if not is_stream(file.path)]
-            plan = replace(plan, report=Sources.find(run, items, examples, known))
+        by = tuple(dict.fromkeys(slice_by or ()))
+        options = Options(ks, bootstrap, permutations, seed, reference, pool, by)
+        known = [file.path for file in files if not is_stream(file.path)]
+        plan = Plan(
+            files,
+            cast(Split, split),
+            options,
+            out or run,
+            markdown,
+            latex,
+            trec_run,
+            Sources.find(run, items, examples, known),
+            report and (out or run) is not None,
+        )
+        plan.check(slices=slices)
         summary = _look(plan, terminal) if dry_run else _evaluate(plan, terminal, overwrite)
         if not quiet and not json_line and summary:
-            _print_table(summary)
+            _print_tables(summary, slices=slices)
+
+
+def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
+    """Follow the manifests of RUN; what does not hold is an error."""
+    from trec_cli.evaluation.tables import links_table
+    from trec_cli.lineage import check, follow
+
+    if run is None:
+        raise UsageError("--verify needs the RUN folder")
+    links = follow(run)
+    if show and links:
+        _print_table(links_table(links))
+    files = [
+        {
+            "file": str(link.path),
+            "made_by": link.made_by,
+            "state": link.state,
+            "problems": [problem.text for problem in link.problems],
+        }
+        for link in links
+    ]
+    terminal.result(files=files)
+    check(run, links)
+    terminal.info(f"all holds: {len(links)} files were looked at")
 
 
 def _check(out: Path | None, examples: Path | None, split: str) -> None:
@@ -180,7 +249,7 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
 
     with locked(plan.folder / "metrics.json") if plan.folder else nullcontext():
         provenance = Provenance("eval", plan.settings(), plan.inputs())
-        if plan.folder and finished(plan, provenance, overwrite=overwrite):
+        if finished(plan, provenance, overwrite=overwrite) and plan.folder:
             terminal.info("nothing to do: the evaluation is up to date")
             summary = read_summary(plan.folder)
         else:
@@ -191,15 +260,25 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
     return summary
 
 
-def _print_table(summary: dict[str, Any]) -> None:
-    """Print the table on stdout; on a narrow terminal the systems become the columns."""
-    from trec_cli.evaluation.tables import terminal_table
+def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
+    """Print the tables on stdout; on a narrow terminal the systems become the columns."""
+    from trec_cli.evaluation.tables import slices_table, terminal_table
 
     console = Console(highlight=False)
-    table = terminal_table(summary)
-    needed = Console(width=_UNBOUNDED).measure(table).maximum
+    for draw in [terminal_table, slices_table] if slices else [terminal_table]:
+        table = draw(summary)
+        if console.is_terminal and _width(table) > console.width:
+            table = draw(summary, wide=False)
+        _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table on stdout; where that is no terminal nothing is wrapped."""
+    console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(needed, console.width)
-    elif needed > console.width:
-        table = terminal_table(summary, wide=False)
+        console.width = max(_width(table), console.width)
     console.print(table)
+
+
+def _width(table: Table) -> int:
+    return Console(width=_UNBOUNDED).measure(table).maximum

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from trec_cli.evaluation.metrics import reciprocal_rank
+from trec_cli.evaluation.background import AskedLine
+from trec_cli.evaluation.heat import HeatMap, SummaryLine, heat_map, read_summary_lines
+from trec_cli.evaluation.metrics import headline, reciprocal_rank
 from trec_cli.evaluation.results import Evaluation
 from trec_cli.evaluation.scores import ScoresFile, ScoresLine
 from trec_cli.evaluation.sources import Sources
-from trec_cli.jsonl import open_input, read_items, read_summaries
+from trec_cli.jsonl import open_input, read_items
 from trec_cli.records import Item
 from trec_cli.seeds import generator
 
@@ -36,8 +38,9 @@ class Case:
         user_id: the user.
         history: titles, oldest first.
         summaries: what was written of the user, by mode.
+        heat: attention weights, if the summaries have them.
         ranking: the candidates, best score first.
-        ranks: expected ranks of the positives, by system.
+        ranks: expected ranks of the positives, by run.
     """
 
     kind: str
@@ -45,14 +48,16 @@ class Case:
     user_id: str
     history: list[str]
     summaries: dict[str, str]
+    heat: HeatMap | None
     ranking: list[Candidate]
     ranks: dict[str, list[float]]
 
 
 def leader(evaluation: Evaluation) -> int:
-    """Give the place of the system with the highest mean of the last NDCG."""
-    column = len(evaluation.metrics) - 2
-    return int(evaluation.values[:, :, column].mean(axis=1).argmax())
+    """Give the first run of the system with the highest mean of the last NDCG."""
+    column = evaluation.metrics.index(headline(evaluation.metrics))
+    best = int(evaluation.values[:, :, column].mean(axis=1).argmax())
+    return evaluation.members[evaluation.names[best]][0]
 
 
 def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
@@ -71,25 +76,44 @@ def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
     return chosen
 
 
-def cases(
-    evaluation: Evaluation, sources: Sources, histories: Mapping[str, list[str]], seed: int
-) -> list[Case]:
+def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
     """Gather everything there is to show of the chosen examples."""
     chosen = choose(evaluation, seed)
-    system = evaluation.systems[leader(evaluation)]
+    system = evaluation.runs[leader(evaluation)]
     records = _records(system.file, {int(system.lines[place]) for place in chosen})
+    wanted = {record.example for record in records.values()}
+    asked = sources.asked(wanted)
+    written = {m: read_summary_lines(path, wanted) for m, path in sources.summaries.items()}
     items = read_items(sources.items) if sources.items else {}
-    written = {mode: read_summaries(path) for mode, path in sources.summaries.items()}
     shown = []
     for place, kind in chosen.items():
         record = records[int(system.lines[place])]
         example = record.example
-        texts = {m: s[example].summary for m, s in written.items() if example in s}
-        history = [_title(item, items) for item in histories.get(example, [])]
-        ranks = _ranks(evaluation, place)
-        ranking = _ranking(record, items)
-        shown.append(Case(kind, example, record.user_id, history, texts, ranking, ranks))
+        lines = {mode: of_mode[example] for mode, of_mode in written.items() if example in of_mode}
+        line = asked.get(example)
+        shown.append(
+            Case(
+                kind,
+                example,
+                record.user_id,
+                [_title(item, items) for item in line.history] if line else [],
+                {mode: summary.summary for mode, summary in lines.items()},
+                _heat(lines, line, items),
+                _ranking(record, items),
+                _ranks(evaluation, place),
+            )
+        )
     return shown
+
+
+def _heat(
+    lines: Mapping[str, SummaryLine], asked: AskedLine | None, items: Mapping[str, Item]
+) -> HeatMap | None:
+    """Lay out the attention weights of an example, where its summary has some."""
+    attention = next((line.attention for line in lines.values() if line.attention), None)
+    if attention is None:
+        return None
+    return heat_map(attention, [_title(item, items) for item in asked.candidates] if asked else [])
 
 
 def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
@@ -113,8 +137,8 @@ def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
 
 
 def _ranks(evaluation: Evaluation, place: int) -> dict[str, list[float]]:
-    """Give the expected ranks of an example's positives, by system."""
+    """Give the expected ranks of an example's positives, by run."""
     return {
-        name: ranks.expected[ranks.example == place].tolist()
-        for name, ranks in zip(evaluation.names, evaluation.ranks, strict=True)
+        run.name: ranks.expected[ranks.example == place].tolist()
+        for run, ranks in zip(evaluation.runs, evaluation.ranks, strict=True)
     }

@@ -9,15 +9,18 @@ import numpy as np
 
 from trec_cli.evaluation.metrics import Floats, Ranks, chance
 from trec_cli.evaluation.results import Evaluation, Summary
-from trec_cli.evaluation.statistics import UserSums, bootstrap, interval
-from trec_cli.evaluation.tables import CHANCE, metrics_of
+from trec_cli.evaluation.slices import LENGTH, POPULARITY
+from trec_cli.evaluation.tables import CHANCE, metrics_of, slice_kinds
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933")
 """Okabe and Ito's palette, told apart by colour-blind readers, a little extended."""
 GREY = "#8a8a8a"
 _BARS = 40
-_LENGTH_BINS = 6
-_REPLICATES = 200
+SLICE_NOTES = {
+    LENGTH: "Examples in up to six groups of about equal size; 95 % intervals.",
+    POPULARITY: "By the number of training users who have the right candidate: head, mid and "
+    "tail each hold about a third of all training interactions, cold has none; 95 % intervals.",
+}
 
 Trace = dict[str, Any]
 
@@ -47,16 +50,10 @@ def colour(place: int) -> str:
 
 
 def all_figures(
-    evaluation: Evaluation,
-    summary: Summary,
-    lengths: Mapping[str, int],
-    logs: Mapping[str, Sequence[Mapping[str, Any]]],
-    seed: int,
+    evaluation: Evaluation, summary: Summary, logs: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Figure]:
-    """Make every chart for which there is data."""
+    """Make every chart of the whole for which there is data."""
     figures = [metric_figure(summary), rank_figure(evaluation)]
-    if any(identifier in lengths for identifier in evaluation.systems[0].examples):
-        figures.append(length_figure(evaluation, lengths, seed))
     training = training_figure(logs)
     return [*figures, training] if training.choices else figures
 
@@ -145,16 +142,11 @@ def rank_figure(evaluation: Evaluation) -> Figure:
         "bargap": 0.15,
     }
     lines, single = [], []
-    for place, (name, ranks) in enumerate(zip(evaluation.names, evaluation.ranks, strict=True)):
-        shares = rank_shares(ranks, bins)
+    for place, (name, runs) in enumerate(evaluation.members.items()):
+        of_runs = [rank_shares(evaluation.ranks[run], bins) for run in runs]
+        shares = np.mean(of_runs, axis=0).tolist()
         lines.append(_line(labels, shares, name, colour(place)))
-        bar = {
-            "type": "bar",
-            "name": plain(name),
-            "x": labels,
-            "y": shares.tolist(),
-            "marker": {"color": colour(place)},
-        }
+        bar = _bar(labels, shares, name, colour(place))
         single.append(Choice(name, [bar, luck], layout))
     together = [Choice("all systems", [*lines, luck], layout)] if len(lines) > 1 else []
     note = "Where the right candidates stand; a good system has its mass on the left."
@@ -162,75 +154,69 @@ def rank_figure(evaluation: Evaluation) -> Figure:
 
 
 def _line(
-    x: Sequence[Any], y: Floats | Sequence[float], name: str, tint: str, dash: str = "solid"
+    x: Sequence[Any], y: Floats | Sequence[float | None], name: str, tint: str, dash: str = "solid"
 ) -> Trace:
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": plain(name),
         "x": list(x),
-        "y": [float(value) for value in y],
+        "y": [None if value is None else float(value) for value in y],
         "line": {"color": tint, "dash": dash},
         "marker": {"size": 6},
     }
 
 
-def length_bins(lengths: Floats) -> list[tuple[int, int]]:
-    """Cut history lengths into at most six bins of about equally many examples."""
-    shares = np.arange(_LENGTH_BINS) / _LENGTH_BINS
-    starts = np.unique(np.quantile(lengths, shares, method="higher")).astype(int).tolist()
-    ends = [*(start - 1 for start in starts[1:]), int(lengths.max())]
-    return list(zip(starts, ends, strict=True))
+def slice_figures(summary: Summary) -> list[Figure]:
+    """Every metric by slice, one figure for each way of slicing."""
+    return [
+        Figure(
+            f"slices-{number}",
+            f"Metric by {by}",
+            SLICE_NOTES.get(by, "By an attribute of the right candidate; 95 % intervals."),
+            [Choice(m, *_slice_view(m, entries)) for m in metrics_of(summary)],
+        )
+        for number, (by, entries) in enumerate(slice_kinds(summary).items())
+    ]
 
 
-def length_figure(evaluation: Evaluation, lengths: Mapping[str, int], seed: int) -> Figure:
-    """Every metric against the length of the history, with bootstrap intervals."""
-    ids = list(evaluation.systems[0].examples)
-    sizes = np.array([lengths.get(identifier, -1) for identifier in ids], dtype=np.float64)
-    bins = length_bins(sizes[sizes >= 0])
-    found = [_slice(evaluation, (sizes >= low) & (sizes <= high), seed) for low, high in bins]
-    labels = [str(low) if low == high else f"{low}–{high}" for low, high in bins]
-    layout = {
-        "xaxis": {"title": {"text": "items in the history"}, "type": "category"},
-        "yaxis": {"rangemode": "tozero"},
-    }
-    choices = []
-    for column, metric in enumerate(evaluation.metrics):
-        data = []
-        for place, name in enumerate(evaluation.names):
-            means, low, high = (
-                np.array([part[i][place, column] for part in found]) for i in range(3)
-            )
-            line = _line(labels, means, name, colour(place))
-            line["error_y"] = {
-                "type": "data",
-                "symmetric": False,
-                "array": (high - means).tolist(),
-                "arrayminus": (means - low).tolist(),
-            }
-            data.append(_without_nan(line))
-        choices.append(Choice(metric, data, layout))
-    note = f"Examples in up to {_LENGTH_BINS} groups of about equal size; 95 % intervals."
-    return Figure("lengths", "Metric by history length", note, choices)
+def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], Trace]:
+    """Draw one metric of the slices of one kind: over history lengths, else line by line."""
+    flat = entries[0]["by"] != LENGTH
+    labels = [plain(entry["slice"]) for entry in entries]
+    data = []
+    for place, name in enumerate(entries[0]["systems"]):
+        measured = [entry["systems"][name][metric] for entry in entries]
+        trace = _line(labels, [each["value"] for each in measured], name, colour(place))
+        down, up = zip(*(_bars(e["value"], e["low"], e["high"]) for e in measured), strict=True)
+        error = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3}
+        trace["error_y"] = {**error, "array": up, "arrayminus": down}
+        data.append(trace)
+    data.append(_line(labels, [e["chance"][metric] for e in entries], CHANCE, GREY, "dash"))
+    slices: dict[str, Any] = {"type": "category"}
+    values = {"rangemode": "tozero", "title": {"text": metric}}
+    layout = {"showlegend": True, "scattermode": "group", "scattergap": 0.5}
+    if not flat:
+        slices["title"] = {"text": "items in the history"}
+        return data, {**layout, "xaxis": slices, "yaxis": values}
+    height = 130 + len(entries) * (16 + 11 * len(data))
+    upside = {**slices, "autorange": "reversed", "automargin": True}
+    return [_turned(trace) for trace in data], {
+        **layout, "xaxis": values, "yaxis": upside, "height": height,
+    }  # fmt: skip
 
 
-def _slice(
-    evaluation: Evaluation, chosen: np.ndarray[Any, np.dtype[np.bool_]], seed: int
-) -> tuple[Floats, Floats, Floats]:
-    """Give means and interval ends ``[systems, metrics]`` of some examples."""
-    users = [evaluation.systems[0].users[place] for place in np.flatnonzero(chosen)]
-    data = UserSums.of(evaluation.values[:, chosen], users)
-    low, high = interval(bootstrap(data, _REPLICATES, seed))
-    return data.means(), low, high
+def _turned(trace: Trace) -> Trace:
+    """Turn a line over categories into dots beside them: long names fit on a phone."""
+    turned = {**trace, "x": trace["y"], "y": trace["x"], "mode": "markers", "orientation": "h"}
+    if error := turned.pop("error_y", None):
+        turned["error_x"] = error
+    return {**turned, "marker": {"size": 8, "color": trace["line"]["color"]}}
 
 
-def _without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON does not have, by None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _bar(x: Sequence[Any], y: Sequence[Any], name: str, tint: str) -> Trace:
+    marker = {"color": tint}
+    return {"type": "bar", "name": plain(name), "x": list(x), "y": list(y), "marker": marker}
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:

@@ -159,6 +159,22 @@ def chance(ranks: Ranks) -> Ranks:
     )
 
 
+def chance_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:
+    """Compute every metric of :func:`chance`, by name; equal to ``all_metrics(chance(ranks))``.
+
+    They depend on nothing but the numbers of candidates and positives, of which few
+    combinations occur: each is computed once.
+    """
+    both = ranks.candidates * (int(ranks.positives.max(initial=0)) + 1) + ranks.positives
+    _, first, place = np.unique(both, return_index=True, return_inverse=True)
+    candidates, positives = ranks.candidates[first], ranks.positives[first]
+    example = np.repeat(np.arange(len(first)), positives)
+    none = np.zeros_like(example)
+    blind = Ranks(example, none, none, none, none, candidates, positives)
+    metrics = all_metrics(chance(blind), ks)
+    return {name: values[place] for name, values in metrics.items()}
+
+
 def ambiguous(ranks: Ranks) -> NDArray[np.bool_]:
     """Tell, per example, whether a positive ties with a candidate that is none."""
     unclear = ranks.example[ranks.tied > ranks.tied_positives]
@@ -263,6 +279,11 @@ def metric_names(ks: Iterable[int]) -> list[str]:
     """Name all metrics in the order of the tables."""
     cutoffs = list(ks)
     return [f"{name}@{k}" for name in METRICS_AT_K for k in cutoffs] + ["auc"]
+
+
+def headline(names: Sequence[str]) -> str:
+    """Choose the metric that stands for all: NDCG at the largest cut-off."""
+    return [name for name in names if name.startswith("ndcg@")][-1]
 
 
 def all_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:

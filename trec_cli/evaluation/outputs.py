@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.attributes import check_attributes
 from trec_cli.errors import InputError, UsageError
+from trec_cli.evaluation.background import read_background
+from trec_cli.evaluation.pooling import pool_runs
 from trec_cli.evaluation.results import (
     Evaluation,
     Options,
@@ -18,12 +21,13 @@ from trec_cli.evaluation.results import (
     summarise,
 )
 from trec_cli.evaluation.scores import ScoresFile, System, align, first_split, read_system
+from trec_cli.evaluation.slices import find_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
 from trec_cli.evaluation.tables import latex, markdown
 from trec_cli.evaluation.trec_run import export, run_paths
-from trec_cli.jsonl import is_stream
-from trec_cli.manifest import Provenance, read_manifest, up_to_date
-from trec_cli.outputs import write_bytes
+from trec_cli.jsonl import is_stream, read_items
+from trec_cli.manifest import Provenance, recorded_settings, up_to_date
+from trec_cli.outputs import Settings, plain_settings, write_bytes
 from trec_cli.progress import Progress, Silent
 from trec_cli.records import Split
 from trec_cli.runs import RunFolder, system_name
@@ -75,7 +79,8 @@ class Plan:
         markdown: file of the table, if wanted.
         latex: file of the table, if wanted.
         trec_run: folder of the export, if wanted.
-        report: what the report is made from; None makes no report.
+        sources: what slices and report are made from, where it is there.
+        report: whether to write the page.
     """
 
     files: list[ScoresFile]
@@ -85,17 +90,34 @@ class Plan:
     markdown: Path | None = None
     latex: Path | None = None
     trec_run: Path | None = None
-    report: Sources | None = None
+    sources: Sources = field(default_factory=Sources)
+    report: bool = False
+
+    def check(self, *, slices: bool) -> None:
+        """Refuse slices that cannot be made.
+
+        Raises:
+            UsageError: the files that they need are not there.
+        """
+        if slices and not self.sources.examples:
+            raise UsageError("--slices needs examples.jsonl: give RUN, or --examples")
+        if self.options.slice_by and not (self.sources.items and self.sources.examples):
+            raise UsageError(
+                "--slice-by needs items.jsonl and examples.jsonl: give RUN, or --items and "
+                "--examples"
+            )
 
     def inputs(self) -> list[Path]:
         """Name every file that decides the outputs' bytes."""
-        return [*(file.path for file in self.files), *(self.report.files() if self.report else [])]
+        items = self.sources.items if self.options.slice_by else None
+        slicing = [path for path in (items, self.sources.examples) if path]
+        more = self.sources.files() if self.report else slicing
+        return [*(file.path for file in self.files), *more]
 
     def settings(self) -> dict[str, Any]:
         """Give what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
-        options = {**asdict(self.options), "ks": list(self.options.ks)}
-        return {"split": self.split, "systems": systems, **options}
+        return {"split": self.split, "systems": systems, **plain_settings(asdict(self.options))}
 
     def outputs(self) -> list[Path]:
         """Name every file that :func:`write` will write."""
@@ -111,28 +133,34 @@ def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
     """Tell whether all outputs exist and were made by this plan from these inputs.
 
     New or changed scores make an evaluation stale, which is no conflict: it is made again.
+    The tables and runs that were asked for follow the same rule as `metrics.json`.
 
     Raises:
-        SettingsChanged: the outputs were made with other options, and not ``overwrite``.
+        SettingsChanged: an output was made with other options, or not by trec, and not
+            ``overwrite``.
     """
-    if plan.folder is None or any(is_stream(file.path) for file in plan.files):
-        return False
-    metrics = RunFolder(plan.folder).metrics
-    old = (read_manifest(metrics) or {}).get("settings", {})
+    settings = provenance.settings
+    current = [_is_current(path, settings, overwrite=overwrite) for path in plan.outputs()]
+    piped = any(is_stream(file.path) for file in plan.files)
+    return plan.folder is not None and all(current) and not piped
+
+
+def _is_current(output: Path, settings: Settings, *, overwrite: bool) -> bool:
+    """Tell whether an output is as these settings make it; the scores may be others."""
+    old = recorded_settings(output) or {}
     derived = {name: old.get(name) for name in ("inputs", "systems")}
-    known = up_to_date(metrics, {**provenance.settings, **derived}, overwrite=overwrite)
-    same = all(provenance.settings[name] == value for name, value in derived.items())
-    return known and same and all(path.exists() for path in plan.outputs())
+    known = up_to_date(output, {**settings, **derived}, overwrite=overwrite)
+    return known and all(settings[name] == value for name, value in derived.items())
 
 
 def load(plan: Plan, progress: Progress | None = None) -> list[System]:
-    """Read all systems and align them.
+    """Read all runs and align them.
 
     Raises:
         InputError: faults in a file, or systems that answer different questions.
-        UsageError: the reference is none of the systems.
+        UsageError: the reference is none of the systems, or names of runs clash.
     """
-    names = [file.name for file in plan.files]
+    names = list(pool_runs([file.name for file in plan.files], pool=plan.options.pool))
     reference = plan.options.reference
     if reference is not None and reference not in names:
         raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
@@ -143,8 +171,11 @@ def write(
     plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
 ) -> Summary:
     """Evaluate, write every output with its manifest, and give the summary."""
-    evaluation = evaluate_systems(systems, plan.options.ks)
+    from trec_cli.evaluation.report import render  # loads the charts' library
+
+    evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
+    summary |= _slices(plan, evaluation, progress or Silent())
     with provenance.publish(*plan.outputs()) as details:
         details["examples"] = len(systems[0].users)
         written = _tables(plan, summary)
@@ -153,25 +184,35 @@ def write(
         if plan.folder:
             folder = RunFolder(plan.folder)
             if plan.report:
-                written.append(_report(folder.report, plan.report, evaluation, summary, provenance))
+                page = render(evaluation, summary, plan.sources, provenance)
+                write_bytes(folder.report, [page.encode()])
+                written.append(folder.report)
             written += _main_files(folder, evaluation, summary)
     if written:
         (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
     return summary
 
 
-def _report(
-    path: Path,
-    sources: Sources,
-    evaluation: Evaluation,
-    summary: Summary,
-    provenance: Provenance,
-) -> Path:
-    """Write the page; the charts' library is loaded only here."""
-    from trec_cli.evaluation.report import render
+def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:
+    """Measure slices where `examples.jsonl` is there.
 
-    write_bytes(path, [render(evaluation, summary, sources, provenance).encode()])
-    return path
+    Raises:
+        UsageError: an attribute that no item has.
+    """
+    sources, attributes = plan.sources, plan.options.slice_by
+    if not sources.examples:
+        return {}
+    background = read_background(sources.examples, evaluation.examples, plan.split)
+    if background.missing:
+        progress.warn(
+            f"{background.missing} of {len(evaluation.examples)} examples are not in "
+            f"{sources.examples}, and so in no slice"
+        )
+    items = read_items(sources.items) if attributes and sources.items else {}
+    if attributes:
+        check_attributes(attributes, items, "--slice-by")
+    slices = find_slices(background, items, attributes)
+    return {"slices": slice_entries(evaluation, slices, plan.options)}
 
 
 def _tables(plan: Plan, summary: Summary) -> list[Path]:

@@ -6,7 +6,7 @@ that a title with a script tag stays a title.  The page's own policy forbids any
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,16 +14,23 @@ from plotly.offline import get_plotlyjs
 
 from trec_cli import __version__
 from trec_cli.evaluation.cases import cases, leader
-from trec_cli.evaluation.figures import all_figures
+from trec_cli.evaluation.figures import all_figures, slice_figures
 from trec_cli.evaluation.results import SIGNIFICANT, Evaluation, Summary
 from trec_cli.evaluation.sources import Sources
-from trec_cli.evaluation.tables import metrics_of, notes_of, number, rows_of
+from trec_cli.evaluation.tables import (
+    SMALL_MARK,
+    metrics_of,
+    notes_of,
+    number,
+    rows_of,
+    slice_tables,
+    slices_note,
+)
 from trec_cli.manifest import Provenance
-from trec_cli.records import Split
 
 _FRAME = {
     "output", "sha256", "command", "arguments", "settings", "inputs", "versions", "machine",
-    "started",
+    "started", "quality",
 }  # fmt: skip
 """Fields of a manifest that are no account of tokens or time."""
 
@@ -36,11 +43,9 @@ def render(
     Raises:
         InputError: a file of ``sources`` is faulty.
     """
-    split: Split = summary["split"]
     seed = int(provenance.settings["seed"])
-    histories = sources.histories(split)
-    lengths = {identifier: len(history) for identifier, history in histories.items()}
-    figures = all_figures(evaluation, summary, lengths, sources.training(), seed)
+    figures = all_figures(evaluation, summary, sources.training())
+    by_slice = slice_figures(summary)
     manifests = sources.manifests()
     return (
         _environment()
@@ -48,13 +53,21 @@ def render(
         .render(
             **_results(evaluation, summary),
             figures=figures,
-            drawings=[asdict(figure) for figure in figures],
-            cases=cases(evaluation, sources, histories, seed),
+            drawings=[asdict(figure) for figure in [*figures, *by_slice]],
+            slices=slice_tables(summary),
+            slice_figures=by_slice,
+            slices_note=slices_note(summary.get("slices", [])),
+            small_mark=SMALL_MARK,
+            cases=cases(evaluation, sources, seed),
             accounts={name: found for name, m in manifests.items() if (found := account(m))},
+            quality=quality_table(manifests),
             inputs=provenance.inputs,
-            origins={name: _origin(manifest) for name, manifest in manifests.items()},
+            origins=origins(manifests),
+            versions=versions(manifests),
             settings={
-                k: v for k, v in provenance.settings.items() if k not in ("inputs", "systems")
+                name: _in_words(value)
+                for name, value in provenance.settings.items()
+                if name not in ("inputs", "systems")
             },
             plotly=get_plotlyjs(),
             version=__version__,
@@ -88,8 +101,8 @@ def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
     compared = summary["comparisons"]
     return {
         "names": evaluation.names,
-        "leader": evaluation.names[leader(evaluation)],
-        "examples": len(evaluation.systems[0].users),
+        "leader": evaluation.runs[leader(evaluation)].name,
+        "examples": len(evaluation.users),
         "users": summary["users"],
         "split": summary["split"],
         "metrics": metrics_of(summary),
@@ -109,6 +122,16 @@ def account(manifest: Mapping[str, Any]) -> dict[str, str]:
     return dict(_flat({k: v for k, v in manifest.items() if k not in _FRAME}))
 
 
+def quality_table(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Give what manifests say of the quality of summaries: by figure, then by file."""
+    found = {name: dict(_flat(m["quality"])) for name, m in manifests.items() if m.get("quality")}
+    figures = dict.fromkeys(figure for of_file in found.values() for figure in of_file)
+    return {
+        figure: {name: of_file.get(figure, "–") for name, of_file in found.items()}
+        for figure in figures
+    }
+
+
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return [p for k, v in value.items() for p in _flat(v, f"{name}.{k}" if name else str(k))]
@@ -119,11 +142,36 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [] if value is None else [(name, str(value))]
 
 
-def _origin(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Say with which command and versions an output was made."""
-    arguments = shlex.join(map(str, manifest.get("arguments", [])))
-    versions = manifest.get("versions", {})
-    return {
-        "command": f"trec {arguments}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-    }
+@dataclass(frozen=True)
+class Origin:
+    """A command and the outputs that it made."""
+
+    command: str
+    names: list[str]
+
+
+def origins(manifests: Mapping[str, Mapping[str, Any]]) -> list[Origin]:
+    """Give the commands that made the outputs, each once."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        arguments = shlex.join(map(str, manifest.get("arguments", [])))
+        found.setdefault(f"trec {arguments}", []).append(name)
+    return [Origin(command, names) for command, names in found.items()]
+
+
+def versions(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Give the versions that outputs were made with, by the names of the outputs."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        stated = manifest.get("versions", {})
+        found.setdefault(", ".join(f"{n} {v}" for n, v in stated.items()), []).append(name)
+    return {", ".join(names): stated for stated, names in found.items() if stated}
+
+
+def _in_words(value: Any) -> str:
+    """Write a setting for people: no brackets, no None."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

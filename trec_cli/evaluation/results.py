@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,11 @@ from trec_cli.evaluation.metrics import (
     Ranks,
     all_metrics,
     ambiguous,
-    chance,
+    chance_metrics,
     metric_names,
     rank,
 )
+from trec_cli.evaluation.pooling import pool_runs, split_seed
 from trec_cli.evaluation.scores import System
 from trec_cli.evaluation.statistics import (
     UserSums,
@@ -25,12 +26,15 @@ from trec_cli.evaluation.statistics import (
     effect_size,
     holm,
     interval,
+    ratio,
     sign_flip_test,
 )
 from trec_cli.jsonl import encode
 from trec_cli.progress import Progress, Silent
 
 SIGNIFICANT = 0.05
+SMALL_SLICE = 30
+"""Users below which a slice is marked: its intervals are wide and not to be trusted."""
 _CHUNK = 10_000
 
 Summary = dict[str, Any]
@@ -47,6 +51,8 @@ class Options:
         permutations: of the paired test.
         seed: of both.
         reference: the system the others are compared with; None is the first.
+        pool: whether ``NAME@SEED`` are runs of one system NAME.
+        slice_by: attributes of items by which examples are sliced.
     """
 
     ks: tuple[int, ...] = DEFAULT_KS
@@ -54,37 +60,81 @@ class Options:
     permutations: int = 10_000
     seed: int = 0
     reference: str | None = None
+    pool: bool = True
+    slice_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every metric of every example and system.
+    """Every metric of every example and system; a system has a run, or several seeds.
 
     Attributes:
-        systems: aligned, so that all have the same examples in the same order.
-        ranks: of the positives, by system.
+        runs: one per scores file, aligned: the same examples in the same order.
+        ranks: of the positives, by run.
+        members: the places of each system's runs, by its name.
         metrics: names, in the order of the tables.
-        values: ``[systems, examples, metrics]``.
+        run_values: ``[runs, examples, metrics]``.
+        values: ``[systems, examples, metrics]``, the means over the runs of a system.
         chance: expected value of a random order, ``[examples, metrics]``.
     """
 
-    systems: list[System]
+    runs: list[System]
     ranks: list[Ranks]
+    members: dict[str, list[int]]
     metrics: list[str]
+    run_values: Floats
     values: Floats
     chance: Floats
 
     @property
     def names(self) -> list[str]:
         """The systems' names."""
-        return [system.name for system in self.systems]
+        return list(self.members)
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """The place of every example id."""
+        return self.runs[0].examples
+
+    @property
+    def users(self) -> list[str]:
+        """The examples' user ids."""
+        return self.runs[0].users
+
+    def seeds(self, name: str) -> list[str]:
+        """The seeds of a system's runs; empty where its name is that of a file."""
+        runs = [self.runs[place].name for place in self.members[name]]
+        return [] if name in runs else [split_seed(run)[1] or "" for run in runs]
 
 
-def evaluate_systems(systems: Sequence[System], ks: Sequence[int] = DEFAULT_KS) -> Evaluation:
-    """Compute all metrics of aligned systems (see :func:`trec_cli.evaluation.scores.align`)."""
-    ranks = [rank(system.pools) for system in systems]
+def evaluate_systems(
+    runs: Sequence[System], ks: Sequence[int] = DEFAULT_KS, *, pool: bool = True
+) -> Evaluation:
+    """Compute all metrics of aligned runs (see :func:`trec_cli.evaluation.scores.align`).
+
+    Raises:
+        UsageError: as :func:`~trec_cli.evaluation.pooling.pool_runs`.
+    """
+    members = pool_runs([run.name for run in runs], pool=pool)
+    ranks = [rank(run.pools) for run in runs]
     values = np.stack([_table(found, ks) for found in ranks])
-    return Evaluation(list(systems), ranks, metric_names(ks), values, _table(chance(ranks[0]), ks))
+    return Evaluation(
+        list(runs),
+        ranks,
+        members,
+        metric_names(ks),
+        values,
+        _pooled(values, members),
+        np.stack(list(chance_metrics(ranks[0], ks).values()), axis=1),
+    )
+
+
+def _pooled(values: Floats, members: Mapping[str, Sequence[int]]) -> Floats:
+    """Take the mean over the runs of each system; nothing is copied where each has one."""
+    places = list(members.values())
+    if places == [[place] for place in range(len(values))]:
+        return values
+    return np.stack([values[of_system].mean(axis=0) for of_system in places])
 
 
 def _table(ranks: Ranks, ks: Sequence[int]) -> Floats:
@@ -99,38 +149,72 @@ def summarise(
 
     A value that is not defined (AUC without negatives, an interval of one user) is None.
     """
-    data = UserSums.of(evaluation.values, evaluation.systems[0].users)
+    data = UserSums.of(evaluation.values, evaluation.users)
     (progress or Silent()).info(f"resampling {len(data.sums)} users {options.replicates} times")
     replicates = bootstrap(data, options.replicates, options.seed)
     return {
         "users": len(data.sums),
         "systems": _systems(evaluation, data, replicates),
-        "chance": _chance(evaluation),
+        "chance": chance_means(evaluation.metrics, evaluation.chance),
         "comparisons": _comparisons(evaluation, data, replicates, options),
     }
 
 
-def _chance(evaluation: Evaluation) -> dict[str, float | None]:
-    counted = np.isfinite(evaluation.chance)
-    sums = np.where(counted, evaluation.chance, 0.0).sum(axis=0)
-    number = counted.sum(axis=0)
-    pairs = zip(evaluation.metrics, sums, number, strict=True)
-    return {name: float(total / n) if n else None for name, total, n in pairs}
+def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:
+    """Give the mean of every metric over examples ``[examples, metrics]``."""
+    counted = np.isfinite(values)
+    means = ratio(np.where(counted, values, 0.0).sum(axis=0), counted.sum(axis=0).astype(float))
+    return {name: _number(mean) for name, mean in zip(metrics, means, strict=True)}
 
 
 def _systems(evaluation: Evaluation, data: UserSums, replicates: Floats) -> dict[str, Any]:
-    """Give the entry of every system: examples, tie rate, and each metric with its interval."""
+    """Give the entry of every system: examples, tie rate, and each metric with its interval.
+
+    A pooled system also has its seeds, and of each metric their means and the standard
+    deviation of these.
+    """
+    measured = with_intervals(evaluation, data, replicates)
+    entries: dict[str, Any] = {}
+    for name, places in evaluation.members.items():
+        ties = [float(ambiguous(evaluation.ranks[place]).mean()) for place in places]
+        entry: dict[str, Any] = {
+            "examples": len(evaluation.users),
+            "tie_rate": sum(ties) / len(ties),
+        }
+        metrics = measured[name]
+        if seeds := evaluation.seeds(name):
+            spread = _spread(evaluation, places)
+            entry["seeds"] = seeds
+            metrics = {metric: {**metrics[metric], **spread[metric]} for metric in metrics}
+        entries[name] = {**entry, **metrics}
+    return entries
+
+
+def _spread(evaluation: Evaluation, places: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Give each metric's mean of every seed, and their standard deviation."""
+    means = UserSums.of(evaluation.run_values[list(places)], evaluation.users).means()
+    deviations = means.std(axis=0, ddof=1) if len(places) > 1 else np.full(means.shape[1], np.nan)
+    return {
+        metric: {"seed_sd": _number(deviation), "by_seed": [_number(value) for value in column]}
+        for metric, column, deviation in zip(evaluation.metrics, means.T, deviations, strict=True)
+    }
+
+
+def with_intervals(
+    evaluation: Evaluation, data: UserSums, replicates: Floats
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Give value, low and high by system and metric."""
     low, high = _bounds(data, replicates)
     means = data.means()
-    entries: dict[str, Any] = {}
-    for place, system in enumerate(evaluation.systems):
-        columns = zip(evaluation.metrics, means[place], low[place], high[place], strict=True)
-        entries[system.name] = {
-            "examples": len(system.users),
-            "tie_rate": float(ambiguous(evaluation.ranks[place]).mean()),
-            **{name: _with_interval(*numbers) for name, *numbers in columns},
+    return {
+        name: {
+            metric: _with_interval(*numbers)
+            for metric, *numbers in zip(
+                evaluation.metrics, means[place], low[place], high[place], strict=True
+            )
         }
-    return entries
+        for place, name in enumerate(evaluation.names)
+    }
 
 
 def _bounds(data: UserSums, replicates: Floats) -> tuple[Floats, Floats]:
@@ -184,8 +268,7 @@ def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floa
     users, *shape = sums.shape
     flat = sums.reshape(users, -1)
     p = sign_flip_test(flat, options.permutations, options.seed)
-    means = sums / np.maximum(counts, 1)[:, None]
-    effect = effect_size(means.reshape(users, -1))
+    effect = effect_size(ratio(sums, counts[:, None]).reshape(users, -1))
     return p.reshape(shape), holm(p).reshape(shape), effect.reshape(shape)
 
 
@@ -193,15 +276,21 @@ def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:
     """Yield the lines of `per_user.jsonl`: system by system, examples in file order.
 
     ``ranks`` are the positives' expected ranks, in the order of the file's ``positives``.
+    A pooled system has lines for each of its seeds.
     """
-    for place, system in enumerate(evaluation.systems):
-        for start in range(0, len(system.users), _CHUNK):
-            yield from _lines(evaluation, place, slice(start, start + _CHUNK))
+    for name, places in evaluation.members.items():
+        seeds = evaluation.seeds(name)
+        for number, place in enumerate(places):
+            whose = {"system": name, **({"seed": seeds[number]} if seeds else {})}
+            for start in range(0, len(evaluation.users), _CHUNK):
+                yield from _lines(evaluation, place, whose, slice(start, start + _CHUNK))
 
 
-def _lines(evaluation: Evaluation, place: int, chunk: slice) -> Iterator[bytes]:
-    """Yield the lines of some examples of one system."""
-    system, ranks = evaluation.systems[place], evaluation.ranks[place]
+def _lines(
+    evaluation: Evaluation, place: int, whose: Mapping[str, str], chunk: slice
+) -> Iterator[bytes]:
+    """Yield the lines of some examples of one run."""
+    system, ranks = evaluation.runs[place], evaluation.ranks[place]
     expected = ranks.expected
     first = int(ranks.positives[: chunk.start].sum())
     borders = first + np.concatenate([[0], np.cumsum(ranks.positives[chunk])])
@@ -210,9 +299,9 @@ def _lines(evaluation: Evaluation, place: int, chunk: slice) -> Iterator[bytes]:
         system.users[chunk],
         ranks.candidates[chunk].tolist(),
         itertools.pairwise(borders.tolist()),
-        evaluation.values[place, chunk].tolist(),
+        evaluation.run_values[place, chunk].tolist(),
         strict=True,
     ):
-        line = {"example_id": example, "user_id": user, "system": system.name}
+        line = {"example_id": example, "user_id": user, **whose}
         places = {"candidates": candidates, "ranks": expected[low:high].tolist()}
         yield encode({**line, **places, **dict(zip(evaluation.metrics, values, strict=True))})

@@ -1,24 +1,17 @@
 """What a RUN folder holds besides scores, for the report; every part of it may be absent."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from trec_cli.evaluation.background import AskedLine, read_example_lines
 from trec_cli.jsonl import read_lines
 from trec_cli.manifest import read_manifest
-from trec_cli.records import MODES, Identifier, Split
+from trec_cli.records import MODES
 from trec_cli.runs import TRAINING_LOG, RunFolder
-
-
-class HistoryLine(msgspec.Struct, kw_only=True):
-    """What the report needs of a line of `examples.jsonl`."""
-
-    user_id: Identifier
-    split: Split
-    history: list[str]
-    example_id: Identifier | None = None
 
 
 @dataclass(frozen=True)
@@ -27,9 +20,9 @@ class Sources:
 
     Attributes:
         items: the catalogue, for titles.
-        examples: for history lengths and histories.
+        examples: for slices, and for the histories of single users.
         summaries: by mode.
-        logs: training logs by mode.
+        logs: training logs by adapter (the mode, and what else its name says).
         explained: outputs whose manifests say how they were made.
     """
 
@@ -48,14 +41,13 @@ class Sources:
             return cls(items, examples, explained=scores)
         folder = RunFolder(run)
         summaries = {mode: folder.summaries(mode) for mode in MODES}
-        models = {mode: folder.adapter(mode) for mode in MODES}
-        logs = {mode: model / TRAINING_LOG for mode, model in models.items()}
+        models = folder.adapters()
         made = [folder.items, folder.examples, *summaries.values(), *models.values(), *scores]
         return cls(
             items or _existing(folder.items),
             examples or _existing(folder.examples),
             {mode: path for mode, path in summaries.items() if path.is_file()},
-            {mode: path for mode, path in logs.items() if path.is_file()},
+            {name: model / TRAINING_LOG for name, model in models.items()},
             [path for path in made if path.exists()],
         )
 
@@ -69,16 +61,12 @@ class Sources:
         found = {path.name: read_manifest(path) for path in self.explained}
         return {name: manifest for name, manifest in found.items() if manifest}
 
-    def histories(self, split: Split) -> dict[str, list[str]]:
-        """Read the histories of a split by example id; empty without examples file."""
+    def asked(self, wanted: Collection[str]) -> dict[str, AskedLine]:
+        """Read some examples by their id; empty without examples file."""
         if self.examples is None:
             return {}
-        lines = read_lines(self.examples, msgspec.json.Decoder(HistoryLine).decode)
-        return {
-            record.example_id or record.user_id: record.history
-            for _, record in lines
-            if record.split == split
-        }
+        lines = read_example_lines(self.examples, AskedLine)
+        return {line.example: line for line in lines if line.example in wanted}
 
     def training(self) -> dict[str, list[dict[str, Any]]]:
         """Read the training logs by mode, one dictionary per logged step."""

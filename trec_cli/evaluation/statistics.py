@@ -42,7 +42,7 @@ class UserSums:
 
     def means(self) -> Floats:
         """Give the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
-        return _ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
+        return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
 
 
 def _codes(users: Sequence[str]) -> Ints:
@@ -53,11 +53,13 @@ def _codes(users: Sequence[str]) -> Ints:
 
 def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
     """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
+    if number == len(codes):  # codes count up, so every user has one example
+        return values.astype(np.float64)
     columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
     return cast(Floats, np.stack(columns, axis=1))
 
 
-def _ratio(sums: Floats, counts: Floats) -> Floats:
+def ratio(sums: Floats, counts: Floats) -> Floats:
     """Divide, with NaN where the count is 0."""
     counts = np.broadcast_to(counts, sums.shape)
     out = np.full(sums.shape, np.nan)
@@ -82,7 +84,7 @@ def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
     joined = np.concatenate([np.empty((0, flat.shape[1])), *totals])
     sums = joined[:, : systems * metrics].reshape(-1, systems, metrics)
     counts = joined[:, systems * metrics :][:, counted]
-    return _ratio(sums, counts[:, None])
+    return ratio(sums, counts[:, None])
 
 
 def _resamples(random: np.random.Generator, users: int, number: int) -> Iterator[Floats]:
@@ -140,11 +142,14 @@ def holm(p: Floats) -> Floats:
 def effect_size(differences: Floats) -> Floats:
     """Cohen's d of paired differences ``[users, tests]``: mean over standard deviation.
 
-    NaN where the differences do not vary, or for fewer than two users.
+    Users whose difference is not defined (NaN) are left out.  NaN where the differences do
+    not vary, or for fewer than two users.
     """
     out = np.full(differences.shape[1], np.nan)
-    if len(differences) < 2:
-        return out
-    spread = differences.std(axis=0, ddof=1)
-    np.divide(differences.mean(axis=0), spread, out=out, where=spread > 1e-12)
+    defined = np.isfinite(differences)
+    number = defined.sum(axis=0)
+    means = ratio(np.where(defined, differences, 0.0).sum(axis=0), number.astype(np.float64))
+    squares = np.where(defined, differences - means, 0.0) ** 2
+    spread = np.sqrt(squares.sum(axis=0) / np.maximum(number - 1, 1))
+    np.divide(means, spread, out=out, where=(number > 1) & (spread > 1e-12))
     return out

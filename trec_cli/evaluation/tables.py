@@ -1,25 +1,31 @@
 """The result table for people: terminal, Markdown and LaTeX, all from `metrics.json`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from trec_cli.evaluation.results import SIGNIFICANT, Summary
+from trec_cli.evaluation.metrics import headline
+from trec_cli.evaluation.results import SIGNIFICANT, SMALL_SLICE, Summary
+from trec_cli.lineage import Link
 
 CHANCE = "chance"
+SMALL_MARK = "!"
+"""Stands beside the users of a small slice."""
 _NONE = "–"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: its interval, whether it leads its column, whether it differs."""
+    """One number: its interval, its spread over seeds, whether it leads, whether it differs."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
+    spread: float | None = None
     best: bool = False
     differs: bool = False
 
@@ -32,6 +38,11 @@ class Cell:
     def bounds(self) -> str:
         """The interval, or nothing."""
         return "" if self.low is None else f"[{number(self.low)}, {number(self.high)}]"
+
+    @property
+    def deviation(self) -> str:
+        """The standard deviation between seeds, or nothing."""
+        return "" if self.spread is None else f"±{number(self.spread)}"
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,23 @@ def rows_of(summary: Summary) -> list[Row]:
     for name, entry in systems.items():
         cells = [
             Cell(
-                **entry[m],
+                entry[m]["value"],
+                entry[m]["low"],
+                entry[m]["high"],
+                spread=entry[m].get("seed_sd"),
                 best=len(systems) > 1 and entry[m]["value"] == best[m],
                 differs=(name, m) in differing,
             )
             for m in metrics
         ]
-        rows.append(Row(name, cells, entry["tie_rate"]))
+        rows.append(Row(_called(name, entry), cells, entry["tie_rate"]))
     return [*rows, Row(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)]
+
+
+def _called(name: str, entry: Mapping[str, Any]) -> str:
+    """Name a system with the number of its seeds, if it has several."""
+    seeds = len(entry.get("seeds", ()))
+    return f"{name} ({seeds} seeds)" if seeds > 1 else name
 
 
 def notes_of(summary: Summary) -> list[str]:
@@ -81,6 +101,11 @@ def notes_of(summary: Summary) -> list[str]:
         f"{examples} examples of {summary['users']} users; 95 % intervals by "
         "bootstrap over users; ties count at their expected value; chance is a random order."
     ]
+    if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
+        notes.append(
+            "Of a system with several seeds: the mean over them, its interval over users, "
+            "and ± the standard deviation between seeds."
+        )
     if summary["comparisons"]:
         reference = summary["comparisons"][0]["reference"]
         notes.append(
@@ -116,10 +141,104 @@ def terminal_table(summary: Summary, *, wide: bool = True) -> Table:
 
 
 def _drawn(cell: Cell) -> str:
-    value = f"[bold]{cell.text}[/]" if cell.best else cell.text
-    if cell.low is None or cell.high is None:
-        return value
-    return f"{value}\n[dim]{_short(cell.low)}–{_short(cell.high)}[/]"
+    lines = [f"[bold]{cell.text}[/]" if cell.best else cell.text]
+    if cell.low is not None and cell.high is not None:
+        lines.append(f"[dim]{_short(cell.low)}–{_short(cell.high)}[/]")
+    if cell.spread is not None:
+        lines.append(f"[dim]±{f'{cell.spread:.3f}'.removeprefix('0')}[/]")
+    return "\n".join(lines)
+
+
+def slices_table(summary: Summary, *, wide: bool = True) -> Table:
+    """Draw one metric of every slice for a terminal: slices as rows, systems as columns.
+
+    A narrow terminal gets a row for every slice and system.
+    """
+    metric = headline(metrics_of(summary))
+    place = metrics_of(summary).index(metric)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{metric} by slice", title_justify="left")
+    table.caption, table.caption_justify = escape(slices_note(summary["slices"])), "left"
+    systems = [*map(escape, summary["systems"]), CHANCE]
+    for head in ("by", "slice"):
+        table.add_column(head)
+    for head in ("users", *(systems if wide else ("system", metric))):
+        table.add_column(head, justify="right")
+    for kind in slice_tables(summary):
+        for count, part in enumerate(kind.parts):
+            users = f"{part.users}{SMALL_MARK if part.small else ''}"
+            lead = ["" if count else escape(kind.by), escape(part.label), users]
+            cells = [_drawn(row.cells[place]) for row in part.rows]
+            if wide:
+                table.add_row(*lead, *cells)
+                continue
+            for name, cell in zip(systems, cells, strict=True):
+                table.add_row(*lead, name, cell)
+                lead = ["", "", ""]
+        table.add_section()
+    return table
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """All numbers of the slices of one kind."""
+
+    by: str
+    parts: list["SlicePart"]
+
+
+@dataclass(frozen=True)
+class SlicePart:
+    """One slice: a row for every system and one for chance."""
+
+    label: str
+    users: int
+    small: bool
+    rows: list[Row]
+
+
+def slice_kinds(summary: Summary) -> dict[str, list[dict[str, Any]]]:
+    """Group the entries of slices by what they slice by."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for entry in summary.get("slices", ()):
+        kinds.setdefault(entry["by"], []).append(entry)
+    return kinds
+
+
+def slice_tables(summary: Summary) -> list[SliceTable]:
+    """Give one table for each way of slicing."""
+    return [
+        SliceTable(by, [_part(entry) for entry in entries])
+        for by, entries in slice_kinds(summary).items()
+    ]
+
+
+def _part(entry: Mapping[str, Any]) -> SlicePart:
+    rows = [
+        Row(name, [Cell(e["value"], e["low"], e["high"]) for e in metrics.values()], None)
+        for name, metrics in entry["systems"].items()
+    ]
+    luck = Row(CHANCE, [Cell(value) for value in entry["chance"].values()], None)
+    return SlicePart(entry["slice"], entry["users"], entry["small"], [*rows, luck])
+
+
+def slices_note(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Say how slices are to be read."""
+    note = "95 % intervals by bootstrap over the users of a slice."
+    if any(entry["small"] for entry in entries):
+        note += f" {SMALL_MARK} fewer than {SMALL_SLICE} users: read with care."
+    return note
+
+
+def links_table(links: Sequence[Link]) -> Table:
+    """Draw what ``trec eval --verify`` has looked at: file, command, state."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for head in ("file", "made by", "state"):
+        table.add_column(head, overflow="fold")
+    for link in links:
+        tint = "red" if link.problems else "green" if link.made_by else "dim"
+        made_by = f"trec {link.made_by}" if link.made_by else _NONE
+        table.add_row(escape(str(link.path)), made_by, f"[{tint}]{escape(link.state)}[/]")
+    return table
 
 
 def _short(value: float) -> str:
@@ -149,7 +268,7 @@ def markdown(summary: Summary) -> str:
 
     def cell(c: Cell) -> str:
         value = f"**{number(c.value)}**" if c.best else number(c.value)
-        return " ".join(filter(None, [value + ("\\*" if c.differs else ""), c.bounds]))
+        return " ".join(filter(None, [value + ("\\*" if c.differs else ""), c.bounds, c.deviation]))
 
     head, *body = _grid(summary, plain, cell, plain)
     rule = ["---", *["---:"] * (len(head) - 1)]
@@ -169,6 +288,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "–": "--",
+    "±": r"$\pm$",
 }
 
 
@@ -181,7 +301,8 @@ def latex(summary: Summary) -> str:
     def cell(c: Cell) -> str:
         value = rf"\textbf{{{number(c.value)}}}" if c.best else plain(number(c.value))
         star = r"\rlap{$^{*}$}" if c.differs else ""
-        return " ".join(filter(None, [value + star, c.bounds and rf"{{\tiny {c.bounds}}}"]))
+        beside = f"{c.bounds} {c.deviation}".strip()
+        return " ".join(filter(None, [value + star, beside and rf"{{\tiny {plain(beside)}}}"]))
 
     head, *body = _grid(summary, plain, cell, plain)
     rows = [" & ".join(row) + r" \\" for row in body]

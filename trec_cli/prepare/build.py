@@ -1,7 +1,7 @@
 """From a collection to examples and items: filter, split, draw negatives, count."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,10 +30,12 @@ class Prepared:
     """What is left to write: first all :meth:`examples`, then :meth:`items`.
 
     Examples come in the order of a hash of (seed, user), so that the first n of them are
-    a random sample.  ``report`` is complete when both were read.
+    a random sample.  ``report`` is complete when both were read.  Negatives are drawn from
+    ``drawable``.
     """
 
     questions: list[Question]
+    drawable: Set[str]
     catalogue: Catalogue
     settings: PrepareSettings
     report: Report
@@ -44,7 +46,7 @@ class Prepared:
         """Yield the examples, each with its candidates."""
         popularity = self._popularity()
         by_popularity = self.settings.negatives == "popularity"
-        sampler = Sampler(self.catalogue.ids, popularity if by_popularity else None)
+        sampler = Sampler(self.drawable, popularity if by_popularity else None)
         with self.progress.task("drawing negatives", total=len(self.questions)) as task:
             for number, question in enumerate(self.questions, 1):
                 example = self._example(question, sampler)
@@ -129,9 +131,23 @@ def build(collection: Collection, settings: PrepareSettings, progress: Progress)
     if not questions:
         raise _nothing_left(collection.catalogue.name, report)
     _choose_negatives(questions, collection, settings, report)
+    drawable = _drawable(questions, collection.catalogue, settings)
     questions = _pick_users(questions, settings, report)
     questions = _split(questions, settings, report)
-    return Prepared(questions, collection.catalogue, settings, report, progress)
+    return Prepared(questions, drawable, collection.catalogue, settings, report, progress)
+
+
+def _drawable(
+    questions: Sequence[Question], catalogue: Catalogue, settings: PrepareSettings
+) -> Set[str]:
+    """Give what negatives are drawn from: the items with text, and those kept without.
+
+    Were only items with text drawn, a candidate without text would always be right.
+    """
+    if settings.unknown != "keep":
+        return catalogue.ids
+    seen = {item for q in questions for item in (*q.history, *q.positives)}
+    return catalogue.ids | seen
 
 
 def _nothing_left(place: str, report: Report) -> InputError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
+from trec_cli.lineage import other_versions
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.load import (
     ModelSource,
@@ -18,7 +19,7 @@ from trec_cli.llm.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.manifest import Provenance, up_to_date
+from trec_cli.manifest import Provenance, read_manifest, up_to_date
 from trec_cli.outputs import locked
 from trec_cli.progress import Progress
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart, PromptSettings, template_hash
@@ -114,9 +115,20 @@ class TrainingJob:
             self._placement.device,
             self._progress,
         )
-        for warning in prepared.warnings():
+        for warning in [*prepared.warnings(), *self._stale()]:
             self._progress.warn(warning)
         return prepared
+
+    def _stale(self) -> list[str]:
+        """Say so where the summaries were made from other examples than those at hand."""
+        summaries = self.request.summaries
+        manifest = read_manifest(summaries) if summaries else None
+        changed = other_versions(manifest or {}, self._provenance.inputs)
+        return [
+            f"{summaries} was made from another version of {name}; run trec summarize again "
+            "with --overwrite, or the adapter learns from summaries that may not fit"
+            for name in changed
+        ]
 
     def describe(self) -> list[PromptPart]:
         """Write out the first prompt of the first example, part by part, with its label."""

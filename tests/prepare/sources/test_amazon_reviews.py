@@ -181,9 +181,9 @@ def test_a_truncated_or_corrupt_gz_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"asin": None}, "Expected `str`, got `null` - at `$.asin`"),
-        ({"unixReviewTime": "soon"}, "Expected `int`, got `str` - at `$.unixReviewTime`"),
-        ({"reviewerID": ""}, "Expected `str` of length >= 1 - at `$.reviewerID`"),
+        ({"asin": None}, "`asin` must be a text, not null"),
+        ({"unixReviewTime": "soon"}, "`unixReviewTime` must be a whole number, not a text"),
+        ({"reviewerID": ""}, "`reviewerID` must not be empty"),
     ],
 )
 def test_wrong_fields_are_named_with_their_line(

@@ -1,0 +1,31 @@
+"""Attention weights laid out by candidate and part of the history."""
+
+from trec_cli.evaluation.heat import ALL_CANDIDATES, Attention, HeatRow, Key, heat_map
+
+KEYS = [Key(start=0, end=5), Key(start=5, end=6)]
+
+
+def test_every_candidate_has_a_row_with_the_weights_that_are_known() -> None:
+    found = heat_map(Attention(keys=KEYS, candidates=[[(1, 0.9), (0, 0.1)], [(0, 0.4)]]), "ab")
+    assert found is not None
+    assert found.parts == ["1–5", "6"]
+    assert found.rows == [HeatRow("a", [0.1, 0.9]), HeatRow("b", [0.4, None])]
+    assert found.highest == 0.9
+
+
+def test_weights_of_the_recent_items_are_one_row() -> None:
+    found = heat_map(Attention(keys=KEYS, weights=[0.25, 0.75]), "ab")
+    assert found is not None
+    assert found.rows == [HeatRow(ALL_CANDIDATES, [0.25, 0.75])]
+
+
+def test_weights_that_do_not_fit_make_no_map() -> None:
+    assert heat_map(Attention(keys=KEYS, candidates=[[(0, 1.0)]]), "ab") is None
+    assert heat_map(Attention(keys=KEYS, weights=[1.0]), "ab") is None
+    assert heat_map(Attention(keys=[]), "ab") is None
+
+
+def test_all_weights_of_zero_still_draw() -> None:
+    found = heat_map(Attention(keys=KEYS, weights=[0.0, 0.0]), "a")
+    assert found is not None
+    assert found.highest == 1.0

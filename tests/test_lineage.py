@@ -1,0 +1,199 @@
+"""Following manifests back, on small chains made by hand."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from trec_cli.errors import InputError
+from trec_cli.lineage import Link, check, follow, other_versions
+from trec_cli.manifest import Provenance
+
+
+def make(output: Path, command: str, *inputs: Path, model: str = "") -> Path:
+    """Write an output with a manifest, as a stage would."""
+    settings = {"model": {"name": "m", "revision": model}} if model else {}
+    provenance = Provenance(command, settings, inputs)
+    if command == "train":
+        output.mkdir(exist_ok=True)
+        (output / "adapter_model.safetensors").write_bytes(b"weights")
+    else:
+        output.write_text(f"{command} of {[path.read_text() for path in inputs]}\n")
+    provenance.write(output)
+    return output
+
+
+def chain(run: Path) -> Path:
+    """Make a RUN from a raw file to metrics."""
+    run.mkdir(parents=True, exist_ok=True)
+    raw = run.parent / "raw.zip"
+    raw.write_text("raw")
+    items, examples = (make(run / f"{n}.jsonl", "prepare", raw) for n in ("items", "examples"))
+    summaries = make(run / "summaries-hier.jsonl", "summarize", items, examples)
+    model = make(run / "model-hier", "train", items, examples, summaries, model="w1")
+    weights = model / "adapter_model.safetensors"
+    scores = run / "scores-hier.jsonl"
+    make(scores, "score", items, examples, summaries, weights, model="w1")
+    make(run / "metrics.json", "eval", scores)
+    return run
+
+
+def states(links: list[Link]) -> dict[str, str]:
+    return {link.path.name: link.state for link in links}
+
+
+def problems(run: Path) -> dict[str, list[str]]:
+    return {
+        link.path.name: [problem.text for problem in link.problems]
+        for link in follow(run)
+        if link.problems
+    }
+
+
+def test_an_untouched_chain_holds_and_is_told_from_the_raw_input_on(tmp_path: Path) -> None:
+    links = follow(chain(tmp_path / "run"))
+    names = [link.path.name for link in links]
+    assert names == [
+        "raw.zip",
+        "examples.jsonl",
+        "items.jsonl",
+        "summaries-hier.jsonl",
+        "model-hier",
+        "scores-hier.jsonl",
+        "metrics.json",
+    ]
+    assert states(links)["raw.zip"] == "no manifest"
+    assert {state for name, state in states(links).items() if name != "raw.zip"} == {"holds"}
+    check(tmp_path, links)
+
+
+def test_a_changed_output_is_named_and_what_was_made_from_it(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    with (run / "summaries-hier.jsonl").open("a") as stream:
+        stream.write("more\n")
+    found = problems(run)
+    assert list(found) == ["summaries-hier.jsonl", "model-hier", "scores-hier.jsonl"]
+    assert "has changed since it was made" in found["summaries-hier.jsonl"][0]
+    assert "made from another version of" in found["model-hier"][0]
+    with pytest.raises(InputError, match=r"summaries-hier\.jsonl: has changed.*make it again"):
+        check(run, follow(run))
+
+
+def test_a_missing_raw_input_is_named(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    (tmp_path / "raw.zip").unlink()
+    found = problems(run)
+    assert set(found) == {"items.jsonl", "examples.jsonl"}
+    assert "raw.zip, which is not there" in found["items.jsonl"][0]
+
+
+def test_another_raw_input_is_named(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    (tmp_path / "raw.zip").write_text("another")
+    assert "another version of" in problems(run)["items.jsonl"][0]
+
+
+def test_a_missing_output_is_named_by_its_manifest(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    (run / "scores-hier.jsonl").unlink()
+    found = problems(run)
+    assert found["scores-hier.jsonl"] == ["is not there any more"]
+    assert "which is not there" in found["metrics.json"][0]
+
+
+def test_examples_made_anew_part_summaries_adapter_and_scores(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    raw = tmp_path / "raw.zip"
+    raw.write_text("second version")
+    items, examples = (make(run / f"{n}.jsonl", "prepare", raw) for n in ("items", "examples"))
+    scores, summaries = run / "scores-hier.jsonl", run / "summaries-hier.jsonl"
+    weights = run / "model-hier" / "adapter_model.safetensors"
+    make(scores, "score", items, examples, summaries, weights, model="w1")
+    found = problems(run)
+    assert set(found) == {
+        "summaries-hier.jsonl",
+        "model-hier",
+        "scores-hier.jsonl",
+        "metrics.json",
+    }
+    said = " ".join(found["scores-hier.jsonl"])
+    assert "summaries-hier.jsonl was made from another version of examples.jsonl" in said
+    assert "model-hier was trained on another version of examples.jsonl" in said
+
+
+def test_an_adapter_of_another_run_does_not_belong_to_these_examples(tmp_path: Path) -> None:
+    """Each chain holds by itself; only their meeting does not."""
+    here = chain(tmp_path / "one" / "run")
+    there = tmp_path / "two" / "run"
+    there.mkdir(parents=True)
+    raw = tmp_path / "two" / "raw.zip"
+    raw.write_text("other users")
+    items, examples = (make(there / f"{n}.jsonl", "prepare", raw) for n in ("items", "examples"))
+    model = make(there / "model-none", "train", items, examples)
+    own = (here / "items.jsonl", here / "examples.jsonl")
+    make(here / "scores-x.jsonl", "score", *own, model / "adapter_model.safetensors")
+    found = problems(here)
+    assert list(found) == ["scores-x.jsonl"]
+    assert "trained on another version of examples.jsonl" in " ".join(found["scores-x.jsonl"])
+
+
+def test_an_adapter_on_other_weights_is_named(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    own = [run / name for name in ("items.jsonl", "examples.jsonl", "summaries-hier.jsonl")]
+    weights = run / "model-hier" / "adapter_model.safetensors"
+    make(run / "scores-hier.jsonl", "score", *own, weights, model="w2")
+    assert "other weights of the base model" in problems(run)["scores-hier.jsonl"][0]
+
+
+def test_a_changed_file_in_the_adapter_folder_changes_the_adapter(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    (run / "model-hier" / "adapter_model.safetensors").write_bytes(b"tampered")
+    found = problems(run)
+    assert "has changed" in found["model-hier"][0]
+    assert "adapter_model.safetensors" in found["scores-hier.jsonl"][0]
+
+
+def test_a_run_that_was_moved_still_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chain(Path("runs/demo"))
+    shutil.move("runs/demo", "archive")
+    assert problems(Path("archive")) == {}
+    monkeypatch.chdir(tmp_path / "archive")
+    assert set(problems(Path())) == {"items.jsonl", "examples.jsonl"}, "only raw.zip is not found"
+
+
+def test_scores_of_another_program_have_no_manifest_and_no_fault(tmp_path: Path) -> None:
+    run = chain(tmp_path / "run")
+    (run / "scores-theirs.jsonl").write_text("{}\n")
+    links = follow(run)
+    assert states(links)["scores-theirs.jsonl"] == "no manifest"
+    check(run, links)
+
+
+def test_standard_input_cannot_be_followed_and_is_said_so(tmp_path: Path) -> None:
+    output = tmp_path / "summaries-hier.jsonl"
+    provenance = Provenance("summarize", {}, [Path("-")])
+    output.write_text("x")
+    provenance.write(output)
+    assert states(follow(tmp_path)) == {output.name: "holds (an input was standard input)"}
+
+
+def test_a_folder_without_manifests_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no manifest"):
+        check(tmp_path, follow(tmp_path))
+
+
+def test_a_manifest_without_inputs_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("x")
+    (tmp_path / "x.jsonl.manifest.json").write_text(json.dumps({"command": "score"}))
+    assert states(follow(tmp_path)) == {"x.jsonl": "changed"}
+
+
+def test_other_versions_go_by_file_name() -> None:
+    manifest = {"inputs": {"runs/a/items.jsonl": "1", "runs/a/examples.jsonl": "2"}}
+    assert other_versions(manifest, {"b/items.jsonl": "1", "b/examples.jsonl": "3"}) == [
+        "examples.jsonl"
+    ]
+    assert other_versions(manifest, {"-": "stream", "other.jsonl": "9"}) == []
+    assert other_versions({}, {"items.jsonl": "1"}) == []
