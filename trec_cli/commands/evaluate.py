@@ -76,9 +76,23 @@ Bootstrap = Annotated[
 Permutations = Annotated[
     int, _option(_NUMBERS, "--permutations", help_="Sign patterns of the paired test.", min=0)
 ]
+_STUDY = "Studies: many arms run and compared by one command"
+StudyFile = Annotated[
+    Path | None,
+    _option(_STUDY, "--study", help_="Run the arms of this TOML file; --out holds its work."),
+]
+Changes = Annotated[
+    list[str] | None,
+    _option(
+        _STUDY,
+        "--set",
+        help_="KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
+    ),
+]
 
 
 def evaluate(
+    context: typer.Context,
     run: Run = None,
     scores: ScoresFiles = None,
     items: Items = None,
@@ -94,6 +108,8 @@ def evaluate(
     bootstrap: Bootstrap = 1000,
     permutations: Permutations = 10_000,
     seed: Seed = 0,
+    study: StudyFile = None,
+    changes: Changes = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -109,8 +125,26 @@ def evaluate(
       trec eval runs/demo
       trec eval runs/demo --reference popularity --markdown table.md
       cat scores.jsonl | trec eval --scores - --json
+      trec eval --study samples/studies/smoke.toml --out runs/study
     """
     with stage("eval", quiet=quiet, json_line=json_line, debug=debug) as terminal:
+        if study is not None:
+            from trec_cli.commands.study import run_study
+
+            run_study(
+                context,
+                study,
+                changes or [],
+                out,
+                terminal,
+                dry_run=dry_run,
+                overwrite=overwrite,
+                quiet=quiet,
+                show=lambda summary: None if quiet or json_line else _print_table(summary),
+            )
+            return
+        if changes:
+            raise UsageError("--set changes a study: name it with --study")
         from trec_cli.evaluation.metrics import DEFAULT_KS
         from trec_cli.evaluation.outputs import Plan, find_files
         from trec_cli.evaluation.results import Options
