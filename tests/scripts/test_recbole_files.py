@@ -49,7 +49,7 @@ def answer(path: Path, *answers: dict[str, object]) -> Path:
 def test_scores_come_back_in_our_order_with_cold_items_last(run: RunFolder, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     export(run, folder, "test", "histories")
-    asked = [json.loads(line) for line in (folder / "questions.jsonl").open(encoding="utf-8")]
+    asked = list(map(json.loads, (folder / "questions.jsonl").read_text().splitlines()))
     assert [question["example_id"] for question in asked] == ["v", "2", "1"]
     assert asked[1]["candidates"] == ["i_%22c%22%0A", "i_a%09b"]
     lines = (folder / "sequential" / "sequential.train.inter").read_text().splitlines()

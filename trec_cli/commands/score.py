@@ -45,7 +45,7 @@ from trec_cli.commands.preview import show_prompt
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
-from trec_cli.recbole.atomic import TrainOn
+from trec_cli.recbole import TrainOn
 from trec_cli.records import Split
 from trec_cli.runs import RunFolder
 

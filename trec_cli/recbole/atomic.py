@@ -8,15 +8,14 @@ can be undone; texts as their words.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from trec_cli.outputs import write_lines
+from trec_cli.recbole import TrainOn
 from trec_cli.records import SPLITS, Example, Item
 from trec_cli.scoring.similarity import terms
 
-TrainOn = Literal["histories", "train"]
-TRAIN_ON: tuple[TrainOn, ...] = get_args(TrainOn)
 GENERAL, SEQUENTIAL = "general", "sequential"
 LONGEST = 50
 """Items of a history that a model sees: the newest."""

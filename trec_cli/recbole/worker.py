@@ -140,7 +140,10 @@ def base_settings(task: dict[str, Any], sequential: bool) -> dict[str, Any]:
         "show_progress": False,
         "checkpoint_dir": str(place / "saved"),
         "train_batch_size": task["batch_size"],
+        # Its own evaluation is never run, but its configuration is checked.
         "eval_args": {"split": None, "group_by": "user", "order": "TO", "mode": "full"},
+        "metrics": ["MRR"],
+        "valid_metric": "MRR@10",
         **task["fixed"],
     }
     if sequential:

@@ -13,8 +13,8 @@ from trec_cli.jsonl import encode, read_examples, read_items
 from trec_cli.manifest import file_hash
 from trec_cli.outputs import plain_settings, write_bytes, write_lines
 from trec_cli.progress import Progress
-from trec_cli.recbole import grids
-from trec_cli.recbole.atomic import TRAIN_ON, TrainOn, trained_items, write_atomic_files
+from trec_cli.recbole import TRAIN_ON, TrainOn, grids
+from trec_cli.recbole.atomic import trained_items, write_atomic_files
 from trec_cli.recbole.environment import WORKER, find_version, run_worker
 from trec_cli.recbole.questions import Question, Unknown, ask
 from trec_cli.records import Example, Item

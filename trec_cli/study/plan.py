@@ -60,7 +60,9 @@ class StudyFile(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=Tru
     title: str = ""
     reference: str | None = None
     metric: str = "mrr@10"
-    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = [0]
+    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [0]
+    )
     eval: Options = {}
     vary: Vary | None = None
     arm: Annotated[list[ArmTable], msgspec.Meta(min_length=1)]
