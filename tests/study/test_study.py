@@ -212,3 +212,13 @@ train.limit = 4
     figure = (tmp_path / "out" / "figure.svg").read_text()
     assert figure.count("<polyline") == 2
     assert "prompt.recent" in figure
+
+
+def test_an_output_that_was_changed_by_hand_is_not_taken_for_done(
+    tmp_path: Path, here: Here
+) -> None:
+    run(tmp_path)
+    scores = tmp_path / "out" / "arms" / "bm25" / "scores-bm25.jsonl"
+    scores.write_bytes(scores.read_bytes().splitlines(keepends=True)[0])
+    result = run(tmp_path, "--dry-run")
+    assert "3 commands for 2 arms, 1 to do" in result.stderr

@@ -81,12 +81,12 @@ def _started(python: Path, task: Path, log: Any) -> Iterator["subprocess.Popen[s
         env=_variables(),
         preexec_fn=end_with_parent(),
     )
-    try:
-        with worker:
+    with worker:
+        try:
             yield worker
-    except BaseException:
-        worker.kill()
-        raise
+        except BaseException:
+            worker.kill()
+            raise
 
 
 def _variables() -> dict[str, str]:

@@ -39,11 +39,19 @@ def launch(arguments: Sequence[str], *, quiet: bool = False) -> Ending:
     try:
         told, _ = process.communicate()
     except KeyboardInterrupt:
-        process.wait(_GRACE)
+        _let_end(process)
         raise
     if process.returncode == _INTERRUPTED:
         raise KeyboardInterrupt
     return Ending(process.returncode, _error(told))
+
+
+def _let_end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for a command that was interrupted with us; a second interrupt kills it."""
+    try:
+        process.wait(_GRACE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
 
 
 def _error(told: bytes) -> str:

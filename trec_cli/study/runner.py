@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -52,13 +53,17 @@ class Done:
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def seconds(self, step: Step) -> float | None:
-        """Give how long a finished step took; None where it is to be run."""
+        """Give how long a finished step took; None where it is to be run.
+
+        It is finished where its output is what the manifest says, made by these arguments
+        from inputs that are still the same.
+        """
         manifest = self._manifest(step)
-        if manifest is None or not step.output.exists():
+        if manifest is None:
             return None
         arguments = [word for word in manifest.get("arguments", []) if word not in _OWN]
-        same = arguments == list(step.arguments)
-        if same and all(map(self._unchanged, *_listed(manifest.get("inputs", {})))):
+        known = {**manifest.get("inputs", {}), str(step.output): manifest.get("sha256")}
+        if arguments == list(step.arguments) and all(starmap(self._unchanged, known.items())):
             return float(manifest.get("seconds", 0.0))
         return None
 
@@ -67,7 +72,7 @@ class Done:
             return read_manifest(step.output)
         return None
 
-    def _unchanged(self, name: str, known: str) -> bool:
+    def _unchanged(self, name: str, known: str | None) -> bool:
         path = Path(name)
         if not path.is_file():
             return path.is_dir() and file_hash(path) == known
@@ -76,10 +81,6 @@ class Done:
         if key not in self._hashes:
             self._hashes[key] = file_hash(path)
         return self._hashes[key] == known
-
-
-def _listed(inputs: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    return list(inputs), list(inputs.values())
 
 
 class Runner:
