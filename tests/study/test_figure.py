@@ -30,7 +30,8 @@ def test_a_numeric_setting_gives_a_line_per_group_at_its_places() -> None:
     root = parse(draw("t", "mrr@10", "prompt.recent", marks, None))
     lines = [node.get("points") for node in root.iter(f"{SPACE}polyline")]
     # The axis runs from 0 (y = 348) to 0.7, the next tenth above the highest end (y = 48).
-    assert lines == ["84.0,348.0 500.0,133.7", "84.0,305.1 500.0,262.3"]
+    # The groups stand 3 to the left and to the right of 84 and 500.
+    assert lines == ["81.0,348.0 497.0,133.7", "87.0,305.1 503.0,262.3"]
     assert "bm25" in [node.text for node in root.iter(f"{SPACE}text")]
 
 

@@ -42,7 +42,7 @@ def find_version(python: Path | None) -> str:
 
 
 def run_worker(python: Path, task: Path, progress: Progress) -> None:
-    """Run all trials of a task; each epoch's validation is told when a trial ends.
+    """Run all trials of a task, and tell of each when the next one has begun.
 
     Raises:
         ModelError: with the last words of the worker.

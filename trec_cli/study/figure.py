@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from trec_cli.evaluation.figures import COLOURS
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 64, 200, 48, 56
-_PLOT_HEIGHT, _ROW = 300, 28
+_PLOT_HEIGHT, _ROW, _ASIDE = 300, 28, 6
 _TICKS = 5
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.title{font-size:15px;font-weight:600}"
@@ -64,6 +64,10 @@ class _Scale(NamedTuple):
         share = (value - self.low) / ((self.high - self.low) or 1.0)
         return round(self.start + share * (self.end - self.start), 1)
 
+    def moved(self, aside: float) -> "_Scale":
+        """Give the same scale a little to the right, so that intervals do not hide another."""
+        return self._replace(start=self.start + aside, end=self.end + aside)
+
     def ticks(self) -> list[float]:
         """Give evenly spaced values from end to end."""
         step = (self.high - self.low) / _TICKS
@@ -94,11 +98,12 @@ def _over_setting(
     lines.append(_text(middle, bottom + 42, setting, anchor="middle"))
     if chance is not None:
         lines += _level(y(chance), "chance", "#888", "chance")
-    for place, group in enumerate(dict.fromkeys(mark.group for mark in varied)):
+    groups = list(dict.fromkeys(mark.group for mark in varied))
+    for place, group in enumerate(groups):
         own = sorted((m for m in varied if m.group == group), key=lambda m: float(m.x))
-        lines += _line(own, x, y, COLOURS[place % len(COLOURS)])
-    first = len({mark.group for mark in varied})
-    for place, mark in enumerate(fixed, first):
+        aside = _ASIDE * (place - (len(groups) - 1) / 2)
+        lines += _line(own, x.moved(aside), y, COLOURS[place % len(COLOURS)])
+    for place, mark in enumerate(fixed, len(groups)):
         lines += _level(y(mark.value), mark.name, COLOURS[place % len(COLOURS)])
     return bottom + _BOTTOM, lines
 
@@ -107,7 +112,7 @@ def _grid(y: _Scale, metric: str) -> Iterator[str]:
     for tick in y.ticks():
         yield _stroke(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), css="grid")
         yield _text(_LEFT - 8, y(tick) + 4, f"{tick:.2f}", anchor="end")
-    yield _text(8, _TOP - 8, metric)
+    yield _text(8, _TOP - 14, metric)
 
 
 def _line(marks: Sequence[Mark], x: _Scale, y: _Scale, tint: str) -> Iterator[str]:
@@ -137,6 +142,7 @@ def _rows(metric: str, marks: Sequence[Mark], chance: float | None) -> tuple[int
     lines.append(_text((_RIGHT + _WIDTH - 32) / 2, bottom + 42, metric, anchor="middle"))
     if chance is not None:
         lines.append(_stroke(x(chance), _TOP, x(chance), bottom, css="chance"))
+        lines.append(_text(x(chance), _TOP - 6, "chance", anchor="middle", tint="#888"))
     groups = list(dict.fromkeys(mark.group for mark in marks))
     for place, mark in enumerate(marks):
         height = _TOP + _ROW * place + _ROW / 2
