@@ -102,9 +102,23 @@ SliceBy = Annotated[
         help_="Slice by this attribute of the right item, too; may be given several times.",
     ),
 ]
+_STUDY = "Studies: many arms run and compared by one command"
+StudyFile = Annotated[
+    Path | None,
+    _option(_STUDY, "--study", help_="Run the arms of this TOML file; --out holds its work."),
+]
+Changes = Annotated[
+    list[str] | None,
+    _option(
+        _STUDY,
+        "--set",
+        help_="KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
+    ),
+]
 
 
 def evaluate(
+    context: typer.Context,
     run: Run = None,
     verify: Verify = False,
     scores: ScoresFiles = None,
@@ -124,6 +138,8 @@ def evaluate(
     slices: Slices = False,
     slice_by: SliceBy = None,
     seed: Seed = 0,
+    study: StudyFile = None,
+    changes: Changes = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -141,11 +157,29 @@ def evaluate(
       trec eval runs/demo --slices --slice-by category
       trec eval runs/demo --verify
       cat scores.jsonl | trec eval --scores - --json
+      trec eval --study samples/studies/smoke.toml --out runs/study
     """
     with stage("eval", quiet=quiet, json_line=json_line, debug=debug) as terminal:
         if verify:
             _verify(run, terminal, show=not quiet and not json_line)
             return
+        if study is not None:
+            from trec_cli.commands.study import run_study
+
+            run_study(
+                context,
+                study,
+                changes or [],
+                out,
+                terminal,
+                dry_run=dry_run,
+                overwrite=overwrite,
+                quiet=quiet,
+                show=lambda summary: None if quiet or json_line else _print_table(summary),
+            )
+            return
+        if changes:
+            raise UsageError("--set changes a study: name it with --study")
         from trec_cli.evaluation.metrics import DEFAULT_KS
         from trec_cli.evaluation.outputs import Plan, find_files
         from trec_cli.evaluation.results import Options

@@ -1,8 +1,11 @@
 """``trec score``: one score per candidate, by a language model or a baseline."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,6 +61,7 @@ from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
+from trec_cli.recbole import TrainOn
 from trec_cli.records import Split
 from trec_cli.runs import RunFolder
 
@@ -74,7 +78,8 @@ SplitOption = Annotated[
 Scorer = Annotated[
     str,
     typer.Option(
-        help="llm, or without a model: popularity, random, recency, bm25, cooccurrence.",
+        help="llm, or without a model: popularity, random, recency, bm25, cooccurrence; "
+        "or trained by RecBole: recbole:SASRec (docs/baselines.md).",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -118,6 +123,23 @@ CheckWith = Annotated[
     ),
 ]
 
+RecbolePython = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="TREC_RECBOLE_PYTHON",
+        help="Python of RecBole's environment, for recbole:MODEL.",
+        rich_help_panel=_WHAT,
+    ),
+]
+TrainOnOption = Annotated[
+    TrainOn,
+    typer.Option(
+        "--train-on",
+        help="recbole:MODEL learns from train and the histories of valid and test, or train alone.",
+        rich_help_panel=_WHAT,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class _Target:
@@ -154,6 +176,8 @@ def score(
     adapter: AdapterOption = None,
     zero_shot: ZeroShot = False,
     name: Name = None,
+    recbole_python: RecbolePython = None,
+    train_on: TrainOnOption = "histories",
     items: Items = None,
     examples: Examples = None,
     summaries: Summaries = None,
@@ -230,6 +254,8 @@ def score(
             limit=limit,
             given=_given(context, engine),
             typed=given(context, "COMMANDLINE"),
+            recbole_python=recbole_python,
+            train_on=train_on,
         )
         request.check()
         check_engine(context, engine, remote={"top_logprobs", "check_with"})
@@ -240,7 +266,7 @@ def score(
             remote = _Remote(settings, top_logprobs, check_with)
             _score_remote(request, remote, target, terminal, dry_run, overwrite)
             return
-        run_it = _score_llm if scorer == "llm" else _score_baseline
+        run_it = _chosen(scorer)
         run_it(request, target, terminal, dry_run, overwrite)
 
 
@@ -252,6 +278,13 @@ def _given(context: typer.Context, engine: EngineName) -> frozenset[str]:
     return found - {"model"} | ({"model"} if "tokenizer" in found else set())
 
 
+def _chosen(scorer: str) -> "Callable[[ScoreRequest, _Target, Terminal, bool, bool], None]":
+    """Give what scores with ``scorer``."""
+    if scorer.startswith("recbole:"):
+        return _score_recbole
+    return _score_llm if scorer == "llm" else _score_baseline
+
+
 def _score_baseline(
     request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
 ) -> None:
@@ -260,10 +293,32 @@ def _score_baseline(
 
     job, out = make_baseline_job(request), target.path(request.scorer)
     if dry_run:
-        terminal.info(f"dry run: would score {len(job.examples)} examples into {out}")
-        terminal.result(dry_run=True, examples=len(job.examples), out=str(out))
-        return
-    _write(job, out, terminal, overwrite)
+        _announce(job, out, terminal)
+    else:
+        _write(job, out, terminal, overwrite)
+
+
+def _announce(job: "Job", out: Path, terminal: Terminal) -> None:
+    """Say what a scorer without prompts would do."""
+    terminal.info(f"dry run: would score {len(job.examples)} examples into {out}")
+    terminal.result(dry_run=True, examples=len(job.examples), out=str(out))
+
+
+def _score_recbole(
+    request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
+) -> None:
+    """Let RecBole train a model; its finished trials are kept until the scores are written."""
+    from trec_cli.scoring.recbole_job import make_recbole_job
+
+    out = target.path(request.scorer.replace(":", "-"))
+    with TemporaryDirectory(prefix="trec-recbole-") as folder:
+        work = Path(folder) if is_stream(out) else out.with_name(f".{out.name}.recbole")
+        job = make_recbole_job(request, work, terminal)
+        if dry_run:
+            _announce(job, out, terminal)
+            return
+        _write(job, out, terminal, overwrite)
+        rmtree(work, ignore_errors=True)
 
 
 def _score_llm(

@@ -57,6 +57,8 @@ class ScoreRequest:
         given: options that the user gave, and did not leave at their defaults.
         typed: those of them on the command line; a config file may hold the options of
             several scorers.
+        recbole_python: interpreter of RecBole's environment.
+        train_on: what RecBole's models learn from, ``histories`` or ``train``.
     """
 
     mode: str
@@ -76,6 +78,8 @@ class ScoreRequest:
     limit: int | None
     given: frozenset[str] = frozenset()
     typed: frozenset[str] = frozenset()
+    recbole_python: Path | None = None
+    train_on: str = "histories"
 
     def check(self) -> None:
         """Refuse what contradicts itself.

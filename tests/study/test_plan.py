@@ -1,0 +1,200 @@
+"""A study file becomes arms, or a message that says what is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.study.studies import write_study
+from trec_cli.errors import InputError, UsageError
+from trec_cli.study.plan import Study, read_study
+from trec_cli.study.steps import Step, steps_of
+
+RECENT = """
+seeds = [0, 1]
+[prompt]
+recent = 2
+[summarize]
+block-size = 4
+[train]
+epochs = 1
+[vary]
+setting = "prompt.recent"
+values = [0, 3]
+[[arm]]
+name = "none"
+[[arm]]
+name = "hier"
+mode = "hier"
+train.epochs = 2
+[[arm]]
+name = "zero"
+zero-shot = true
+[[arm]]
+name = "bm25"
+scorer = "bm25"
+[[arm]]
+name = "random"
+scorer = "random"
+"""
+TOP = 'source = "data"\nmodel = "some/model"\n'
+
+
+def study_of(tmp_path: Path, arms: str, base: str = TOP) -> Study:
+    return read_study(write_study(tmp_path, arms, base))
+
+
+def steps_by_arm(tmp_path: Path, arms: str) -> dict[str, list[Step]]:
+    return steps_of(study_of(tmp_path, arms), Path("out"))
+
+
+def test_the_varied_setting_makes_an_arm_per_value_where_it_matters(tmp_path: Path) -> None:
+    arms = study_of(tmp_path, RECENT).arms
+    assert {arm.name: (arm.group, arm.value) for arm in arms} == {
+        "none-recent-0": ("none", 0),
+        "none-recent-3": ("none", 3),
+        "hier-recent-0": ("hier", 0),
+        "hier-recent-3": ("hier", 3),
+        "zero-recent-0": ("zero", 0),
+        "zero-recent-3": ("zero", 3),
+        "bm25": ("bm25", None),
+        "random": ("random", None),
+    }
+
+
+def test_an_arm_lays_its_settings_over_those_of_the_study(tmp_path: Path) -> None:
+    arms = {arm.name: arm for arm in study_of(tmp_path, RECENT).arms}
+    assert arms["hier-recent-3"].tables["prompt"] == {"recent": 3}
+    assert arms["hier-recent-3"].tables["train"] == {"epochs": 2, "model": "some/model"}
+    assert arms["hier-recent-3"].tables["summarize"] == {"block-size": 4, "model": "some/model"}
+    assert arms["none-recent-0"].tables["train"]["epochs"] == 1
+
+
+def test_only_what_draws_at_random_runs_once_per_seed(tmp_path: Path) -> None:
+    systems = {arm.name: list(arm.systems()) for arm in study_of(tmp_path, RECENT).arms}
+    assert systems["none-recent-0"] == ["none-recent-0@0", "none-recent-0@1"]
+    assert systems["random"] == ["random@0", "random@1"]
+    assert systems["zero-recent-0"] == ["zero-recent-0"]
+    assert systems["bm25"] == ["bm25"]
+
+
+def test_the_commands_are_those_a_user_would_type(tmp_path: Path) -> None:
+    steps = steps_by_arm(tmp_path, RECENT)
+    shown = [" ".join(step.arguments) for step in steps["hier-recent-3"][:4]]
+    data, summaries = (str(step.output) for step in steps["hier-recent-3"][:2])
+    run = data.removesuffix("/examples.jsonl")
+    adapter = steps["hier-recent-3"][2].output
+    assert shown == [
+        f"prepare data --out {run}",
+        f"summarize {run} --mode hier --out {summaries} --store out/generations.sqlite "
+        "--block-size 4 --model some/model",
+        f"train {run} --mode hier --summaries {summaries} --out {adapter} --seed 0 "
+        "--recent 3 --epochs 2 --model some/model",
+        f"score {run} --mode hier --summaries {summaries} --adapter {adapter} "
+        "--out out/arms/hier-recent-3/scores-hier-recent-3@0.jsonl",
+    ]
+    assert [" ".join(step.arguments) for step in steps["zero-recent-0"][1:]] == [
+        f"score {run} --mode none --zero-shot --recent 0 "
+        "--out out/arms/zero-recent-0/scores-zero-recent-0.jsonl --model some/model"
+    ]
+
+
+def test_arms_share_equal_work(tmp_path: Path) -> None:
+    steps = steps_by_arm(tmp_path, RECENT)
+    stages = [step.stage for step in dict.fromkeys(s for its in steps.values() for s in its)]
+    assert {stage: stages.count(stage) for stage in stages} == {
+        "prepare": 1,
+        "summarize": 1,
+        "train": 8,
+        "score": 13,
+    }
+
+
+def test_true_is_a_flag_false_its_opposite_and_a_list_an_option_for_each(tmp_path: Path) -> None:
+    arms = """
+[summarize]
+chat-template = false
+split = ["train", "test"]
+[train]
+gradient-checkpointing = true
+[[arm]]
+name = "hier"
+mode = "hier"
+"""
+    steps = steps_by_arm(tmp_path, arms)["hier"]
+    assert steps[1].arguments[-7:] == (
+        *("--no-chat-template", "--split", "train", "--split", "test"),
+        *("--model", "some/model"),
+    )
+    assert "--gradient-checkpointing" in steps[2].arguments
+
+
+def test_a_varied_model_is_named_by_its_last_folder(tmp_path: Path) -> None:
+    arms = """
+[vary]
+setting = "train.model"
+values = ["a/Small-1B", "b/c/Large 7B"]
+[[arm]]
+name = "none"
+"""
+    study = study_of(tmp_path, arms)
+    assert [arm.name for arm in study.arms] == ["none-model-Small-1B", "none-model-Large-7B"]
+    assert study.arms[1].tables["train"]["model"] == "b/c/Large 7B"
+
+
+def test_settings_can_be_replaced_from_outside(tmp_path: Path) -> None:
+    path = write_study(tmp_path, RECENT, TOP)
+    study = read_study(path, ["source=other place", "train.lora-rank=4", "prepare.seed = 7"])
+    assert study.source == "other place"
+    assert study.arms[0].tables["train"]["lora-rank"] == 4
+    assert study.arms[0].tables["prepare"] == {"seed": 7}
+    for wrong in ("source", "=1", "source.x=1"):
+        with pytest.raises(UsageError, match="--set"):
+            read_study(path, [wrong])
+
+
+def test_texts_may_name_environment_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_study(tmp_path, '[[arm]]\nname = "none"\n', 'source = "$TREC_DATA/mind"\n')
+    monkeypatch.delenv("TREC_DATA", raising=False)
+    with pytest.raises(UsageError, match=r"\$TREC_DATA, which is not set"):
+        read_study(path)
+    monkeypatch.setenv("TREC_DATA", "/somewhere")
+    assert read_study(path).source == "/somewhere/mind"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("source = ", "is not TOML"),
+        ('[[arm]]\nname = "a"', "source"),
+        ('source = "x"', "arm"),
+        ('source = "x"\n[[arm]]\nname = "a b"', "arm"),
+        ('source = "x"\n[[arm]]\nname = "a"\nmodes = "hier"', "modes"),
+        ('source = "x"\n[[arm]]\nname = "a"\n[[arm]]\nname = "a"', "two arms are called 'a'"),
+        ('source = "x"\nreference = "b"\n[[arm]]\nname = "a"', "use one of a"),
+        ('source = "x"\n[vary]\nsetting = "recent"\nvalues = [1]\n[[arm]]\nname = "a"', "setting"),
+    ],
+)
+def test_a_faulty_study_is_named_with_what_is_wrong(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        study_of(tmp_path, text, "")
+    assert "study.toml" in str(caught.value)
+
+
+def test_a_study_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_study(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).resolve().parents[2] / "samples" / "studies").glob("*.toml")),
+    ids=lambda path: path.stem,
+)
+def test_the_sample_studies_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREC_DATA", "data")
+    study = read_study(path)
+    assert study.arms

@@ -1,0 +1,172 @@
+"""``trec eval --study``: run the arms of a study and compare them."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from trec_cli.commands.console import Terminal
+from trec_cli.errors import PartialError, UsageError
+from trec_cli.outputs import locked
+
+if TYPE_CHECKING:
+    from trec_cli.evaluation.results import Summary
+    from trec_cli.study.launch import Launch
+    from trec_cli.study.plan import Arm, Study
+    from trec_cli.study.runner import Outcome
+    from trec_cli.study.steps import Step
+
+OWN_OPTIONS = {
+    "study", "changes", "out", "dry_run", "overwrite", "quiet", "json_line", "debug", "config",
+}  # fmt: skip
+"""Parameters of ``trec eval`` that go with ``--study``; the others stand in its ``[eval]``."""
+
+
+def refuse_others(context: typer.Context) -> None:
+    """Refuse options that the study file decides.
+
+    Raises:
+        UsageError: naming one.
+    """
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in OWN_OPTIONS and source is not None and source.name == "COMMANDLINE":
+            shown = "RUN" if name == "run" else "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{shown} does not go with --study: the study file decides it "
+                "(its [eval] table holds options of trec eval)"
+            )
+
+
+def run_study(
+    context: typer.Context,
+    path: Path,
+    changes: Sequence[str],
+    out: Path | None,
+    terminal: Terminal,
+    *,
+    dry_run: bool,
+    overwrite: bool,
+    quiet: bool,
+    show: Callable[["Summary"], None],
+) -> None:
+    """Run a study; ``show`` shows the table of its evaluation.
+
+    Raises:
+        PartialError: arms failed; the others are done and compared.
+    """
+    from trec_cli.study.launch import launch
+    from trec_cli.study.plan import read_study
+    from trec_cli.study.steps import steps_of
+
+    refuse_others(context)
+    if out is None:
+        raise UsageError("--study needs --out FOLDER, where all of its work and results go")
+    study = read_study(path, changes)
+    steps = steps_of(study, out)
+    _check_options(context, steps)
+    if dry_run:
+        _list(study, steps, terminal)
+        return
+    with locked(out / "study.json"):
+        outcome = _run(study, steps, out, partial(launch, quiet=quiet), terminal, overwrite, show)
+    _complain(outcome, len(study.arms))
+
+
+def _check_options(context: typer.Context, steps: Mapping[str, "list[Step]"]) -> None:
+    """Let every command read its options before anything is run.
+
+    Raises:
+        UsageError: naming the arm and what is wrong.
+    """
+    commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})
+    for arm, its in steps.items():
+        for step in its:
+            stage, *words = step.arguments
+            try:
+                commands[stage].make_context(stage, list(words), parent=context.find_root())
+            except Exception as error:
+                explain = getattr(error, "format_message", None)
+                if explain is None:
+                    raise
+                raise UsageError(f"arm {arm}, trec {stage}: {explain()}") from None
+
+
+def _list(study: "Study", steps: Mapping[str, "list[Step]"], terminal: Terminal) -> None:
+    """List what a run would do, each command once."""
+    from trec_cli.study.runner import open_steps
+
+    states = dict(open_steps(steps))
+    for arm in study.arms:
+        terminal.info(f"{arm.name}:")
+        for step in steps[arm.name]:
+            state = "done" if states[step] else "to do"
+            terminal.info(f"  [{state}] trec {shlex.join(step.arguments)}")
+    left = sum(not done for done in states.values())
+    terminal.info(f"dry run: {len(states)} commands for {len(study.arms)} arms, {left} to do")
+    commands = [list(step.arguments) for step in states]
+    terminal.result(dry_run=True, commands=commands, to_do=left)
+
+
+def _run(
+    study: "Study",
+    steps: Mapping[str, "list[Step]"],
+    out: Path,
+    start: "Launch",
+    terminal: Terminal,
+    overwrite: bool,
+    show: Callable[["Summary"], None],
+) -> "Outcome":
+    """Run all steps, then compare the arms that have scores."""
+    from trec_cli.study.results import write_results
+    from trec_cli.study.runner import Runner
+
+    outcome = Runner(steps, start, terminal, overwrite=overwrite).run()
+    arms = [arm for arm in study.arms if arm.name not in outcome.failed]
+    summary = _compare(study, arms, out, start, terminal, overwrite) if arms else None
+    files = write_results(study, dict(steps), outcome, summary, out)
+    terminal.info(f"wrote {', '.join(map(str, files))}")
+    failed = sorted(outcome.failed)
+    terminal.result(**(summary or {}), outputs=[str(file) for file in files], failed=failed)
+    if summary:
+        show(summary)
+    return outcome
+
+
+def _compare(
+    study: "Study",
+    arms: Sequence["Arm"],
+    out: Path,
+    start: "Launch",
+    terminal: Terminal,
+    overwrite: bool,
+) -> "Summary":
+    """Run ``trec eval`` over the arms that have scores.
+
+    Raises:
+        PartialError: it failed.
+    """
+    from trec_cli.evaluation.outputs import read_summary
+    from trec_cli.study.steps import evaluation_arguments, scores_of
+
+    reference = next((arm for arm in arms if arm.name == study.reference), arms[0])
+    if reference.name != study.reference:
+        terminal.warn(f"{study.reference} has no scores: compared with {reference.name} instead")
+    scores = [path for arm in arms for path in scores_of(arm, out)]
+    words = evaluation_arguments(study, out, scores, reference)
+    ending = start([*words, *(["--overwrite"] if overwrite else [])])
+    if ending.code:
+        raise PartialError(f"all arms are scored, but trec eval failed: {ending.message}")
+    return read_summary(out)
+
+
+def _complain(outcome: "Outcome", number: int) -> None:
+    if outcome.failed:
+        told = "; ".join(f"{name}: {failure}" for name, failure in outcome.failed.items())
+        raise PartialError(
+            f"{len(outcome.failed)} of {number} arms failed ({told}). "
+            "The others are done; the same command tries the failed ones again."
+        )

@@ -1,0 +1,112 @@
+"""What a trained model is asked, and how its answers become scores of all candidates.
+
+A model knows only items that it was trained on.  Others ("cold") are kept from it, both in
+histories and among candidates, and get one score below all others: they tie.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from trec_cli.recbole.atomic import LONGEST, item_token, user_token
+from trec_cli.records import Example
+
+
+@dataclass(frozen=True)
+class Question:
+    """One example as a model sees it.
+
+    Attributes:
+        example: as it was read.
+        warm: the candidates that the model knows, in their order.
+        history: the history items that it knows, oldest first, at most ``LONGEST``.
+    """
+
+    example: Example
+    warm: list[str]
+    history: list[str]
+
+    @classmethod
+    def of(cls, example: Example, trained: Collection[str]) -> "Question":
+        """Leave out of an example what the model does not know."""
+        warm = [item for item in example.candidates if item in trained]
+        history = [item for item in example.history if item in trained]
+        return cls(example, warm, history[-LONGEST:])
+
+    @property
+    def cold(self) -> int:
+        """How many candidates the model does not know."""
+        return len(self.example.candidates) - len(self.warm)
+
+    @property
+    def cold_positives(self) -> int:
+        """How many of them are right."""
+        return len(set(self.example.positives) - set(self.warm))
+
+    def as_dict(self) -> dict[str, object]:
+        """Give the line of `questions.jsonl`; what is right is told for split valid alone."""
+        right = set(self.example.positives) if self.example.split == "valid" else set()
+        return {
+            "example_id": self.example.example_id,
+            "split": self.example.split,
+            "user": user_token(self.example.user_id),
+            "history": list(map(item_token, self.history)),
+            "candidates": list(map(item_token, self.warm)),
+            "positives": [place for place, item in enumerate(self.warm) if item in right],
+            "cold": self.cold,
+            "cold_positives": self.cold_positives if right else 0,
+        }
+
+    def scores(self, answers: Sequence[float] | None) -> list[float]:
+        """Give one score per candidate of the example, in its order.
+
+        ``answers`` are the model's scores of ``warm``; None where it could say nothing (no
+        known history, an unknown user): then all candidates tie.
+
+        Raises:
+            ValueError: there are more or fewer answers than known candidates.
+        """
+        if answers is None:
+            return [0.0] * len(self.example.candidates)
+        known = dict(zip(self.warm, answers, strict=True))
+        lowest = min(answers, default=1.0) - 1.0
+        return [known.get(item, lowest) for item in self.example.candidates]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """How much a model did not know.
+
+    Attributes:
+        candidates, positives: all of the examples.
+        cold_candidates, cold_positives: those of them that were never in training.
+        silent: examples about which the model could say nothing.
+    """
+
+    candidates: int
+    positives: int
+    cold_candidates: int
+    cold_positives: int
+    silent: int
+
+    @classmethod
+    def count(cls, questions: Sequence[Question], silent: int) -> "Unknown":
+        """Count over all questions."""
+        return cls(
+            sum(len(question.example.candidates) for question in questions),
+            sum(len(question.example.positives) for question in questions),
+            sum(question.cold for question in questions),
+            sum(question.cold_positives for question in questions),
+            silent,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"never in training, and so tied at the lowest score: {self.cold_candidates} of "
+            f"{self.candidates} candidates, {self.cold_positives} of {self.positives} positives; "
+            f"{self.silent} examples without anything that the model knows"
+        )
+
+
+def ask(examples: Iterable[Example], trained: Collection[str]) -> Iterator[Question]:
+    """Make a question of every example."""
+    return (Question.of(example, trained) for example in examples)

@@ -1,0 +1,265 @@
+"""A study file: base settings, and the arms that differ from them."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from trec_cli.errors import InputError, UsageError
+from trec_cli.records import Mode
+
+Value = str | int | float | bool | list[str | int | float]
+Options = dict[str, Value]
+
+STAGES = ("prepare", "summarize", "prompt", "train", "score")
+"""Tables of settings; ``prompt`` is for train and for score without an adapter."""
+
+_SETTING = rf"^({'|'.join(STAGES)})\.[\w-]+$"
+_DRAWS = ("random", "recbole:")
+"""Scorers whose result depends on the seed."""
+_MODEL_ONLY = ("summarize", "prompt", "train")
+
+
+class _Tables(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """Settings by stage, as options of the commands without their dashes."""
+
+    model: str | None = None
+    prepare: Options = {}
+    summarize: Options = {}
+    prompt: Options = {}
+    train: Options = {}
+    score: Options = {}
+
+
+class ArmTable(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """One ``[[arm]]`` of a study file; its tables are laid over those of the study."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[\w.+-]+$")]
+    mode: Mode = "none"
+    scorer: str = "llm"
+    zero_shot: bool = False
+
+
+class Vary(msgspec.Struct, forbid_unknown_fields=True):
+    """``[vary]``: every arm that ``setting`` matters to is run once per value."""
+
+    setting: Annotated[
+        str, msgspec.Meta(pattern=r"^(prepare|summarize|prompt|train|score)\.[\w-]+$")
+    ]
+    values: Annotated[list[str | int | float | bool], msgspec.Meta(min_length=1)]
+
+
+class StudyFile(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """The content of a study file."""
+
+    source: str
+    title: str = ""
+    reference: str | None = None
+    metric: str = "mrr@10"
+    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [0]
+    )
+    eval: Options = {}
+    vary: Vary | None = None
+    arm: Annotated[list[ArmTable], msgspec.Meta(min_length=1)]
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """One arm with all its settings.
+
+    Attributes:
+        name: of its system in every table.
+        group: name of the arm table that it comes from.
+        value: of the varied setting; None where that does not matter to it.
+        tables: settings by stage, those of the study included.
+        seeds: one run each; a scorer without random draws has one.
+    """
+
+    name: str
+    group: str
+    value: Any
+    mode: Mode
+    scorer: str
+    zero_shot: bool
+    tables: dict[str, Options]
+    seeds: list[int]
+
+    @property
+    def trained(self) -> bool:
+        """Whether it trains an adapter."""
+        return self.scorer == "llm" and not self.zero_shot
+
+    @property
+    def summarized(self) -> bool:
+        """Whether it needs summaries."""
+        return self.scorer == "llm" and self.mode != "none"
+
+    def systems(self) -> dict[str, int]:
+        """Name its systems, with their seeds: NAME, or NAME@SEED where there are several."""
+        if len(self.seeds) == 1:
+            return {self.name: self.seeds[0]}
+        return {f"{self.name}@{seed}": seed for seed in self.seeds}
+
+
+class Study(msgspec.Struct, frozen=True):
+    """A study that can be run.
+
+    Attributes:
+        path: of its file.
+        title: in the figure.
+        source: collection to prepare.
+        reference: name of the arm that all others are compared with.
+        metric: of the figure.
+        setting: that varies, like ``prompt.recent``, or None.
+        evaluation: options of ``trec eval``.
+    """
+
+    path: Path
+    title: str
+    source: str
+    reference: str
+    metric: str
+    setting: str | None
+    evaluation: Options
+    arms: list[Arm]
+
+
+def read_study(path: Path, changes: Sequence[str] = ()) -> Study:
+    """Read a study file; ``changes`` are ``KEY=VALUE`` that replace its settings.
+
+    Raises:
+        InputError: the file is not there, not TOML, or says something impossible.
+        UsageError: a change cannot be read, or a variable that the file names is not set.
+    """
+    content = _read(path)
+    for change in changes:
+        _apply(content, change)
+    try:
+        file = msgspec.convert(_with_variables(content), StudyFile)
+    except msgspec.ValidationError as error:
+        raise InputError.of(path, str(error), "see docs/studies.md for the settings") from None
+    arms = [arm for table in file.arm for arm in _expand(file, table)]
+    _check(path, file, arms)
+    return Study(
+        path=path,
+        title=file.title or path.stem,
+        source=file.source,
+        reference=file.reference or arms[0].name,
+        metric=file.metric,
+        setting=file.vary.setting if file.vary else None,
+        evaluation=file.eval,
+        arms=arms,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError.of(path, "no such file", "check the name of the study") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError.of(path, f"is not TOML: {error}", "repair it") from None
+    except OSError as error:
+        raise InputError.of(path, f"cannot be read: {error.strerror}") from None
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    """Set ``prepare.test-users=50``; the value is TOML, or else text."""
+    key, separator, text = change.partition("=")
+    *tables, name = key.strip().split(".")
+    if not separator or not name:
+        raise UsageError(f"--set {change}: write KEY=VALUE, for example train.epochs=1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise UsageError(f"--set {change}: {table} is no table of settings")
+    content[name] = value
+
+
+def _with_variables(value: Any) -> Any:
+    """Put environment variables into every text: ``$DATA/mind``."""
+    if isinstance(value, dict):
+        return {name: _with_variables(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_variables(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    full = os.path.expandvars(value)
+    if missing := re.search(r"\$\w+|\$\{\w+\}", full):
+        raise UsageError(f"the study names {missing[0]}, which is not set; export it, or use --set")
+    return full
+
+
+def _expand(file: StudyFile, table: ArmTable) -> list[Arm]:
+    """Make one arm, or one per value of the setting that varies."""
+    vary = file.vary
+    if vary is None or not _matters(vary.setting, table):
+        return [_arm(file, table, table.name, None, {})]
+    stage, option = vary.setting.split(".")
+    return [
+        _arm(file, table, f"{table.name}-{option}-{_short(value)}", value, {stage: {option: value}})
+        for value in vary.values
+    ]
+
+
+def _matters(setting: str, table: ArmTable) -> bool:
+    """Tell whether a setting can change an arm's scores."""
+    stage = setting.split(".")[0]
+    if table.scorer != "llm":
+        return stage not in _MODEL_ONLY
+    if stage == "summarize":
+        return table.mode != "none"
+    return not (stage == "train" and table.zero_shot)
+
+
+def _short(value: Any) -> str:
+    """Write a value as part of a name: of a path, its last folder."""
+    return re.sub(r"[^\w.+-]+", "-", Path(str(value)).name) or "none"
+
+
+def _arm(
+    file: StudyFile,
+    table: ArmTable,
+    name: str,
+    value: Any,
+    own: Mapping[str, Options],
+) -> Arm:
+    tables = {
+        stage: {**getattr(file, stage), **getattr(table, stage), **own.get(stage, {})}
+        for stage in STAGES
+    }
+    model = table.model or file.model
+    for stage in ("summarize", "train"):
+        if model is not None:
+            tables[stage].setdefault("model", model)
+    if table.zero_shot and model is not None:
+        tables["score"].setdefault("model", model)
+    trained = table.scorer == "llm" and not table.zero_shot
+    drawn = trained or table.scorer.startswith(_DRAWS)
+    return Arm(
+        name=name,
+        group=table.name,
+        value=value,
+        mode=table.mode,
+        scorer=table.scorer,
+        zero_shot=table.zero_shot,
+        tables=tables,
+        seeds=file.seeds if drawn else file.seeds[:1],
+    )
+
+
+def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError.of(path, f"two arms are called {twice[0]!r}", "give them other names")
+    if file.reference is not None and file.reference not in names:
+        there = ", ".join(names)
+        raise InputError.of(path, f"reference {file.reference!r} is no arm", f"use one of {there}")

@@ -1,0 +1,125 @@
+"""From arms to command lines, with work that several arms share done once."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trec_cli.runs import RunFolder
+from trec_cli.study.plan import Arm, Options, Study
+
+_HASH = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command line.
+
+    Attributes:
+        stage: ``prepare``, ``summarize``, ``train`` or ``score``.
+        arguments: of ``trec``, the stage first.
+        output: file or folder that is there when it is done.
+    """
+
+    stage: str
+    arguments: tuple[str, ...]
+    output: Path
+
+
+def steps_of(study: Study, out: Path) -> dict[str, list[Step]]:
+    """Give the steps of every arm by its name; arms share equal steps.
+
+    Prepared data, summaries and adapters lie in ``out/work`` under a hash of all the
+    settings they depend on; scores in ``out/arms/NAME``.
+    """
+    return {arm.name: list(_steps(study, arm, out)) for arm in study.arms}
+
+
+def scores_of(arm: Arm, out: Path) -> list[Path]:
+    """Name the scores files of an arm."""
+    folder = RunFolder(out / "arms" / arm.name)
+    return [folder.scores(system) for system in arm.systems()]
+
+
+def data_of(study: Study, arm: Arm, out: Path) -> RunFolder:
+    """Name the run folder with the data of an arm."""
+    key = _key("prepare", study.source, arm.tables["prepare"])
+    return RunFolder(out / "work" / f"prepare-{key}")
+
+
+def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
+    data = data_of(study, arm, out)
+    prepare = ("prepare", study.source, "--out", str(data.path))
+    yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
+    if arm.scorer != "llm":
+        for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
+            yield _score(arm, data, scores, ["--scorer", arm.scorer, "--seed", str(seed)])
+        return
+    texts = ["--mode", arm.mode]
+    parents = [data.path.name]
+    if arm.summarized:
+        summarize = _summarize(arm, data, out)
+        parents.append(summarize.output.parent.name)
+        texts += ["--summaries", str(summarize.output)]
+        yield summarize
+    for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
+        if arm.trained:
+            train = _train(arm, data, out, texts, parents, seed)
+            yield train
+            yield _score(arm, data, scores, [*texts, "--adapter", str(train.output)])
+        else:
+            prompt = _options(arm.tables["prompt"])
+            yield _score(arm, data, scores, [*texts, "--zero-shot", *prompt])
+
+
+def _summarize(arm: Arm, data: RunFolder, out: Path) -> Step:
+    options = arm.tables["summarize"]
+    key = _key(data.path.name, arm.mode, options)
+    output = RunFolder(out / "work" / f"summarize-{key}").summaries(arm.mode)
+    store = RunFolder(out).store
+    arguments = ("summarize", str(data.path), "--mode", arm.mode, "--out", str(output))
+    return Step("summarize", (*arguments, "--store", str(store), *_options(options)), output)
+
+
+def _train(
+    arm: Arm, data: RunFolder, out: Path, texts: Sequence[str], parents: Sequence[str], seed: int
+) -> Step:
+    options = {**arm.tables["prompt"], **arm.tables["train"]}
+    key = _key(*parents, arm.mode, options, seed)
+    output = RunFolder(out / "work" / f"train-{key}").adapter(arm.mode)
+    arguments = ("train", str(data.path), *texts, "--out", str(output), "--seed", str(seed))
+    return Step("train", (*arguments, *_options(options)), output)
+
+
+def _score(arm: Arm, data: RunFolder, scores: Path, how: Sequence[str]) -> Step:
+    arguments = ("score", str(data.path), *how, "--out", str(scores))
+    return Step("score", (*arguments, *_options(arm.tables["score"])), scores)
+
+
+def _options(table: Options) -> list[str]:
+    """Write settings as options: true is a flag, false its opposite, a list several times."""
+    words: list[str] = []
+    for name, value in table.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                words += [f"--{name}", str(one)]
+    return words
+
+
+def evaluation_arguments(
+    study: Study, out: Path, scores: Sequence[Path], reference: Arm
+) -> list[str]:
+    """Write the command that compares the arms."""
+    files = [word for path in scores for word in ("--scores", str(path))]
+    data = str(data_of(study, reference, out).path)
+    table = ["--out", str(out), "--markdown", str(out / "table.md")]
+    table += ["--reference", reference.name]
+    return ["eval", data, *files, *table, *_options(study.evaluation)]
+
+
+def _key(*parts: object) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH]
