@@ -18,15 +18,17 @@ from trec_cli.jsonl import encode, is_stream, read_examples, read_items
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
-from trec_cli.records import SPLITS, Example, Item, Mode
+from trec_cli.records import SPLITS, Domain, Example, Item, Mode
 
 if TYPE_CHECKING:
     from trec_cli.summarize.asking import Counts
+    from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.prompts import PromptWriter
     from trec_cli.summarize.run import Written
     from trec_cli.summarize.setup import Setup
 
 _SUMMARY, _WRITING = "Summaries", "How the model writes"
+_CHECKS = "How texts are checked"
 
 
 def _option(panel: str, help_: str, **more: Any) -> Any:
@@ -52,6 +54,18 @@ RepetitionPenalty = Annotated[
 NoRepeatNgram = Annotated[
     int, _option(_WRITING, "No sequence of so many tokens twice in a summary; 0 is off.", min=0)
 ]
+DomainOption = Annotated[
+    Domain,
+    _option(
+        "Prompt",
+        "Whose prompts: auto looks at the items' attributes; sentences asks for prose.",
+    ),
+]
+Repair = Annotated[
+    bool,
+    _option(_CHECKS, "Drop what no item supports; ask again for bad texts, then replace them."),
+]
+Retries = Annotated[int, _option(_CHECKS, "How often a bad text is asked for again.", min=0, max=5)]
 
 
 @dataclass(frozen=True)
@@ -79,12 +93,15 @@ def summarize(
     block_size: BlockSize = 5,
     item_tokens: ItemTokens = 64,
     prompt_tokens: PromptTokens = 1024,
+    domain: DomainOption = "auto",
     prompts: options.Prompts = None,
     attributes: options.Attributes = None,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: MaxNewTokens = 64,
     repetition_penalty: RepetitionPenalty = 1.1,
     no_repeat_ngram: NoRepeatNgram = 0,
+    repair: Repair = True,
+    retries: Retries = 1,
     model: options.Model = DEFAULT_MODEL,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -122,7 +139,7 @@ def summarize(
 
         texts = options.names(attributes)
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
-        settings = SummarySettings(*sizes, texts, chat_template)
+        settings = SummarySettings(*sizes, texts, chat_template, domain, repair, retries)
         decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
         source = ModelSource(model, revision, trust_remote_code, device, dtype)
         setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
@@ -242,26 +259,40 @@ def _summarize(
 ) -> dict[str, Any]:
     """Make and save all summaries; give what there is to tell."""
     from trec_cli.summarize.asking import Asker
+    from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.run import save, summarize
     from trec_cli.summarize.store import Store
 
     with Store(job.store) as store:
-        engine, reason = setup.engine(writer.frame)
+        engine, reason = setup.engine(writer)
         terminal.info(f"{setup.source.name} on {reason}; texts are kept in {job.store}")
-        asker = Asker(engine, store, terminal)
+        checker, retries = setup.checker(writer), setup.summary.retries
+        asker = Asker(engine, store, terminal, checker=checker, retries=retries)
+        audit = Audit(writer.items)
 
         def tell(written: "Written") -> dict[str, Any]:
             _tell(terminal, asker.counts, writer, written)
+            _tell_quality(terminal, asker.counts, audit)
             return {
                 **asdict(written),
                 **asker.counts.asdict(),
                 "cuts": writer.cuts.asdict(),
+                "quality": audit.asdict(),
                 "device": reason,
                 "store": str(job.store),
             }
 
         made = summarize(chosen, job.mode, writer, asker.ask, engine.identity["name"])
-        return save(made, job.out, provenance, tell)
+        watched = audit.watch(made, (example.history for example in chosen))
+        return save(watched, job.out, provenance, tell)
+
+
+def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit") -> None:
+    """Say how good the summaries are, and how many texts had to be mended or replaced."""
+    terminal.info(f"quality: {audit}")
+    if counts.flags:
+        flags = ", ".join(f"{number} {flag}" for flag, number in counts.flags.most_common())
+        terminal.info(f"of {counts.texts} texts: {flags}")
 
 
 def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:

@@ -18,10 +18,11 @@ from trec_cli.llm.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.prompts.chat import Frame, make_frame
 from trec_cli.records import Item
+from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.local import LocalEngine
-from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter
+from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter, frame_for, load_templates
+from trec_cli.summarize.repair import Checker
 from trec_cli.summarize.settings import SummarySettings
 
 
@@ -53,10 +54,11 @@ class Setup:
             UsageError: attributes that no item has, or sizes too small for a prompt.
         """
         check_attributes(self.summary.attributes, items)
+        templates = load_templates(choose_domain(self.summary.domain, items), self.prompts)
         tokenizer = load_tokenizer(self.source)
         positions = max_positions(load_config(self.source))
         most = self.max_tokens if positions is None else min(self.max_tokens, positions)
-        frame = make_frame(tokenizer, chat=self.summary.chat)
+        frame = frame_for(tokenizer, templates, self.summary.chat)
         writer = PromptWriter(
             tokenizer, frame, items, self.summary, prompts=self.prompts, most_tokens=most
         )
@@ -76,17 +78,35 @@ class Setup:
             "mode": self.mode,
             "model": self.identity(),
             **sizes,
+            "domain": writer.domain,
             "chat": writer.frame.chat,
             "prompt_tokens": writer.budget,
             "prompts": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16],
-            "decoding": dataclasses.asdict(self.decoding),
+            "decoding": dataclasses.asdict(self.decoding_of(writer)),
             "max_tokens": self.max_tokens,
         }
 
-    def engine(self, frame: Frame) -> tuple[LocalEngine, str]:
+    def decoding_of(self, writer: PromptWriter) -> Decoding:
+        """Give the decoding: an answer that continues a line ends with that line."""
+        return dataclasses.replace(self.decoding, one_line=writer.continues)
+
+    def checker(self, writer: PromptWriter) -> Checker:
+        """Give what checks the texts."""
+        return Checker(
+            budget=self.summary.summary_tokens,
+            count=writer.tokens,
+            one_line=writer.continues,
+            repair=self.summary.repair,
+        )
+
+    def engine(self, writer: PromptWriter) -> tuple[LocalEngine, str]:
         """Load the model; give the engine and why it runs where it runs."""
         llm = load_model(self.source)
         engine = LocalEngine(
-            llm, frame, self.decoding, identity=self.identity(), max_tokens=self.max_tokens
+            llm,
+            writer.frame,
+            self.decoding_of(writer),
+            identity=self.identity(),
+            max_tokens=self.max_tokens,
         )
         return engine, llm.placement.reason
