@@ -19,6 +19,7 @@ Flag = Literal[
     "repeats",
     "cut",
     "filtered",
+    "extended",
     "retried",
     "extractive",
 ]

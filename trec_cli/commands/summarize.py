@@ -98,8 +98,8 @@ def summarize(
     attributes: options.Attributes = None,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: MaxNewTokens = 64,
-    repetition_penalty: RepetitionPenalty = 1.1,
-    no_repeat_ngram: NoRepeatNgram = 0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    no_repeat_ngram: NoRepeatNgram = 3,
     repair: Repair = True,
     retries: Retries = 1,
     model: options.Model = DEFAULT_MODEL,
@@ -266,7 +266,7 @@ def _summarize(
     with Store(job.store) as store:
         engine, reason = setup.engine(writer)
         terminal.info(f"{setup.source.name} on {reason}; texts are kept in {job.store}")
-        checker, retries = setup.checker(writer), setup.summary.retries
+        checker, retries = setup.checker(writer), setup.retries
         asker = Asker(engine, store, terminal, checker=checker, retries=retries)
         audit = Audit(writer.items)
 
@@ -340,7 +340,8 @@ def _show_plan(
     terminal.info(
         f"{len(chosen)} examples, {cost.shared} requests shared, at most "
         f"{cost.calls * setup.decoding.max_new_tokens} new tokens; "
-        "what the store holds costs nothing. Nothing was written."
+        "what the store holds costs nothing, and bad texts are asked for again, each at most "
+        f"{setup.retries} times. Nothing was written."
     )
     terminal.result(examples=len(chosen), calls=cost.calls, prompt_tokens=cost.prompt_tokens)
 

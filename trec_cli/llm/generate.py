@@ -49,8 +49,8 @@ class Decoding:
     """
 
     max_new_tokens: int = 64
-    repetition_penalty: float = 1.1
-    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 3
     one_line: bool = False
 
 

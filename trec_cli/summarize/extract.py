@@ -15,27 +15,41 @@ from trec_cli.summarize.words import content, says
 CountTokens = Callable[[str], int]
 _TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")
 _LEAST_WORDS = 2
+_ENDS = (".", "!", "?")
+Wanted = tuple[str, bool]
+"""A phrase, and whether it is a title."""
 
 
 def extract(source: Source, budget: int, count: CountTokens) -> str:
-    """Write a summary of at most ``budget`` tokens without a model.
+    """Write a summary of at most ``budget`` tokens without a model: extend nothing."""
+    return extend("", source, budget, count)
 
-    What there is to say comes in this order, each phrase once, as long as it fits: of
-    summaries that were to be merged or updated, their phrases in turn, the newest summary
-    first; of items, their categories or brands by frequency (the newer first where equal)
-    and the titles, each up to its first comma, dash, colon or bracket, the newest first.
+
+def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
+    """Add to a text what it leaves out, as long as ``budget`` tokens allow.
+
+    What there is to say comes in this order: of summaries that were to be merged or updated,
+    their phrases in turn, the newest summary first; of items, their categories or brands by
+    frequency (the newer first where equal), then the titles, each up to its first comma,
+    dash, colon or bracket, the newest first.  A title is left out where the text has a word
+    of it already, any other phrase where all its words have been said.
     """
-    lists = [phrases(summary) for summary in reversed(source.summaries)]
+    lists = [[(phrase, False) for phrase in phrases(s)] for s in reversed(source.summaries)]
     if source.shown:
         lists = [list(_of_items(source.shown)), *lists]
-    return ", ".join(_fitting(_in_turn(lists), budget, count))
+    added = _fitting(text, _in_turn(lists), budget, count)
+    if not added:
+        return text
+    end = text.rstrip()[-1:]
+    separator = " " if end in _ENDS else ", "
+    return separator.join([text, ", ".join(added)]) if text else ", ".join(added)
 
 
-def _of_items(items: Sequence[Item]) -> Iterator[str]:
+def _of_items(items: Sequence[Item]) -> Iterator[Wanted]:
     newest = list(reversed(items))
     kinds = Counter(value for item in newest if (value := facet(item, FACETS)))
-    yield from (value for value, _ in kinds.most_common())
-    yield from (short_title(item.title) or item.text() for item in newest)
+    yield from ((value, False) for value, _ in kinds.most_common())
+    yield from ((short_title(item.title) or item.text(), True) for item in newest)
 
 
 def short_title(title: str) -> str:
@@ -47,27 +61,30 @@ def short_title(title: str) -> str:
     return title
 
 
-def _in_turn(lists: Sequence[Sequence[str]]) -> Iterator[str]:
+def _in_turn(lists: Sequence[Sequence[Wanted]]) -> Iterator[Wanted]:
     """Give the first of each list, the second of each, …"""
     for row in zip_longest(*lists):
-        yield from (phrase for phrase in row if phrase)
+        yield from (wanted for wanted in row if wanted)
 
 
-def _fitting(wanted: Iterable[str], budget: int, count: CountTokens) -> list[str]:
-    """Take phrases that fit and say something new; a first one that is too long is cut."""
+def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountTokens) -> list[str]:
+    """Take phrases that fit behind a text and say something new.
+
+    Where there is no text and nothing fits, the first phrase is cut.
+    """
     kept: list[str] = []
-    seen: set[frozenset[str]] = set()
+    written, said = says(text), set(says(text))
     longest = ""
-    for raw in wanted:
+    for raw, is_title in offered:
         phrase = raw.strip(" .")
-        mark = says(phrase)
-        if mark in seen:
+        words = says(phrase)
+        if words <= said or (is_title and words & written):
             continue
         longest = longest or phrase
-        if count(", ".join([*kept, phrase])) <= budget:
+        if count(", ".join([text, *kept, phrase] if text else [*kept, phrase])) <= budget:
             kept.append(phrase)
-            seen.add(mark)
-    return kept or _cut(longest, budget, count)
+            said |= words
+    return kept or ([] if text else _cut(longest, budget, count))
 
 
 def _cut(phrase: str, budget: int, count: CountTokens) -> list[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from trec_cli.scoring.similarity import terms
 from trec_cli.summarize.words import content, says, stem
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_PHRASE = re.compile(r"\s*[,;，、；]\s+|(?<=[，、；])")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_PHRASE = re.compile(r"\s*[,;]\s+|\s*[，、；]\s*")
 _PEOPLE = frozenset({"user", "reader", "customer", "consumer", "shopper", "buyer", "viewer"})
 _PRONOUNS = frozenset({"he", "she", "they", "their", "his", "her", "this"})
 _LEAST_LEFT = 2

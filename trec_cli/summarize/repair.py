@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trec_cli.records import FLAGS
 from trec_cli.summarize.clean import clean
 from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.extract import extract
+from trec_cli.summarize.extract import extend, extract
 from trec_cli.summarize.phrases import cut_back, ground
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.quality import in_one, is_echo, item_supports, measure
@@ -63,7 +63,7 @@ class Checker:
         if not (generation.stopped or behind):
             flags.add("cut")
         if self.repair:
-            text = self._mended(prompt.source, text, flags)
+            text = self._extended(prompt.source, self._mended(prompt.source, text, flags), flags)
         faults = frozenset(_faults(prompt, text))
         answer = Answer(text, _ordered(flags | faults))
         return Verdict(answer, faults if self.repair else frozenset())
@@ -76,6 +76,12 @@ class Checker:
         grounded = ground(whole, lambda phrase: in_one(phrase, supports))
         flags.update(["filtered"] * bool(grounded.dropped))
         return grounded.text
+
+    def _extended(self, source: Source, text: str, flags: set[str]) -> str:
+        """Add what a text leaves out; one that says nothing is not worth it."""
+        longer = extend(text, source, self.budget, self.count) if says(text) else text
+        flags.update(["extended"] * (longer != text))
+        return longer
 
     def replace(self, prompt: Prompt, verdict: Verdict) -> Answer:
         """Give the deterministic summary in place of a text that was refused."""
@@ -110,11 +116,10 @@ def _faults(prompt: Prompt, text: str) -> list[str]:
 
 
 def _copies(text: str, source: Source) -> bool:
-    """Tell whether a text says what one summary says, although the others say more."""
-    if not source.summaries:
-        return False
-    own, others = says(text), [says(part) for part in _parts(source)]
-    return len(others) > 1 and own in others and not all(part <= own for part in others)
+    """Tell whether a text says what one summary says, although the rest says more."""
+    own, parts = says(text), [says(part) for part in _parts(source)]
+    copied = own in parts[: len(source.summaries)]
+    return copied and not all(part <= own for part in parts)
 
 
 def _is_narrow(text: str, source: Source) -> bool:

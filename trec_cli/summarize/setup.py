@@ -65,6 +65,11 @@ class Setup:
         writer.check(self.mode)
         return writer
 
+    @property
+    def retries(self) -> int:
+        """How often a bad text is asked for again; never where texts are left as they are."""
+        return self.summary.retries if self.summary.repair else 0
+
     def identity(self) -> dict[str, str]:
         """Say which model in which precision writes: part of every key of the store."""
         placement = choose_device(self.source.device, self.source.dtype)
