@@ -201,7 +201,7 @@ def test_a_dry_run_shows_prompt_and_cost_and_writes_nothing(run: Path, trec: Tre
     result = trec(run, "--dry-run", "--json")
     assert result.exit_code == 0, result.stderr
     assert sorted(run.iterdir()) == before
-    assert "<s>Keywords for products" in result.stderr
+    assert "Keywords for products" in result.stderr
     assert "- title: kettle tea no 7 é日本; brand: B\n" in result.stderr
     assert "blocks" in result.stderr
     fields = last_line(result)
@@ -315,9 +315,9 @@ def test_without_repair_texts_stay_as_the_model_wrote_them(run: Path, trec: Trec
 @pytest.mark.parametrize(
     ("domain", "words"),
     [
-        ("auto", "<s>Keywords for products"),
-        ("news", "<s>Keywords for news"),
-        ("general", "<s>Keywords for items"),
+        ("auto", "Keywords for products"),
+        ("news", "Keywords for news"),
+        ("general", "Keywords for items"),
         ("sentences", "<|im_start|>user\nA user liked these items"),
     ],
 )

@@ -62,7 +62,7 @@ def test_texts_are_mended_and_what_was_done_is_told(
 
 
 def test_a_text_cut_by_the_limit_ends_with_its_last_whole_phrase() -> None:
-    assert check("green tea, wool, jazz pia", stopped=False, repair=False).flags == ("cut",)
+    assert "cut" in check("green tea, wool, jazz pia", stopped=False, repair=False).flags
     assert check("wool, tea, jazz, green te", stopped=False) == Answer("wool, tea, jazz", ("cut",))
     # A model that goes on after its line was not cut.
     assert check("wool, tea, jazz\nItems", stopped=False).flags == ()

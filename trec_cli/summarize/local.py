@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
@@ -78,6 +78,7 @@ def stricter(decoding: Decoding, attempt: int) -> Decoding:
     return dataclasses.replace(decoding, repetition_penalty=penalty, no_repeat_ngram=ngram)
 
 
+@lru_cache(maxsize=1)
 def line_ends(tokenizer: Any) -> frozenset[int]:
     """Collect the tokens that hold a line break, at which an answer of one line ends."""
     ids = range(len(tokenizer))
