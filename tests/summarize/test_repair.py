@@ -51,6 +51,7 @@ def test_a_good_text_has_no_flags() -> None:
         ("green tea, opera, jazz, wool", "green tea, jazz, wool", ("filtered",)),
         ("green tea, jazz, wool, tea green", "green tea, jazz, wool", ()),
         ("jazz, tea", "jazz, tea, Wool socks", ("extended",)),
+        ("title: tea, Title: jazz piano, jazz, wool", "tea, jazz piano, wool", ()),
         ("opera, ballet", "", ("empty", "filtered")),
         ("", "", ("empty",)),
     ],

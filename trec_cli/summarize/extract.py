@@ -10,7 +10,7 @@ from trec_cli.summarize.domains import FACETS
 from trec_cli.summarize.phrases import phrases
 from trec_cli.summarize.quality import facet
 from trec_cli.summarize.source import Source
-from trec_cli.summarize.words import content, says
+from trec_cli.summarize.words import content, says, support
 
 CountTokens = Callable[[str], int]
 _TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")
@@ -73,7 +73,7 @@ def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountToke
     Where there is no text and nothing fits, the first phrase is cut.
     """
     kept: list[str] = []
-    written, said = says(text), set(says(text))
+    written, said = says(text) if text else frozenset(), set(support([text]))
     longest = ""
     for raw, is_title in offered:
         phrase = raw.strip(" .")

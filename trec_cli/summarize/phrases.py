@@ -72,7 +72,7 @@ class Grounded:
 
 
 def ground(text: str, holds: Holds) -> Grounded:
-    """Keep of a text what ``holds``: phrase by phrase, each once.
+    """Keep of a text what ``holds``: phrase by phrase, each once (and none that a longer said).
 
     A sentence of prose ("The user likes tea, jazz and …") stands and falls with its first
     phrase; in a list every phrase stands alone.  A phrase that does not hold loses words
@@ -90,9 +90,10 @@ def ground(text: str, holds: Holds) -> Grounded:
             opening = prose and place == 0
             true = piece if opening and not content(piece) else _supported(piece, holds)
             mark = says(true)
-            repeated += bool(mark) and mark in seen
+            known = bool(mark) and any(mark <= other for other in seen)
+            repeated += known
             dropped += true != piece
-            if true and mark not in seen:
+            if true and not known:
                 held.append(true)
                 seen.add(mark)
             elif opening:

@@ -4,6 +4,7 @@ A text that is refused is asked for again with other decoding, and in the end re
 :func:`trec_cli.summarize.extract.extract` (see :class:`trec_cli.summarize.asking.Asker`).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class Checker:
         """Cut back to a whole phrase, and drop what has no support or comes again."""
         whole = cut_back(text) if "cut" in flags else text
         supports = item_supports(source.items)
-        grounded = ground(whole, lambda phrase: in_one(phrase, supports))
+        grounded = ground(_without_labels(whole, source), lambda phrase: in_one(phrase, supports))
         flags.update(["filtered"] * bool(grounded.dropped))
         return grounded.text
 
@@ -87,6 +88,15 @@ class Checker:
         """Give the deterministic summary in place of a text that was refused."""
         text = extract(prompt.source, self.budget, self.count)
         return Answer(text, _ordered({*verdict.faults, "extractive"}))
+
+
+def _without_labels(text: str, source: Source) -> str:
+    """Take names of attributes from the front of phrases ("brand: Falke")."""
+    names = {name for item in source.items for name in item.attributes}
+    if not names:
+        return text
+    labels = "|".join(sorted(map(re.escape, names)))
+    return re.sub(rf"(^|[,;]\s+)(?:{labels}):\s+", r"\1", text, flags=re.IGNORECASE)
 
 
 def retried(verdict: Verdict) -> Verdict:
