@@ -11,6 +11,7 @@ and the deterministic extractive summary.  Intervals are 95 % bootstrap over use
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from trec_cli.evaluation.metrics import Floats, evaluate
 from trec_cli.evaluation.statistics import UserSums, bootstrap, interval
 from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.records import Example, Item, Summary
+from trec_cli.records import FLAGS, Example, Item, Summary
 from trec_cli.scoring import similarity
 from trec_cli.summarize.audit import Audit
 from trec_cli.summarize.extract import extract
@@ -127,7 +128,7 @@ def report(
         **audit.asdict(),
         "tokens": round(float(np.mean([tokens.count(text) for text in texts])), 1),
         "texts": len(blocks),
-        "texts_extractive": sum("extractive" in block.flags for block in blocks),
+        "text_flags": dict(Counter(flag for block in blocks for flag in block.flags)),
         "ranking": ranked(data, systems, seed),
     }
 
@@ -137,14 +138,16 @@ def _number(value: object) -> str:
 
 
 def show(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write two Markdown tables: what the texts are like, and how well they rank."""
+    """Write Markdown tables: what summaries are like, what all texts are flagged, how they rank."""
     measures = ("faithfulness", "named_faithfulness", "phrases_in_one_item", "coverage")
-    measures += ("repetition", "echo", "empty", "words", "tokens")
-    lines = ["| summaries | " + " | ".join(measures) + " | extractive |"]
-    lines.append("|---" * (len(measures) + 2) + "|")
+    measures += ("repetition", "empty", "words", "tokens")
+    lines = ["| summaries | " + " | ".join(measures) + " |", "|---" * (len(measures) + 1) + "|"]
+    lines += [f"| {name} | {_row(r[m] for m in measures)} |" for name, r in results.items()]
+    lines += ["", "| summaries | texts | " + " | ".join(FLAGS) + " |"]
+    lines.append("|---" * (len(FLAGS) + 2) + "|")
     for name, result in results.items():
-        share = f"{result['texts_extractive']} of {result['texts']} texts"
-        lines.append(f"| {name} | {_row(result[m] for m in measures)} | {share} |")
+        counts = _row(result["text_flags"].get(flag, 0) for flag in FLAGS)
+        lines.append(f"| {name} | {result['texts']} | {counts} |")
     lines += ["", "| summaries | ranked by | " + " | ".join(METRICS) + " |", "|---" * 5 + "|"]
     for name, result in results.items():
         for system, row in result["ranking"].items():

@@ -69,7 +69,7 @@ def test_the_script_writes_tables_and_figures(
     figures = tmp_path / "figures.json"
     main([str(tmp_path), "--model", str(tiny_model()), "--json", str(figures)])
     result = json.loads(figures.read_text(encoding="utf-8"))["hier"]
-    assert (result["faithfulness"], result["texts_extractive"]) == (0.5, 1)
+    assert (result["faithfulness"], result["text_flags"]) == (0.5, {"extractive": 1})
     assert result["ranking"]["summary"]["auc"] == [1.0, 1.0, 1.0]
     assert set(result["ranking"]) == {
         "summary",

@@ -30,8 +30,7 @@ class Measures:
         phrases, phrases_found: parts between commas, and those whose content words all
             stand in one and the same item.
         ngrams, ngrams_repeated: sequences of :data:`NGRAM` words, and those seen before.
-        empty, echo: texts without any word; texts that hold five words of the prompt's
-            own text, or nothing but a piece of what they were to summarise.
+        empty: texts without any word.
     """
 
     texts: int = 0
@@ -45,7 +44,6 @@ class Measures:
     ngrams: int = 0
     ngrams_repeated: int = 0
     empty: int = 0
-    echo: int = 0
 
     def __add__(self, other: "Measures") -> "Measures":
         mine = (getattr(self, name) for name in self.__slots__)
@@ -65,7 +63,6 @@ class Measures:
             "phrases_in_one_item": _share(self.phrases_found, self.phrases),
             "repetition": _share(self.ngrams_repeated, self.ngrams),
             "empty": _share(self.empty, self.texts),
-            "echo": _share(self.echo, self.texts),
             "words": _share(self.words, self.texts),
         }
 
@@ -74,15 +71,8 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-def measure(text: str, items: Sequence[Item], instruction: str = "", whole: str = "") -> Measures:
-    """Measure one text against the items that it speaks of.
-
-    Args:
-        text: the summary.
-        items: all items beneath it.
-        instruction: the prompt's own words, where an echo of them should be seen.
-        whole: the message, or the summaries read, where a plain copy should be seen.
-    """
+def measure(text: str, items: Sequence[Item]) -> Measures:
+    """Measure one text against all items beneath it."""
     found = support(item.text() for item in items)
     all_words, needing, names = terms(text), content(text), named(text)
     parts = [part for part in phrases(text) if content(part)]
@@ -100,7 +90,6 @@ def measure(text: str, items: Sequence[Item], instruction: str = "", whole: str 
         ngrams=len(grams),
         ngrams_repeated=len(grams) - len(set(grams)),
         empty=int(not all_words),
-        echo=int(is_echo(text, instruction) or is_copy(text, whole)),
     )
 
 
