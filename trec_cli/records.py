@@ -10,6 +10,21 @@ Split = Literal["train", "valid", "test"]
 Mode = Literal["hier", "recurrent", "attention", "none"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 MODES: tuple[Mode, ...] = get_args(Mode)
+Domain = Literal["auto", "news", "products", "general", "sentences"]
+Flag = Literal[
+    "empty",
+    "echo",
+    "unfaithful",
+    "narrow",
+    "repeats",
+    "cut",
+    "filtered",
+    "extended",
+    "retried",
+    "extractive",
+]
+FLAGS: tuple[Flag, ...] = get_args(Flag)
+"""What may be said of a summary; `docs/summaries.md` explains each."""
 
 Identifier = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -53,18 +68,21 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: int | float | None = None
 
 
-class Block(msgspec.Struct, frozen=True, kw_only=True):
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A summary of the history items ``start`` to ``end`` (end excluded).
 
     ``level`` is 0 for a summary made from items; a merge of summaries of level n
     has level n + 1.  In recurrent mode ``level`` counts the steps and ``start`` is 0,
     because each step's summary speaks of everything up to ``end``.
+
+    ``flags`` say what was found in the text or done to it; left out where there is nothing.
     """
 
     level: Annotated[int, msgspec.Meta(ge=0)]
     start: Annotated[int, msgspec.Meta(ge=0)]
     end: Annotated[int, msgspec.Meta(ge=0)]
     summary: str
+    flags: tuple[str, ...] = ()
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

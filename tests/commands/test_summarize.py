@@ -101,7 +101,7 @@ def test_every_example_gets_a_summary_in_example_order(run: Path, trec: Trec, mo
 
 
 def test_the_manifest_holds_settings_counts_and_device(run: Path, trec: Trec) -> None:
-    trec(run, "--mode", "hier", "--attributes", "brand,title")
+    trec(run, "--mode", "hier", "--attributes", "brand,title", "--no-repair")
     manifest = json.loads(manifest_path(run / "summaries-hier.jsonl").read_bytes())
     settings = manifest["settings"]
     assert settings["attributes"] == ["brand", "title"]
@@ -143,7 +143,7 @@ def test_a_second_output_takes_every_text_from_the_store(
 def test_examples_with_the_same_history_share_the_work(tmp_path: Path, trec: Trec) -> None:
     run = make_run(tmp_path / "run")
     write_lines(run / "examples.jsonl", [example(3, 4, example_id=name) for name in "abc"])
-    fields = last_line(trec(run, "--json"))
+    fields = last_line(trec(run, "--json", "--no-repair"))
     assert (fields["calls"], fields["shared"]) == (1, 2)
 
 
@@ -153,8 +153,11 @@ def test_one_new_item_makes_only_the_calls_on_its_path(tmp_path: Path, trec: Tre
         write_lines(run / "examples.jsonl", [example(3, length)])
         # hier: three blocks and a merge, then the last block and the merge again;
         # recurrent: the first block is shared with hier, then the last step only.
-        assert last_line(trec(run, "--json", "--overwrite"))["calls"] == hier
-        fields = last_line(trec(run, "--json", "--overwrite", "--mode", "recurrent"))
+        # Without repair each text is asked for once, and sentences end at no line, at which
+        # a random model may end at once: empty texts would make equal prompts.
+        options = ["--json", "--overwrite", "--no-repair", "--domain", "sentences"]
+        assert last_line(trec(run, *options))["calls"] == hier
+        fields = last_line(trec(run, *options, "--mode", "recurrent"))
         assert fields["calls"] == recurrent
 
 
@@ -199,11 +202,11 @@ def test_a_dry_run_shows_prompt_and_cost_and_writes_nothing(run: Path, trec: Tre
     result = trec(run, "--dry-run", "--json")
     assert result.exit_code == 0, result.stderr
     assert sorted(run.iterdir()) == before
-    assert "<|im_start|>user\nA user liked these items" in result.stderr
+    assert "Keywords for products" in result.stderr
     assert "- title: kettle tea no 7 é日本; brand: B\n" in result.stderr
     assert "blocks" in result.stderr
     fields = last_line(result)
-    real = last_line(trec(run, "--json"))
+    real = last_line(trec(run, "--json", "--no-repair"))
     assert fields["calls"] >= real["calls"]
     assert fields["examples"] == 6
 
@@ -212,7 +215,7 @@ def test_a_dry_run_of_one_block_counts_the_tokens_exactly(tmp_path: Path, trec: 
     run = make_run(tmp_path / "run")
     write_lines(run / "examples.jsonl", [example(3, 4), example(4, 5)])
     planned = last_line(trec(run, "--dry-run", "--json"))
-    real = last_line(trec(run, "--json"))
+    real = last_line(trec(run, "--json", "--no-repair"))
     assert (planned["calls"], planned["prompt_tokens"]) == (real["calls"], real["prompt_tokens"])
 
 
@@ -283,6 +286,51 @@ def test_a_users_prompts_are_part_of_the_settings(run: Path, trec: Trec, tmp_pat
     refused = trec(run, "--prompts", tmp_path)
     assert refused.exit_code == 2
     assert "prompts: " in refused.stderr
+
+
+def test_bad_texts_are_asked_again_replaced_and_counted(run: Path, trec: Trec) -> None:
+    result = trec(run, "--mode", "hier", "--domain", "products")
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads(manifest_path(run / "summaries-hier.jsonl").read_bytes())
+    flags, quality = manifest["flags"], manifest["quality"]
+    # A random model writes nothing that stands in the items.
+    assert flags["extractive"] == manifest["texts"] == 15
+    assert quality["summaries"] == 5
+    assert (quality["faithfulness"], quality["empty"]) == (1.0, 0.0)
+    assert "15 extractive" in result.stderr
+    assert "quality: 100 % of content words" in result.stderr
+    summaries = read_summaries(run / "summaries-hier.jsonl")
+    blocks = [block for summary in summaries.values() for block in summary.blocks]
+    assert all("extractive" in block.flags for block in blocks)
+    assert all(summary.summary for summary in list(summaries.values())[1:])
+
+
+def test_without_repair_texts_stay_as_the_model_wrote_them(run: Path, trec: Trec) -> None:
+    fields = last_line(trec(run, "--json", "--no-repair"))
+    assert "extractive" not in fields["flags"]
+    assert fields["flags"]["unfaithful"] + fields["flags"].get("empty", 0) > 0
+    summaries = read_summaries(run / "summaries-hier.jsonl").values()
+    assert any(block.flags for summary in summaries for block in summary.blocks)
+
+
+@pytest.mark.parametrize(
+    ("domain", "words"),
+    [
+        ("auto", "Keywords for products"),
+        ("news", "Keywords for news"),
+        ("general", "Keywords for items"),
+        ("sentences", "<|im_start|>user\nA user liked these items"),
+    ],
+)
+def test_the_domain_chooses_prompts_and_frame(
+    run: Path, trec: Trec, domain: str, words: str
+) -> None:
+    assert words in trec(run, "--dry-run", "--domain", domain).stderr
+
+
+def test_a_chat_template_may_be_asked_for(run: Path, trec: Trec) -> None:
+    shown = trec(run, "--dry-run", "--chat-template").stderr
+    assert "<|im_start|>user\nKeywords for products" in shown
 
 
 def test_options_come_from_a_config_file(run: Path, trec: Trec, tmp_path: Path) -> None:

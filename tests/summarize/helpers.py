@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from trec_cli.summarize.asking import Asker
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.settings import SummarySettings
+from trec_cli.summarize.source import Answer
 from trec_cli.summarize.store import IN_MEMORY, Store
 
 ITEMS = {f"i{n}": Item(f"i{n}", {"title": f"thing {n}"}) for n in range(60)}
@@ -41,15 +43,18 @@ def make_writer(
 def narrow_writer(mode: str = "hier", **sizes: Any) -> PromptWriter:
     """Give the writer with the smallest budget that still works: two summaries a merge."""
 
+    # Prompts of equal length, so that a budget for one is a budget for all.
+    short = {"domain": "sentences", **sizes}
+
     def works(budget: int) -> bool:
         try:
-            make_writer(SummarySettings(prompt_tokens=budget, **sizes)).check(mode)
+            make_writer(SummarySettings(prompt_tokens=budget, **short)).check(mode)
         except UsageError:
             return False
         return True
 
     budget = bisect_left(range(4096), True, key=works)
-    return make_writer(SummarySettings(prompt_tokens=budget, **sizes))
+    return make_writer(SummarySettings(prompt_tokens=budget, **short))
 
 
 class ScriptedEngine:
@@ -61,6 +66,12 @@ class ScriptedEngine:
         self.asked: list[Prompt] = []
         self.sizes: list[int] = []
         self._batch = batch
+
+    def retry(self, attempt: int) -> "ScriptedEngine":
+        """Give the same script under another identity."""
+        again = copy(self)
+        again.identity = {**self.identity, "attempt": attempt}
+        return again
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         places = range(len(prompts))
@@ -75,5 +86,9 @@ class ScriptedEngine:
         }
 
 
-def make_asker(engine: ScriptedEngine, store: Store | None = None) -> Asker:
-    return Asker(engine, store or Store(IN_MEMORY))
+def make_asker(engine: ScriptedEngine, store: Store | None = None, **more: Any) -> Asker:
+    return Asker(engine, store or Store(IN_MEMORY), **more)
+
+
+def texts_of(answers: Iterable[Answer]) -> list[str]:
+    return [answer.text for answer in answers]

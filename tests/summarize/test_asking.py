@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer
+from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer, texts_of
 from trec_cli.errors import ModelError, PartialError
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
-from trec_cli.summarize.store import IN_MEMORY, Store
+from trec_cli.summarize.store import IN_MEMORY, Keys, Store
 
 
 def prompts(*items: str) -> list[Prompt]:
@@ -19,7 +19,7 @@ def prompts(*items: str) -> list[Prompt]:
 def test_equal_prompts_are_asked_once() -> None:
     engine = ScriptedEngine("ab")
     asker = make_asker(engine)
-    assert asker.ask(prompts("i1", "i2", "i1"), "blocks") == ["a", "b", "a"]
+    assert texts_of(asker.ask(prompts("i1", "i2", "i1"), "blocks")) == ["a", "b", "a"]
     assert (asker.counts.calls, asker.counts.shared, asker.counts.hits) == (2, 1, 0)
 
 
@@ -27,7 +27,7 @@ def test_what_the_store_holds_is_not_asked_again() -> None:
     store = Store(IN_MEMORY)
     make_asker(ScriptedEngine("ab"), store).ask(prompts("i1", "i2"), "blocks")
     again = make_asker(ScriptedEngine("c"), store)
-    assert again.ask(prompts("i2", "i3", "i1"), "blocks") == ["b", "c", "a"]
+    assert texts_of(again.ask(prompts("i2", "i3", "i1"), "blocks")) == ["b", "c", "a"]
     assert (again.counts.calls, again.counts.hits) == (1, 2)
 
 
@@ -36,11 +36,11 @@ def test_another_engine_has_texts_of_its_own() -> None:
     make_asker(ScriptedEngine("a"), store).ask(prompts("i1"), "blocks")
     other = ScriptedEngine("z")
     other.identity = {"name": "scripted", "repetition_penalty": 1.2}
-    assert make_asker(other, store).ask(prompts("i1"), "blocks") == ["z"]
+    assert texts_of(make_asker(other, store).ask(prompts("i1"), "blocks")) == ["z"]
 
 
 def test_no_prompts_are_no_work() -> None:
-    assert make_asker(ScriptedEngine()).ask([], "merge 1") == []
+    assert texts_of(make_asker(ScriptedEngine()).ask([], "merge 1")) == []
 
 
 def test_doubtful_texts_are_counted() -> None:
@@ -49,9 +49,9 @@ def test_doubtful_texts_are_counted() -> None:
     writer = make_writer()
     five = writer.block(history(5))
     echo = Generation("thing 0\n- title: thing 1", 9, 3, stopped=False)
-    asker._store.put({asker._keys.key(five.ids): echo})
-    texts = asker.ask([*prompts("i1", "i2", "i3"), five], "blocks")
-    assert texts == ["", "- title: thing 2", "fine", "thing 0 - title: thing 1"]
+    asker._store.put({Keys(engine.identity).key(five.ids): echo})
+    texts = texts_of(asker.ask([*prompts("i1", "i2", "i3"), five], "blocks"))
+    assert texts == ["", "title: thing 2", "fine", "thing 0, title: thing 1"]
     counts = asker.counts
     assert (counts.empty, counts.echoes, counts.at_limit) == (1, 1, 1)
 
@@ -84,7 +84,7 @@ def test_texts_given_before_an_engine_fails_are_kept() -> None:
     with pytest.raises(PartialError):
         make_asker(_LossyEngine("ab"), store).ask(prompts("i1", "i2", "i3"), "blocks")
     engine = ScriptedEngine("c")
-    texts = make_asker(engine, store).ask(prompts("i1", "i2", "i3"), "blocks")
+    texts = texts_of(make_asker(engine, store).ask(prompts("i1", "i2", "i3"), "blocks"))
     assert texts == ["a", "b", "c"]
     assert len(engine.asked) == 1
 
@@ -101,7 +101,16 @@ def test_a_stopped_round_continues_with_the_same_batches() -> None:
     asker = make_asker(engine, store)
     # i1 was there before; the first batch (i0 i2 i3) is done; i4 i5 i6 and i7 are left,
     # in the batches of the first run, although only four are missing now.
-    assert asker.ask(prompts(*names), "blocks") == ["a", "y", "b", "c", "d", "e", "f", "g"]
+    assert texts_of(asker.ask(prompts(*names), "blocks")) == [
+        "a",
+        "y",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+        "g",
+    ]
     assert engine.sizes == [3, 1]
     assert (asker.counts.calls, asker.counts.hits) == (4, 4)
 

@@ -115,7 +115,7 @@ def test_recurrent_carries_the_summary_through_every_block() -> None:
     ]
     assert result.summary == "f"
     last = engine.asked[-1].message
-    assert "before: e\n" in last
+    assert "before: e\nNew items" in last
     assert "- title: thing 25" in last
     assert "thing 24" not in last
 

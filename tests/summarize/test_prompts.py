@@ -22,7 +22,7 @@ def test_a_block_prompt_holds_the_chat_frame_and_one_line_per_item() -> None:
 
 
 def test_the_parts_add_up_to_the_prompt() -> None:
-    prompt = make_writer().update("likes tea", history(3))
+    prompt = make_writer().update("likes tea", history(3), 3)
     assert sum(tokens for _, tokens in prompt.parts) == len(prompt.ids)
     assert [name for name, _ in prompt.parts][2:5:2] == ["summary", "items"]
 
@@ -70,7 +70,9 @@ def test_a_character_cut_in_half_is_not_in_the_text() -> None:
 
 
 def test_items_that_do_not_fit_together_are_shortened_evenly() -> None:
-    writer = make_writer(SummarySettings(item_tokens=500, prompt_tokens=300), LONG)
+    writer = make_writer(
+        SummarySettings(item_tokens=500, prompt_tokens=300, domain="sentences"), LONG
+    )
     prompt = writer.block(list(LONG))
     assert 300 - len(LONG) < len(prompt.ids) <= 300
     lines = [line for line in prompt.message.splitlines() if line.startswith("- ")]
@@ -79,7 +81,9 @@ def test_items_that_do_not_fit_together_are_shortened_evenly() -> None:
 
 
 def test_a_prompt_with_its_answer_fits_the_models_positions() -> None:
-    writer = make_writer(SummarySettings(item_tokens=500), LONG, most_tokens=256)
+    writer = make_writer(
+        SummarySettings(item_tokens=500, domain="sentences"), LONG, most_tokens=256
+    )
     assert len(writer.block(list(LONG)).ids) + writer.settings.summary_tokens <= 256
 
 
@@ -95,7 +99,7 @@ def test_no_prompt_exceeds_the_smallest_budget_that_is_allowed(
     items = {str(n): Item(str(n), {"title": title}) for n, title in enumerate(titles)}
     small = narrow_writer("recurrent", summary_tokens=9, item_tokens=item_tokens)
     writer = make_writer(small.settings, items)
-    assert len(writer.update(summary, list(items)).ids) <= writer.budget
+    assert len(writer.update(summary, list(items), len(items)).ids) <= writer.budget
     assert len(writer.block(list(items)).ids) <= writer.budget
 
 
@@ -103,7 +107,7 @@ def test_two_long_summaries_always_fit_a_merge() -> None:
     writer = narrow_writer(summary_tokens=12, block_size=2, item_tokens=8)
     texts = ["long " * 99, "longer " * 99]
     assert writer.merge_groups(texts) == [(0, 2)]
-    assert len(writer.merge(texts).ids) <= writer.budget
+    assert len(writer.merge(texts, []).ids) <= writer.budget
     assert writer.cuts.long_summaries == 2
 
 

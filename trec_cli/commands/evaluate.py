@@ -175,7 +175,9 @@ def evaluate(
                 dry_run=dry_run,
                 overwrite=overwrite,
                 quiet=quiet,
-                show=lambda summary: None if quiet or json_line else _print_table(summary),
+                show=lambda summary: (
+                    None if quiet or json_line else _print_tables(summary, slices=False)
+                ),
             )
             return
         if changes:

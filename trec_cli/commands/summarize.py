@@ -18,16 +18,18 @@ from trec_cli.jsonl import encode, is_stream, read_examples, read_items
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
-from trec_cli.records import SPLITS, Example, Item, Mode
+from trec_cli.records import SPLITS, Domain, Example, Item, Mode
 
 if TYPE_CHECKING:
     from trec_cli.summarize.asking import Counts
+    from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.prompts import PromptWriter
     from trec_cli.summarize.run import Written
     from trec_cli.summarize.setup import Setup
 
 _SUMMARY, _WRITING = "Summaries", "How the model writes"
 _LOCAL_DECODING = {"repetition_penalty", "no_repeat_ngram"}
+_CHECKS = "How texts are checked"
 
 
 def _option(panel: str, help_: str, **more: Any) -> Any:
@@ -61,6 +63,20 @@ EndpointKind = Annotated[
         "token ids that --engine local would read.",
     ),
 ]
+DomainOption = Annotated[
+    Domain,
+    _option(
+        "Prompt",
+        "Whose prompts: auto looks at the items' attributes; sentences asks for prose.",
+    ),
+]
+Repair = Annotated[
+    bool,
+    _option(_CHECKS, "Drop what no item supports; ask again for bad texts, then replace them."),
+]
+Rewrites = Annotated[
+    int, _option(_CHECKS, "How often a bad text is asked for again.", min=0, max=5)
+]
 
 
 @dataclass(frozen=True)
@@ -89,12 +105,15 @@ def summarize(
     block_size: BlockSize = 5,
     item_tokens: ItemTokens = 64,
     prompt_tokens: PromptTokens = 1024,
+    domain: DomainOption = "auto",
     prompts: options.Prompts = None,
     attributes: options.Attributes = None,
     chat_template: options.ChatTemplate = None,
     max_new_tokens: MaxNewTokens = 64,
-    repetition_penalty: RepetitionPenalty = 1.1,
-    no_repeat_ngram: NoRepeatNgram = 0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    no_repeat_ngram: NoRepeatNgram = 3,
+    repair: Repair = True,
+    rewrites: Rewrites = 1,
     engine: options.Engine = "local",
     endpoint: EndpointKind = "chat",
     base_url: options.BaseUrl = None,
@@ -145,7 +164,7 @@ def summarize(
         options.check_engine(context, engine, local=_LOCAL_DECODING, remote={"endpoint"})
         texts = options.names(attributes)
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
-        settings = SummarySettings(*sizes, texts, chat_template)
+        settings = SummarySettings(*sizes, texts, chat_template, domain, repair, rewrites)
         decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
         source = ModelSource(tokenizer or model, revision, trust_remote_code, device, dtype)
         setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
@@ -271,30 +290,44 @@ def _summarize(
 ) -> dict[str, Any]:
     """Make and save all summaries; give what there is to tell."""
     from trec_cli.summarize.asking import Asker
+    from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.run import save, summarize
     from trec_cli.summarize.store import Store
 
     with Store(job.store) as store:
-        engine, reason = setup.engine(writer.frame)
+        engine, reason = setup.engine(writer)
         terminal.info(f"{engine.identity['name']} on {reason}; texts are kept in {job.store}")
-        asker = Asker(engine, store, terminal)
+        checker, retries = setup.checker(writer), setup.retries
+        asker = Asker(engine, store, terminal, checker=checker, retries=retries)
+        audit = Audit(writer.items)
 
         def tell(written: "Written") -> dict[str, Any]:
             _tell(terminal, asker.counts, writer, written)
+            _tell_quality(terminal, asker.counts, audit)
             return {
                 **asdict(written),
                 **asker.counts.asdict(),
                 "cuts": writer.cuts.asdict(),
+                "quality": audit.asdict(),
                 "device": reason,
                 "store": str(job.store),
                 **setup.details(),
             }
 
         made = summarize(chosen, job.mode, writer, asker.ask, engine.identity["name"])
+        watched = audit.watch(made, (example.history for example in chosen))
         try:
-            return save(made, job.out, provenance, tell)
+            return save(watched, job.out, provenance, tell)
         finally:  # what a run has cost is told of a run that failed, too
             terminal.result(**setup.details())
+
+
+def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit") -> None:
+    """Say how good the summaries are, and how many texts had to be mended or replaced."""
+    terminal.info(f"quality: {audit}")
+    if counts.flags:
+        flags = ", ".join(f"{number} {flag}" for flag, number in counts.flags.most_common())
+        terminal.info(f"of {counts.texts} texts: {flags}")
 
 
 def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:
@@ -343,8 +376,9 @@ def _show_plan(
     terminal.info(
         f"{len(chosen)} examples, {cost.shared} requests shared, at most "
         f"{cost.calls * setup.decoding.max_new_tokens} new tokens"
-        f"{f', {money:.4f} in money' if money else ''}; what the store holds costs nothing. "
-        "Nothing was written."
+        f"{f', {money:.4f} in money' if money else ''}; "
+        "what the store holds costs nothing, and bad texts are asked for again, each at most "
+        f"{setup.retries} times. Nothing was written."
     )
     terminal.result(examples=len(chosen), calls=cost.calls, prompt_tokens=cost.prompt_tokens)
 

@@ -45,11 +45,13 @@ class Decoding:
         repetition_penalty: divides the odds of tokens already in the answer (the prompt's
             words may be used freely); 1 is off.
         no_repeat_ngram: no sequence of so many tokens comes twice in an answer; 0 is off.
+        one_line: an answer ends with its first line.
     """
 
     max_new_tokens: int = 64
-    repetition_penalty: float = 1.1
-    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 3
+    one_line: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Making an answer a summary: one line, without a preamble; and spotting echoes."""
+"""Making an answer a summary: one line, without a preamble."""
 
 import re
 
+_BULLET = re.compile(r"\s*\n\s*(?:[-*•]|\d+[.)])\s+")
 _PREAMBLE = re.compile(
     r"""^(?:
         (?:sure|certainly|of\ course|okay|ok)[!,.]\s+
@@ -10,31 +11,22 @@ _PREAMBLE = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_ECHO_WORDS = 5
 
 
 def clean(text: str) -> str:
     """Put the answer on one line and take away what only introduces it.
 
-    Control characters, half a character at the end (where the length limit cut it) and
-    quotation marks around the whole are removed as well.  Whoever reads the summary (the
-    merge prompt, the recommender) can then rely on one line.
+    A bulleted or numbered list becomes a list with commas.  Control characters, half a
+    character at the end (where the length limit cut it) and quotation marks around the whole
+    are removed as well.  Whoever reads the summary (the merge prompt, the recommender) can
+    then rely on one line.
     """
     printable = "".join(c if c.isprintable() or c.isspace() else " " for c in text)
     rest = printable.rstrip("\ufffd").strip()
     while match := _PREAMBLE.match(rest):
         rest = rest[match.end() :]
+    rest = _BULLET.sub(", ", "\n" + rest).removeprefix(", ")
     line = " ".join(rest.split())
     if len(line) > 1 and line[0] == line[-1] == '"' and line.count('"') == 2:
         line = line[1:-1].strip()
     return line
-
-
-def is_echo(summary: str, message: str) -> bool:
-    """Tell whether the summary is nothing but a piece of its prompt (five words or more)."""
-    words = _plain(summary)
-    return len(words.split()) >= _ECHO_WORDS and words in _plain(message)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -52,3 +52,10 @@ class Engine(Protocol):
             ModelError: the model or its endpoint failed.
             PartialError: some prompts have no text; all others were given before.
         """
+
+    def retry(self, attempt: int) -> "Engine | None":
+        """Give an engine that writes other texts for the same prompts.
+
+        It has an identity of its own.  ``attempt`` counts from 1; None where nothing else
+        can be tried.
+        """

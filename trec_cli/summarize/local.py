@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
@@ -9,6 +10,9 @@ from trec_cli.llm.load import LanguageModel
 from trec_cli.prompts.chat import Frame
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
+
+_MORE_PENALTY = 0.2
+_NO_REPEAT = 3
 
 
 class LocalEngine:
@@ -33,8 +37,11 @@ class LocalEngine:
         ``identity`` is the model's; the decoding settings are added to it.
         """
         self._tokenizer, self._decoding, self._max_tokens = llm.tokenizer, decoding, max_tokens
+        self._again = partial(LocalEngine, llm, frame, identity=identity, max_tokens=max_tokens)
         pad = llm.tokenizer.pad_token_id or 0
         stops = stop_tokens(llm, frame)
+        if decoding.one_line:
+            stops |= line_ends(llm.tokenizer)
         self.decoder = GreedyDecoder(
             llm.model, decoding, stops=stops, pad=pad, max_tokens=max_tokens
         )
@@ -58,3 +65,22 @@ class LocalEngine:
                 zip(prompts, answers, texts, strict=True)
             )
         }
+
+    def retry(self, attempt: int) -> "LocalEngine":
+        """Give the same model, with rules against repetition that get stricter."""
+        return self._again(stricter(self._decoding, attempt))
+
+
+def stricter(decoding: Decoding, attempt: int) -> Decoding:
+    """Give decoding that leaves a rut: a higher penalty, and no three tokens twice."""
+    penalty = round(decoding.repetition_penalty + _MORE_PENALTY * attempt, 6)
+    ngram = decoding.no_repeat_ngram or _NO_REPEAT
+    return dataclasses.replace(decoding, repetition_penalty=penalty, no_repeat_ngram=ngram)
+
+
+@lru_cache(maxsize=1)
+def line_ends(tokenizer: Any) -> frozenset[int]:
+    """Collect the tokens that hold a line break, at which an answer of one line ends."""
+    ids = range(len(tokenizer))
+    texts = tokenizer.batch_decode([[i] for i in ids])
+    return frozenset(i for i, text in zip(ids, texts, strict=True) if "\n" in text)

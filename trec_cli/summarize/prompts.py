@@ -5,17 +5,19 @@ at a token boundary without moving any other.  Items and summaries are one line 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trec_cli.errors import UsageError
-from trec_cli.prompts.chat import Frame, encode_text
+from trec_cli.prompts.chat import Frame, encode_text, make_frame
 from trec_cli.prompts.template import Template, load_template
 from trec_cli.records import Item
 from trec_cli.summarize.blocks import Span, even_cap, group_consecutive
+from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.settings import SummarySettings
+from trec_cli.summarize.source import Answer, Source
 
 TEMPLATES = {
     "summarize_block": ("items",),
@@ -40,11 +42,15 @@ class Prompt:
         message: the user's message as text.
         ids: the whole prompt, chat frame included.
         parts: (name, tokens) of each part, in order.
+        instruction: the template's own words; an answer should not repeat them.
+        source: what the answer should speak of; no part of the request itself.
     """
 
     message: str
     ids: tuple[int, ...]
     parts: tuple[tuple[str, int], ...]
+    instruction: str = ""
+    source: Source = field(default=Source(), compare=False)
 
 
 @dataclass
@@ -77,12 +83,37 @@ class _Line:
     cut: bool = False
 
 
+def load_templates(domain: str, prompts: Path | None = None) -> dict[str, Template]:
+    """Load the texts of a domain; those in the user's folder come before the built-in ones.
+
+    Raises:
+        InputError: a template has wrong slots.
+    """
+    return {name: load_template(name, s, prompts, domain) for name, s in TEMPLATES.items()}
+
+
+def frame_for(tokenizer: Any, templates: Mapping[str, Template], chat: bool | None) -> Frame:
+    """Give what stands around the messages; ``chat`` None leaves it to the templates.
+
+    Templates that end in a colon are texts to go on with: a small model does so far better
+    than it follows an instruction, but only outside a chat.
+
+    Raises:
+        ModelError: as :func:`make_frame`.
+    """
+    if chat is None and all(template.continues for template in templates.values()):
+        chat = False
+    return make_frame(tokenizer, chat=chat)
+
+
 class PromptWriter:
     """Writes the prompts of one run, and counts what had to be cut.
 
     Attributes:
         frame: what stands around every message.
+        items: the catalogue.
         settings: sizes, as given.
+        domain: whose templates are used.
         budget: tokens of the longest prompt, as the model and the batch allow.
         templates: the prompt texts by name.
         cuts: what did not fit so far.
@@ -108,14 +139,16 @@ class PromptWriter:
         Raises:
             InputError: a template has wrong slots.
         """
-        self._tokenizer, self.frame, self._items = tokenizer, frame, items
+        self._tokenizer, self.frame, self.items = tokenizer, frame, items
         self.settings = settings
-        self.templates = {n: load_template(n, slots, prompts) for n, slots in TEMPLATES.items()}
+        self.domain = choose_domain(settings.domain, items)
+        self.templates = load_templates(self.domain, prompts)
         self.budget = settings.prompt_tokens
         if most_tokens is not None:
             self.budget = min(self.budget, most_tokens - settings.summary_tokens)
         self.cuts = Cuts()
         self._encode = lru_cache(maxsize=None)(self._encode_fixed)
+        self._shown_item = lru_cache(maxsize=_CACHED_ITEMS)(self._choose_attributes)
         self._item_line = lru_cache(maxsize=_CACHED_ITEMS)(self._encode_item)
         self._newline = self._encode("\n")
 
@@ -123,7 +156,7 @@ class PromptWriter:
         return encode_text(self._tokenizer, text)
 
     def _encode_item(self, item_id: str) -> _Line:
-        text = self._items[item_id].text(self.settings.attributes) or _NO_TEXT
+        text = self.items[item_id].text(self.settings.attributes) or _NO_TEXT
         return self._capped(self._line(_LINE + text), self.settings.item_tokens)
 
     def _line(self, text: str) -> _Line:
@@ -146,19 +179,46 @@ class PromptWriter:
     def block(self, history: Sequence[str]) -> Prompt:
         """Ask for a summary of some items."""
         template = self.templates["summarize_block"]
-        return self._assemble(template, items=self._item_lines(template, history))
+        source = Source(self._shown(history))
+        return self._assemble(template, source, items=self._item_lines(template, history))
 
-    def update(self, summary: str, history: Sequence[str]) -> Prompt:
-        """Ask for a complete summary of ``summary`` and the items that came after it."""
+    def update(self, summary: str, history: Sequence[str], new: int) -> Prompt:
+        """Ask for a complete summary of ``summary`` and the last ``new`` items of a history."""
+        source = Source(self._shown(history), (summary,), new)
+        history = history[len(history) - new :]
         template = self.templates["summarize_update"]
         before = self._summary_line(summary)
         items = self._item_lines(template, history, len(before.ids))
-        return self._assemble(template, summary=before, items=items)
+        return self._assemble(template, source, summary=before, items=items)
 
-    def merge(self, summaries: Sequence[str]) -> Prompt:
-        """Ask for one summary of several, which must fit (see :meth:`merge_groups`)."""
+    def merge(self, summaries: Sequence[str], history: Sequence[str]) -> Prompt:
+        """Ask for one summary of several, which must fit (see :meth:`merge_groups`).
+
+        ``history`` holds the items that they speak of.
+        """
+        source = Source(self._shown(history), tuple(summaries))
         lines = [self._summary_line(summary, _LINE) for summary in summaries]
-        return self._assemble(self.templates["summarize_merge"], summaries=self._joined(lines))
+        template = self.templates["summarize_merge"]
+        return self._assemble(template, source, summaries=self._joined(lines))
+
+    @property
+    def continues(self) -> bool:
+        """Whether answers go on with the prompt's last line, outside a chat."""
+        return not self.frame.chat and all(t.continues for t in self.templates.values())
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens of a text."""
+        return len(encode_text(self._tokenizer, text))
+
+    def _shown(self, history: Sequence[str]) -> tuple[Item, ...]:
+        """Give the items with the attributes that prompts show, these whole."""
+        return tuple(map(self._shown_item, history))
+
+    def _choose_attributes(self, item_id: str) -> Item:
+        item, names = self.items[item_id], self.settings.attributes
+        if names is None:
+            return item
+        return Item(item_id, {n: item.attributes[n] for n in names if n in item.attributes})
 
     def merge_groups(self, summaries: Sequence[str]) -> list[Span]:
         """Group neighbouring summaries so that each group fits one merge prompt."""
@@ -217,7 +277,7 @@ class PromptWriter:
         ids = [token for line in lines for token in (*self._newline, *line.ids)]
         return _Line("\n".join(line.text for line in lines), ids[len(self._newline) :])
 
-    def _assemble(self, template: Template, **slots: _Line) -> Prompt:
+    def _assemble(self, template: Template, source: Source, **slots: _Line) -> Prompt:
         """Concatenate frame, template and slots."""
         parts: list[tuple[str, Sequence[int]]] = [("chat frame", self.frame.head)]
         for place, part in enumerate(template.parts):
@@ -229,8 +289,10 @@ class PromptWriter:
             message=template.fill(**{name: line.text for name, line in slots.items()}),
             ids=tuple(token for _, ids in parts for token in ids),
             parts=tuple((name, len(ids)) for name, ids in parts if ids),
+            instruction="\n".join(template.parts[::2]),
+            source=source,
         )
 
 
-Ask = Callable[[Sequence[Prompt], str], list[str]]
+Ask = Callable[[Sequence[Prompt], str], list[Answer]]
 """Answers prompts; the text says what they are, for people."""

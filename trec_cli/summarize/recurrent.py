@@ -26,15 +26,22 @@ def summarize_recurrent(
         answers = ask(prompts, f"step {step + 1}")
         for place, answer in zip(live, answers, strict=True):
             end = spans[place][step][1]
-            chains[place].append(Block(level=step, start=0, end=end, summary=answer))
-    return [Result(chain[-1].summary if chain else "", chain) for chain in chains]
+            chains[place].append(
+                Block(level=step, start=0, end=end, summary=answer.text, flags=answer.flags)
+            )
+    return [Result(_last(chain), chain) for chain in chains]
+
+
+def _last(chain: Sequence[Block]) -> str:
+    """Give the last summary that is not empty."""
+    return next((block.summary for block in reversed(chain) if block.summary), "")
 
 
 def _step_prompt(
     writer: PromptWriter, chain: Sequence[Block], history: Sequence[str], span: tuple[int, int]
 ) -> Prompt:
     """Update the summary so far; where there is none (or an empty one), start with the block."""
-    items = history[slice(*span)]
+    start, end = span
     if chain and chain[-1].summary:
-        return writer.update(chain[-1].summary, items)
-    return writer.block(items)
+        return writer.update(chain[-1].summary, history[:end], end - start)
+    return writer.block(history[start:end])

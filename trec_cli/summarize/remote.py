@@ -12,22 +12,32 @@ from trec_cli.endpoint.replies import TextReply, read_chat, read_completion
 from trec_cli.endpoint.server import Kind, Request, Server
 from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import UsageError
+from trec_cli.llm.generate import Decoding
 from trec_cli.llm.near_tokenizer import load_near_tokenizer, tokenizer_hash
-from trec_cli.prompts.chat import Frame
 from trec_cli.summarize.engine import Engine, Generation
-from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.setup import Setup
 
 _NAME_CHARACTERS = 100
+_MORE_PENALTY = 0.4
+"""Added to the frequency penalty with every attempt; servers allow up to 2."""
 
 
 class RemoteEngine:
     """Sends every prompt by itself and gives every text as it comes."""
 
-    def __init__(self, server: Server, kind: Kind, identity: Mapping[str, Any], most: int) -> None:
-        """Take the server, the kind of its endpoint, and the longest answer in tokens."""
-        self.identity = identity
-        self._server, self._kind, self._most = server, kind, most
+    def __init__(
+        self, server: Server, kind: Kind, identity: Mapping[str, Any], decoding: Decoding
+    ) -> None:
+        """Take the server, the kind of its endpoint, and how it should write."""
+        self._server, self._kind, self._most = server, kind, decoding.max_new_tokens
+        self._given, self._decoding = identity, decoding
+        self._fields: dict[str, Any] = {"max_tokens": self._most, "temperature": 0}
+        if decoding.one_line:
+            self._fields["stop"] = ["\n"]
+        if decoding.repetition_penalty != 1:
+            self._fields["frequency_penalty"] = round(decoding.repetition_penalty - 1, 6)
+        self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Give all prompts at once: their texts do not depend on each other's company."""
@@ -57,12 +67,18 @@ class RemoteEngine:
                 dead=not server.tally.answered and any(each.asked for each in missing.values()),
             )
 
+    def retry(self, attempt: int) -> "RemoteEngine":
+        """Give the same model with a frequency penalty, which every server knows."""
+        penalty = round(1 + _MORE_PENALTY * attempt, 6)
+        decoding = dataclasses.replace(self._decoding, repetition_penalty=penalty)
+        return RemoteEngine(self._server, self._kind, self._given, decoding)
+
     def _request(self, prompt: Prompt) -> Request[TextReply]:
         chat = self._kind == "chat"
         return Request(
             kind=self._kind,
             question=prompt.message if chat else prompt.ids,
-            fields={"max_tokens": self._most, "temperature": 0},
+            fields=self._fields,
             read=read_chat if chat else read_completion,
             prompt_tokens=len(prompt.ids),
             new_tokens=self._most,
@@ -124,11 +140,9 @@ class RemoteSetup(Setup):
             "extra": dict(self.endpoint.extra),
         }
 
-    def engine(self, frame: Frame) -> tuple[Engine, str]:  # noqa: ARG002 - the local one needs it
+    def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
         """Give the engine, and how it is reached."""
-        identity = {**self.identity(), **dataclasses.asdict(self.decoding)}
-        most = self.decoding.max_new_tokens
-        engine = RemoteEngine(self.server, self.kind, identity, most)
+        engine = RemoteEngine(self.server, self.kind, self.identity(), self.decoding_of(writer))
         return engine, f"{self.endpoint.base_url} ({self.kind} endpoint)"
 
     def details(self) -> dict[str, Any]:
@@ -154,6 +168,10 @@ def remote_setup(setup: Setup, endpoint: EndpointSettings, kind: Kind) -> Remote
             "--no-chat-template: a chat endpoint always applies its template; "
             "add --endpoint completions"
         )
+    if kind == "chat" and setup.summary.domain == "auto":
+        # The other domains' prompts are texts to go on with, which is no chat.
+        summary = dataclasses.replace(setup.summary, domain="sentences")
+        setup = dataclasses.replace(setup, summary=summary)
     given = {each.name: getattr(setup, each.name) for each in dataclasses.fields(Setup)}
     plain = dataclasses.replace(setup.decoding, repetition_penalty=1.0, no_repeat_ngram=0)
     return RemoteSetup(**{**given, "decoding": plain}, endpoint=endpoint, kind=kind)

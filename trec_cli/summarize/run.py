@@ -18,6 +18,7 @@ from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter
 from trec_cli.summarize.recurrent import summarize_recurrent
 from trec_cli.summarize.result import Result
+from trec_cli.summarize.source import Answer
 from trec_cli.summarize.store import Keys
 
 Summarizer = Callable[[Sequence[Sequence[str]], PromptWriter, Ask], list[Result]]
@@ -96,7 +97,7 @@ def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> E
     """Walk through a run without a model: placeholders stand for the summaries."""
     result, keys, seen = Estimate(), Keys({}), set[bytes]()
 
-    def ask(prompts: Sequence[Prompt], what: str) -> list[str]:
+    def ask(prompts: Sequence[Prompt], what: str) -> list[Answer]:
         answers = []
         for prompt in prompts:
             key = keys.key(prompt.ids)
@@ -108,7 +109,7 @@ def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> E
                 each.prompt_tokens += len(prompt.ids)
             seen.add(key)
             # The key makes different prompts have different answers, as they would.
-            answers.append(key.hex() + " x" * writer.settings.summary_tokens)
+            answers.append(Answer(key.hex() + " x" * writer.settings.summary_tokens))
         return answers
 
     for _ in summarize(examples, mode, writer, ask, ""):

@@ -13,7 +13,11 @@ class SummarySettings:
         summary_tokens: longest summary, in tokens, both written and read again.
         prompt_tokens: longest prompt, in tokens; what does not fit is merged in more levels.
         attributes: item attributes to show, in this order; None shows all.
-        chat: use the model's chat template; None where it has one.
+        chat: use the model's chat template; None where it has one and the prompts are no
+            texts to continue.
+        domain: whose templates; ``auto`` looks at the items' attributes.
+        repair: drop what has no support, ask again, replace; False keeps what models write.
+        retries: how often a bad text is asked for again before it is replaced.
     """
 
     block_size: int = 5
@@ -22,3 +26,6 @@ class SummarySettings:
     prompt_tokens: int = 1024
     attributes: tuple[str, ...] | None = None
     chat: bool | None = None
+    domain: str = "auto"
+    repair: bool = True
+    retries: int = 1

@@ -19,11 +19,12 @@ from trec_cli.llm.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.prompts.chat import Frame, make_frame
 from trec_cli.records import Item
+from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.engine import Engine
 from trec_cli.summarize.local import LocalEngine
-from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter
+from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter, frame_for, load_templates
+from trec_cli.summarize.repair import Checker
 from trec_cli.summarize.settings import SummarySettings
 
 
@@ -55,7 +56,8 @@ class Setup:
             UsageError: attributes that no item has, or sizes too small for a prompt.
         """
         check_attributes(self.summary.attributes, items)
-        frame = make_frame(self.tokenizer, chat=self.summary.chat)
+        templates = load_templates(choose_domain(self.summary.domain, items), self.prompts)
+        frame = frame_for(self.tokenizer, templates, self.summary.chat)
         writer = PromptWriter(
             self.tokenizer,
             frame,
@@ -77,6 +79,11 @@ class Setup:
         positions = max_positions(load_config(self.source))
         return self.max_tokens if positions is None else min(self.max_tokens, positions)
 
+    @property
+    def retries(self) -> int:
+        """How often a bad text is asked for again; never where texts are left as they are."""
+        return self.summary.retries if self.summary.repair else 0
+
     def identity(self) -> dict[str, Any]:
         """Say which model in which precision writes: part of every key of the store."""
         placement = choose_device(self.source.device, self.source.dtype)
@@ -90,18 +97,36 @@ class Setup:
             "mode": self.mode,
             "model": self.identity(),
             **sizes,
+            "domain": writer.domain,
             "chat": writer.frame.chat,
             "prompt_tokens": writer.budget,
             "prompts": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16],
-            "decoding": dataclasses.asdict(self.decoding),
+            "decoding": dataclasses.asdict(self.decoding_of(writer)),
             "max_tokens": self.max_tokens,
         }
 
-    def engine(self, frame: Frame) -> tuple[Engine, str]:
+    def decoding_of(self, writer: PromptWriter) -> Decoding:
+        """Give the decoding: an answer that continues a line ends with that line."""
+        return dataclasses.replace(self.decoding, one_line=writer.continues)
+
+    def checker(self, writer: PromptWriter) -> Checker:
+        """Give what checks the texts."""
+        return Checker(
+            budget=self.summary.summary_tokens,
+            count=writer.tokens,
+            one_line=writer.continues,
+            repair=self.summary.repair,
+        )
+
+    def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
         """Load the model; give the engine and why it runs where it runs."""
         llm = load_model(self.source)
         engine = LocalEngine(
-            llm, frame, self.decoding, identity=self.identity(), max_tokens=self.max_tokens
+            llm,
+            writer.frame,
+            self.decoding_of(writer),
+            identity=self.identity(),
+            max_tokens=self.max_tokens,
         )
         return engine, llm.placement.reason
 

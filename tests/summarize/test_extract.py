@@ -1,0 +1,99 @@
+"""The deterministic summary."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trec_cli.records import Item
+from trec_cli.summarize.extract import extend, extract, short_title
+from trec_cli.summarize.source import Source
+
+
+def words(text: str) -> int:
+    """Count a word, and a comma, as a token."""
+    return len(text.replace(",", " ,").split())
+
+
+def item(title: str, **more: str) -> Item:
+    return Item(title, {"title": title, **more})
+
+
+SHOP = (
+    item("Red wool socks, pack of two", brand="Falke"),
+    item("Green tea - 100 bags", brand="Ippodo"),
+    item("Blue wool socks", brand="Falke"),
+)
+
+
+def test_brands_by_frequency_then_titles_the_newest_first() -> None:
+    wanted = "Falke, Ippodo, Blue wool socks, Green tea, Red wool socks"
+    assert extract(Source(SHOP), 99, words) == wanted
+
+
+def test_what_does_not_fit_is_passed_over_for_what_does() -> None:
+    # Falke , Ippodo are 3; ", Blue wool socks" would make 7, ", Green tea" makes 6.
+    assert extract(Source(SHOP), 6, words) == "Falke, Ippodo, Green tea"
+
+
+def test_equally_frequent_kinds_stand_newest_first() -> None:
+    items = (item("a b", category="tea"), item("c d", category="jazz"))
+    assert extract(Source(items), 3, words) == "jazz, tea"
+
+
+def test_the_finest_kind_counts() -> None:
+    news = (item("Vote today", category="news", subcategory="newspolitics"),)
+    assert extract(Source(news), 99, words) == "newspolitics, Vote today"
+
+
+def test_summaries_to_merge_give_their_phrases_in_turn_the_newest_first() -> None:
+    source = Source(SHOP, ("old one, tea", "jazz, socks. Tea", "new"))
+    assert extract(source, 99, words) == "new, jazz, old one, socks, tea"
+
+
+def test_an_update_begins_with_the_new_items() -> None:
+    source = Source(SHOP, ("jazz, wool",), new=1)
+    assert extract(source, 99, words) == "Falke, jazz, Blue wool socks"
+
+
+def test_a_text_is_extended_by_kinds_it_lacks_and_titles_it_has_no_word_of() -> None:
+    assert extend("wool socks", Source(SHOP), 99, words) == "wool socks, Falke, Ippodo, Green tea"
+    assert extend("They like Falke.", Source(SHOP), 6, words) == "They like Falke. Ippodo"
+    assert extend("wool socks", Source(SHOP), 3, words) == "wool socks"
+
+
+def test_a_merge_is_extended_by_phrases_it_lacks() -> None:
+    source = Source(SHOP, ("red socks, tea", "jazz"))
+    assert extend("tea, socks", source, 99, words) == "tea, socks, jazz, red socks"
+
+
+def test_a_first_phrase_that_is_too_long_is_cut_at_a_word_or_inside_it() -> None:
+    assert extract(Source((item("one two three four"),)), 2, words) == "one two"
+    assert extract(Source((item("Donaudampfschiff"),)), 5, len) == "Donau"
+    assert extract(Source(), 5, words) == ""
+
+
+@pytest.mark.parametrize(
+    ("title", "wanted"),
+    [
+        ("Gears of War 4 - Ultimate Edition", "Gears of War 4"),
+        ("Fire Emblem: The Sacred Stones", "Fire Emblem"),
+        ("Halo: Reach", "Halo: Reach"),
+        ("Glue, wood (Pack of 2)", "Glue, wood"),
+        ("1-800 Flowers", "1-800 Flowers"),
+        ("", ""),
+    ],
+)
+def test_a_title_ends_where_its_description_begins(title: str, wanted: str) -> None:
+    assert short_title(title) == wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(max_size=30), max_size=6), st.lists(st.text(max_size=30), max_size=3))
+def test_it_fits_and_is_never_empty_where_there_is_anything_to_say(
+    titles: list[str], summaries: list[str]
+) -> None:
+    items = tuple(item(title) for title in titles)
+    text = extract(Source(items, tuple(summaries)), 9, len)
+    assert len(text) <= 9
+    if not summaries and any("a" in title for title in titles):
+        assert text

@@ -1,0 +1,64 @@
+"""Splitting texts, cutting them back, and dropping what does not hold."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trec_cli.summarize.phrases import Grounded, cut_back, ground, phrases
+
+
+def test_phrases_end_at_commas_that_a_blank_follows_and_at_full_stops() -> None:
+    text = "Tea, 1,000 cups; jazz. They like Bix! 緑茶、紅茶"
+    assert phrases(text) == ["Tea", "1,000 cups", "jazz.", "They like Bix!", "緑茶", "紅茶"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tea, jazz, kett", "tea, jazz"),
+        ("The user likes tea. He also lik", "The user likes tea."),
+        ("The user likes tea, jazz and wat", "The user likes tea"),
+        ("green tea from Kyo", "green tea from"),
+        ("tea", ""),
+        ("tea, jazz.", "tea, jazz."),
+        ("", ""),
+    ],
+)
+def test_an_unfinished_end_is_cut_back(text: str, wanted: str) -> None:
+    assert cut_back(text) == wanted
+
+
+def holds(phrase: str) -> bool:
+    return "x" not in phrase
+
+
+def test_a_list_loses_phrases_without_support_and_repeated_ones() -> None:
+    assert ground("tea, xenon, jazz, Teas, tea", holds) == Grounded("tea, jazz", 1, 2)
+
+
+def test_a_phrase_may_keep_its_beginning_where_two_words_are_left() -> None:
+    assert ground("Madden NFL x31, Football x31", holds) == Grounded("Madden NFL", 2, 0)
+
+
+def test_prose_stands_and_falls_with_its_first_phrase() -> None:
+    text = "The user likes xenon, tea. They enjoy jazz, xenon, and tea."
+    assert ground(text, holds) == Grounded("They enjoy jazz, and tea.", 3, 0)
+
+
+def test_prose_that_says_nothing_but_its_frame_goes() -> None:
+    assert ground("This user enjoys many things, xenon.", holds).text == ""
+    kept = "This user enjoys many things, including tea."
+    assert ground(kept, holds).text == kept
+
+
+def test_nothing_stays_nothing() -> None:
+    assert ground("", holds) == Grounded("")
+    assert ground("xenon. x!", holds).text == ""
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.sampled_from(["tea", "xenon", "black jazz", "日本", "The user likes x"])))
+def test_what_is_left_holds_and_grounding_again_changes_nothing(parts: list[str]) -> None:
+    once = ground(", ".join(parts), holds)
+    assert holds(once.text)
+    assert ground(once.text, holds) == Grounded(once.text)

@@ -1,0 +1,98 @@
+"""The deterministic summary: from the items alone, when no text of the model will do."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+
+from trec_cli.records import Item
+from trec_cli.summarize.domains import FACETS
+from trec_cli.summarize.phrases import phrases
+from trec_cli.summarize.quality import facet
+from trec_cli.summarize.source import Source
+from trec_cli.summarize.words import content, says, support
+
+CountTokens = Callable[[str], int]
+_TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")
+_LEAST_WORDS = 2
+_ENDS = (".", "!", "?")
+Wanted = tuple[str, bool]
+"""A phrase, and whether it is a title."""
+
+
+def extract(source: Source, budget: int, count: CountTokens) -> str:
+    """Write a summary of at most ``budget`` tokens without a model: extend nothing."""
+    return extend("", source, budget, count)
+
+
+def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
+    """Add to a text what it leaves out, as long as ``budget`` tokens allow.
+
+    What there is to say comes in this order: of summaries that were to be merged or updated,
+    their phrases in turn, the newest summary first; of items, their categories or brands by
+    frequency (the newer first where equal), then the titles, each up to its first comma,
+    dash, colon or bracket, the newest first.  A title is left out where the text has a word
+    of it already, any other phrase where all its words have been said.
+    """
+    lists = [[(phrase, False) for phrase in phrases(s)] for s in reversed(source.summaries)]
+    if source.shown:
+        lists = [list(_of_items(source.shown)), *lists]
+    added = _fitting(text, _in_turn(lists), budget, count)
+    if not added:
+        return text
+    end = text.rstrip()[-1:]
+    separator = " " if end in _ENDS else ", "
+    return separator.join([text, ", ".join(added)]) if text else ", ".join(added)
+
+
+def _of_items(items: Sequence[Item]) -> Iterator[Wanted]:
+    newest = list(reversed(items))
+    kinds = Counter(value for item in newest if (value := facet(item, FACETS)))
+    yield from ((value, False) for value, _ in kinds.most_common())
+    yield from ((short_title(item.title) or item.text(), True) for item in newest)
+
+
+def short_title(title: str) -> str:
+    """Give a title up to its first comma, dash, colon or bracket, if two words stand there."""
+    title = " ".join(title.split())
+    for match in _TITLE_END.finditer(title):
+        if len(content(title[: match.start()])) >= _LEAST_WORDS:
+            return title[: match.start()]
+    return title
+
+
+def _in_turn(lists: Sequence[Sequence[Wanted]]) -> Iterator[Wanted]:
+    """Give the first of each list, the second of each, …"""
+    for row in zip_longest(*lists):
+        yield from (wanted for wanted in row if wanted)
+
+
+def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountTokens) -> list[str]:
+    """Take phrases that fit behind a text and say something new.
+
+    Where there is no text and nothing fits, the first phrase is cut.
+    """
+    kept: list[str] = []
+    written, said = says(text) if text else frozenset(), set(support([text]))
+    longest = ""
+    for raw, is_title in offered:
+        phrase = raw.strip(" .")
+        words = says(phrase)
+        if words <= said or (is_title and words & written):
+            continue
+        longest = longest or phrase
+        if count(", ".join([text, *kept, phrase] if text else [*kept, phrase])) <= budget:
+            kept.append(phrase)
+            said |= words
+    return kept or ([] if text else _cut(longest, budget, count))
+
+
+def _cut(phrase: str, budget: int, count: CountTokens) -> list[str]:
+    """Cut a phrase at a word, or inside its only word."""
+    words = phrase.split()
+    while len(words) > 1 and count(" ".join(words)) > budget:
+        words.pop()
+    text = " ".join(words)
+    while text and count(text) > budget:
+        text = text[:-1]
+    return [text] if text else []
