@@ -18,6 +18,7 @@ from trec_cli.commands.options import (
     Device,
     DryRun,
     Dtype,
+    Embedder,
     Examples,
     Items,
     JsonLine,
@@ -34,11 +35,14 @@ from trec_cli.commands.options import (
     Revision,
     Run,
     Seed,
+    Store,
     Summaries,
     TrustRemoteCode,
+    Vectors,
     names,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
@@ -58,7 +62,7 @@ SplitOption = Annotated[
 Scorer = Annotated[
     str,
     typer.Option(
-        help="llm, or without a model: popularity, random, recency, bm25, cooccurrence.",
+        help="llm, embedding, or without a model: popularity, random, recency, bm25, cooccurrence.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -116,12 +120,15 @@ def score(
     items: Items = None,
     examples: Examples = None,
     summaries: Summaries = None,
+    vectors: Vectors = None,
     out: Out = None,
+    store: Store = None,
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    embedder: Embedder = DEFAULT_EMBEDDER,
     max_tokens: MaxTokens = 4096,
     recent: Recent = 3,
     max_length: MaxLength = 2048,
@@ -148,8 +155,9 @@ def score(
 
     [bold]trec score runs/sample --scorer popularity[/]
     """
+    from trec_cli.database import IN_MEMORY
     from trec_cli.prompts.recommend import PromptSettings
-    from trec_cli.scoring.request import ScoreRequest, SourceOptions
+    from trec_cli.scoring.request import EMBEDDING, ScoreRequest, SourceOptions
 
     piped = out is not None and is_stream(out)
     with stage(
@@ -174,11 +182,14 @@ def score(
             prompts=prompts,
             seed=seed,
             limit=limit,
+            vectors=vectors,
+            embedder=embedder,
+            store=store or (IN_MEMORY if run is None else RunFolder(run).store),
             given=_given(context, "COMMANDLINE", "DEFAULT_MAP"),
             typed=_given(context, "COMMANDLINE"),
         )
         request.check()
-        run_it = _score_llm if scorer == "llm" else _score_baseline
+        run_it = {"llm": _score_llm, EMBEDDING: _score_embedding}.get(scorer, _score_baseline)
         run_it(request, _Target(out, run, name, split), terminal, dry_run, overwrite)
 
 
@@ -196,7 +207,28 @@ def _score_baseline(
     """Score without a language model; torch is never imported."""
     from trec_cli.scoring.baseline_job import make_baseline_job
 
-    job, out = make_baseline_job(request), target.path(request.scorer)
+    _write_baseline(make_baseline_job(request), request, target, terminal, dry_run, overwrite)
+
+
+def _score_embedding(
+    request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
+) -> None:
+    """Score by the vectors of a sentence-embedding model, or of the language model."""
+    from trec_cli.scoring.embedding_job import make_embedding_job
+
+    job = make_embedding_job(request, terminal)
+    _write_baseline(job, request, target, terminal, dry_run, overwrite)
+
+
+def _write_baseline(
+    job: "Job",
+    request: "ScoreRequest",
+    target: _Target,
+    terminal: Terminal,
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    out = target.path(request.scorer)
     if dry_run:
         terminal.info(f"dry run: would score {len(job.examples)} examples into {out}")
         terminal.result(dry_run=True, examples=len(job.examples), out=str(out))

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.llm.adapted import load_adapted
@@ -101,11 +102,7 @@ class LlmJob:
 
     def tree(self, place: int) -> PromptTree:
         """Build the prompts of an example."""
-        question = self._questions[place]
-        example = question.example
-        return self._builder.tree(
-            example.history, question.summary, example.candidates, example=example.example_id
-        )
+        return self._questions[place].tree(self._builder)
 
     def describe(self, place: int) -> list[PromptPart]:
         """Write out the first prompt of an example, part by part."""
@@ -189,10 +186,11 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     chosen = request.choose(read_examples(request.examples, items))
     summaries = read_summaries(request.summaries) if request.summaries else None
     place = request.summaries or request.examples
-    questions = with_summaries(chosen, summaries, request.split, file=place)
+    target = find_target(summaries, request.summaries, request.vectors)
+    questions = with_summaries(chosen, summaries, request.split, file=place, target=target)
     source = _source(request, adapter)
     placement = choose_device(source.device, source.dtype)
-    builder = _builder(request, adapter, source, items)
+    builder = _builder(request, adapter, source, items, target=target is not None)
     identity = model_identity(source)
     if adapter and (difference := adapter.other_weights(identity)):
         progress.warn(difference)
@@ -214,7 +212,11 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
         placement=placement,
         max_tokens=request.max_tokens,
         settings=settings,
-        inputs=[*request.files, *(adapter.files if adapter else [])],
+        inputs=[
+            *request.files,
+            *(target.files if target else []),
+            *(adapter.files if adapter else []),
+        ],
         progress=progress,
     )
 
@@ -224,6 +226,8 @@ def _builder(
     adapter: Adapter | None,
     source: ModelSource,
     items: Mapping[str, Item],
+    *,
+    target: bool,
 ) -> PromptBuilder:
     """Build prompts with the adapter's settings and template, else those asked for."""
     learnt = request.learnt_prompt(adapter)
@@ -237,6 +241,7 @@ def _builder(
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
         template=template,
+        target=target,
     )
 
 

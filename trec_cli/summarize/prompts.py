@@ -25,6 +25,7 @@ TEMPLATES = {
 MODE_TEMPLATES = {
     "hier": ("summarize_block", "summarize_merge"),
     "recurrent": ("summarize_block", "summarize_update"),
+    "attention": ("summarize_block",),
 }
 _LINE = "- "
 _NO_TEXT = "unknown"
@@ -169,6 +170,14 @@ class PromptWriter:
             for summary in summaries
         ]
         return group_consecutive(lengths, room)
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens of a text by itself."""
+        return len(encode_text(self._tokenizer, text))
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Give a text cut after so many tokens."""
+        return self._capped(self._line(text), tokens).text.strip()
 
     def show(self, prompt: Prompt) -> str:
         """Write out a prompt exactly as the model reads it, special tokens included."""
