@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from samples.tiny_model import write_embedder
+from samples.tiny_model import build_model, build_tokenizer, write_embedder
 from trec_cli.embedding.model import (
     MAX_TOKENS,
     Embedder,
@@ -77,6 +77,24 @@ def test_the_language_model_gives_the_mean_of_a_middle_layer_without_the_first_t
         assert vector == pytest.approx(expected.tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "opt", "gemma3_text"])
+def test_only_the_layers_that_are_heard_are_loaded_and_nothing_changes(
+    tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = build_model(family, num_hidden_layers=9)
+    whole.save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
+    capsys.readouterr()
+    embedder = source("llm", tmp_path).load()
+    assert "lm_head" not in capsys.readouterr().err
+    ids = embedder.encode("tea and jazz")
+    with torch.inference_mode():
+        states = whole(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+    assert len(states) == 10
+    vector = embedder.embed(["tea and jazz"])[0].tolist()
+    assert vector == pytest.approx(states[3][0, 1:].mean(dim=0).tolist(), abs=1e-4)
+
+
 def test_texts_are_cut_and_batches_bounded(tiny_embedder: Path) -> None:
     embedder = source(tiny_embedder).load()
     assert len(embedder.encode("tea " * 900)) == MAX_TOKENS
@@ -86,10 +104,10 @@ def test_texts_are_cut_and_batches_bounded(tiny_embedder: Path) -> None:
     finally:
         (tiny_embedder / "sentence_bert_config.json").unlink()
     texts = ["tea " * n for n in (1, 9, 3)]
-    longest = len(embedder.encode(texts[1]))
-    assert embedder.batches(texts, longest) == [[1], [2], [0]] or embedder.batches(
-        texts, longest
-    ) == [[1], [2, 0]]
+    longest, middle, _ = sorted((len(embedder.encode(text)) for text in texts), reverse=True)
+    assert embedder.batches(texts, 3 * longest) == [[1, 2, 0]]
+    assert embedder.batches(texts, max(longest, 2 * middle)) == [[1], [2, 0]]
+    assert embedder.batches(texts, 1) == [[1], [2], [0]]
 
 
 def test_a_folder_says_how_it_pools(tmp_path: Path) -> None:

@@ -24,12 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from trec_cli.embedding import LLM
 from trec_cli.errors import InputError, ModelError
 from trec_cli.llm.device import choose_device
-from trec_cli.llm.generate import plan_batches
 from trec_cli.llm.load import (
     ModelSource,
     explained,
@@ -74,9 +73,19 @@ class Embedder:
     device: torch.device
 
     def batches(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Group texts of similar length, by place; a batch has at most ``max_tokens``."""
+        """Group texts of similar length, by place, the longest first.
+
+        A batch, padded, has at most ``max_tokens``; a longer text is one by itself.
+        """
         lengths = [len(self.encode(text)) for text in texts]
-        return plan_batches(lengths, max_new_tokens=0, max_tokens=max_tokens)
+        batches: list[list[int]] = []
+        for place in sorted(range(len(texts)), key=lambda place: -lengths[place]):
+            # The first of a batch is its longest: every row is padded to it.
+            if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
+                batches[-1].append(place)
+            else:
+                batches.append([place])
+        return batches
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -179,8 +188,12 @@ def middle_layer(config: Any) -> int:
 
 
 def _load_llm(source: ModelSource) -> Embedder:
-    llm = load_model(source)
-    tokenizer, layer = llm.tokenizer, middle_layer(llm.model.config)
+    config = load_config(source)
+    layer = middle_layer(config)
+    _leave_layers(config, layer + 1)
+    with _quiet():  # about the weights that are left out on purpose
+        llm = load_model(source, config=config)
+    tokenizer = llm.tokenizer
     sink = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     first = [] if sink is None else [sink]
 
@@ -195,6 +208,27 @@ def _load_llm(source: ModelSource) -> Embedder:
         return states
 
     return Embedder(encode, hidden, "mean", len(first), tokenizer.pad_token_id or 0, llm.device)
+
+
+def _leave_layers(config: Any, count: int) -> None:
+    """Let a model be loaded with its first layers only: the others would not be heard.
+
+    One more than is needed, because what comes out of the last one is normalised.
+    """
+    text = config.get_text_config()
+    text.num_hidden_layers = min(count, text.num_hidden_layers)
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _load_sentence_model(source: ModelSource) -> Embedder:

@@ -92,9 +92,10 @@ class Attender:
         places = sorted(strongest(weights, self._settings.top_k))
         passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
         lengths = [self._writer.tokens(passage.text) for passage in passages]
-        shares = Evidence(passages, self._settings.budget).shares(lengths)
+        room = self._settings.budget - max(0, len(passages) - 1)  # what stands between them
+        shares = Evidence(passages, room).shares(lengths)
         texts = [self._writer.cut(p.text, n) for p, n in zip(passages, shares, strict=True) if n]
-        return " ".join(filter(None, texts))
+        return joined(texts)
 
     def _of_candidates(
         self, example: Example, blocks: Sequence[Block]
@@ -106,6 +107,14 @@ class Attender:
             [(n, round(float(row[n]), _DECIMALS)) for n in strongest(row, STORED_WEIGHTS)]
             for row in rows
         ]
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Put texts on one line, with a semicolon behind those that do not end like a sentence."""
+    line = ""
+    for text in filter(None, texts):
+        line += ("" if not line else " " if line[-1] in ".!?;:" else "; ") + text
+    return line
 
 
 def named_items(examples: Iterable[Example], query: Query) -> list[str]:
