@@ -42,7 +42,7 @@ def trec(tiny_model: Callable[..., Path], tiny_embedder: Path) -> Trec:
     def call(command: str, *arguments: object, stdin: bytes | None = None) -> Result:
         words = [command, *map(str, arguments), "--model", str(tiny_model())]
         if command == "summarize":
-            words += [*SMALL, "--embedder", str(tiny_embedder)]
+            words += [*SMALL, *([] if "hier" in words else ["--embedder", str(tiny_embedder)])]
         return CliRunner().invoke(app, words, input=stdin)
 
     return call
@@ -140,6 +140,20 @@ def test_other_settings_of_attention_are_refused_until_overwrite(run: Path, trec
     refused = trec("summarize", run, "--mode", "attention", "--temperature", "0.5")
     assert refused.exit_code == 2
     assert "attention: " in refused.stderr
+
+
+@pytest.mark.parametrize("option", [["--query", "candidate"], ["--top-k", "1"]])
+def test_options_of_attention_are_refused_in_other_modes(
+    run: Path, tiny_model: Callable[..., Path], tmp_path: Path, option: list[str]
+) -> None:
+    words = ["summarize", str(run), "--model", str(tiny_model()), *SMALL]
+    refused = CliRunner().invoke(app, [*words, *option])
+    assert refused.exit_code == 2
+    assert "is for --mode attention, not for hier" in refused.stderr
+    # A config file may hold the options of several modes.
+    (tmp_path / "trec.toml").write_text('[summarize]\nquery = "candidate"\n')
+    config = ["--config", str(tmp_path / "trec.toml"), "--dry-run"]
+    assert CliRunner().invoke(app, [*words, *config]).exit_code == 0
 
 
 def test_a_dry_run_counts_the_blocks_and_needs_no_embedder(run: Path, trec: Trec) -> None:

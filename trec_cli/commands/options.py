@@ -180,3 +180,11 @@ def names(given: str | None) -> tuple[str, ...] | None:
     if given is None:
         return None
     return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def given(context: typer.Context, *places: str) -> frozenset[str]:
+    """Name the parameters that the user gave on the command line or in a config file."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(
+        name for name, source in sources.items() if source is not None and source.name in places
+    )

@@ -39,6 +39,7 @@ from trec_cli.commands.options import (
     Summaries,
     TrustRemoteCode,
     Vectors,
+    given,
     names,
 )
 from trec_cli.commands.preview import show_prompt
@@ -185,20 +186,12 @@ def score(
             vectors=vectors,
             embedder=embedder,
             store=store or (IN_MEMORY if run is None else RunFolder(run).store),
-            given=_given(context, "COMMANDLINE", "DEFAULT_MAP"),
-            typed=_given(context, "COMMANDLINE"),
+            given=given(context, "COMMANDLINE", "DEFAULT_MAP"),
+            typed=given(context, "COMMANDLINE"),
         )
         request.check()
         run_it = {"llm": _score_llm, EMBEDDING: _score_embedding}.get(scorer, _score_baseline)
         run_it(request, _Target(out, run, name, split), terminal, dry_run, overwrite)
-
-
-def _given(context: typer.Context, *places: str) -> frozenset[str]:
-    """Name the parameters that the user gave on the command line or in a config file."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(
-        name for name, source in sources.items() if source is not None and source.name in places
-    )
 
 
 def _score_baseline(

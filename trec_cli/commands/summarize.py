@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 
 _SUMMARY, _WRITING = "Summaries", "How the model writes"
 _ATTENTION = "Mode attention"
+_ATTENTION_OPTIONS = {
+    "query",
+    "temperature",
+    "top_k",
+    "query_items",
+    "budget",
+    "embedder",
+    "vectors",
+}
 
 
 def _option(panel: str, help_: str, **more: Any) -> Any:
@@ -111,6 +120,7 @@ class _Job:
 
 
 def summarize(
+    context: typer.Context,
     run: options.Run = None,
     mode: ModeOption = "hier",
     show: Show = None,
@@ -164,6 +174,7 @@ def summarize(
     with stage(
         "summarize", quiet=quiet, json_line=json_line, debug=debug, data_on_stdout=piped
     ) as terminal:
+        _check_mode(context, mode)
         if show is not None:
             show_user(
                 terminal,
@@ -194,6 +205,14 @@ def summarize(
             asked = (query, temperature, top_k, query_items, budget or max_new_tokens)
             setup = _with_attention(setup, embedder, *asked)
         _run_with_model(terminal, job, setup, dry_run)
+
+
+def _check_mode(context: typer.Context, mode: Mode) -> None:
+    """Refuse options, on the command line, of a mode that was not asked for."""
+    foreign = options.given(context, "COMMANDLINE") & _ATTENTION_OPTIONS
+    if mode != "attention" and foreign:
+        option = min(foreign).replace("_", "-")
+        raise UsageError(f"--{option} is for --mode attention, not for {mode}")
 
 
 def _with_vectors(job: _Job, query: Query, given: Path | None) -> _Job:
