@@ -168,7 +168,9 @@ def summarize(
 
     Example: trec summarize runs/news --mode hier --model models/SmolLM2-135M-Instruct
 
-    [b]trec summarize runs/news --mode hier --show user-7[/b] prints the tree of a user.
+    Print the tree of one user:
+
+    [b]trec summarize runs/news --mode hier --show user-7[/b]
     """
     piped = out is not None and is_stream(out)
     with stage(
