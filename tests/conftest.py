@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("TREC_REAL_DATA", ROOT.parent / "shared" / "data"))
+REAL_EMBEDDER = ROOT / "models" / "all-MiniLM-L6-v2"
 REAL_MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
 
 
@@ -29,6 +30,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a tiny sentence-embedding model."""
+    from samples.tiny_model import write_embedder
+
+    return write_embedder(tmp_path_factory.mktemp("embedder"))
 
 
 @pytest.fixture
@@ -50,3 +59,11 @@ def real_model() -> Path:
     if not REAL_MODEL.is_dir():
         pytest.skip(f"no model at {REAL_MODEL} (run `make model`)")
     return REAL_MODEL
+
+
+@pytest.fixture
+def real_embedder() -> Path:
+    """Give the folder of the real embedding model, or skip with the reason."""
+    if not REAL_EMBEDDER.is_dir():
+        pytest.skip(f"no model at {REAL_EMBEDDER} (run `make embedder`)")
+    return REAL_EMBEDDER

@@ -8,6 +8,7 @@ import msgspec
 
 Split = Literal["train", "valid", "test"]
 Mode = Literal["hier", "recurrent", "attention", "none"]
+Query = Literal["recent", "candidate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 MODES: tuple[Mode, ...] = get_args(Mode)
 Domain = Literal["auto", "news", "products", "general", "sentences"]
@@ -85,6 +86,27 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flags: tuple[str, ...] = ()
 
 
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of history items that attention looks at as one, end excluded."""
+
+    start: Annotated[int, msgspec.Meta(ge=0)]
+    end: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Attention(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much each block of a history counts (mode ``attention``).
+
+    ``weights`` are those of the recent items as query, one for each of ``keys``.  With the
+    candidates as query, ``candidates`` has for each candidate of the example, in its order,
+    the highest weights as (place among the keys, weight), highest first.
+    """
+
+    query: Query
+    keys: list[Key]
+    weights: list[float]
+    candidates: list[list[tuple[int, float]]] = []
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The preference summary of one example, with every intermediate one."""
 
@@ -95,6 +117,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     blocks: list[Block]
     model: str
+    attention: Attention | None = None
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,22 +4,44 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trec_cli.attention.target import TargetAttention, level_zero
 from trec_cli.errors import InputError
 from trec_cli.jsonl import encode
-from trec_cli.records import Example, Split, Summary
+from trec_cli.prompts.recommend import PromptBuilder, PromptTree
+from trec_cli.records import Block, Example, Split, Summary
 
 
 @dataclass(frozen=True)
 class SummarizedExample:
-    """An example with the summary that stands in its prompts."""
+    """An example with what stands in its prompts.
+
+    Attributes:
+        example: history and candidates.
+        summary: the same for all candidates.
+        target: where every candidate asks the history itself, what answers it.
+        blocks: the block summaries that it chooses from.
+    """
 
     example: Example
     summary: str
+    target: TargetAttention | None = None
+    blocks: Sequence[Block] = ()
 
     @property
     def negatives(self) -> list[str]:
         """Candidates that are not right, by id, so that the file's order changes no draw."""
         return sorted(set(self.example.candidates) - set(self.example.positives))
+
+    def tree(self, builder: PromptBuilder, candidates: Sequence[str] | None = None) -> PromptTree:
+        """Build the prompts of ``candidates``, or of all of the example."""
+        example = self.example
+        asked = example.candidates if candidates is None else candidates
+        evidence = None
+        if self.target is not None:
+            evidence = self.target.evidence(example.history, self.blocks, asked)
+        return builder.tree(
+            example.history, self.summary, asked, example=example.example_id, evidence=evidence
+        )
 
 
 def with_summaries(
@@ -29,14 +51,16 @@ def with_summaries(
     *,
     file: object,
     limit: int | None = None,
+    target: TargetAttention | None = None,
 ) -> list[SummarizedExample]:
     """Give the first ``limit`` examples of a split with their summaries.
 
-    ``summaries`` None stands for mode ``none``: every summary is empty.
+    ``summaries`` None stands for mode ``none``: every summary is empty.  With ``target``
+    the candidates choose among the block summaries.
 
     Raises:
-        InputError: examples without a summary, or summaries of items that are not in the
-            history; the message counts and names them.
+        InputError: examples without a summary, summaries of items that are not in the
+            history, or items without a vector; the message counts and names them.
     """
     chosen = [e for e in examples if e.split == split][:limit]
     if summaries is None:
@@ -58,7 +82,17 @@ def with_summaries(
             f"holds ({_named(beyond)}), so they were made of other examples",
             "run trec summarize again with --overwrite",
         )
-    return [SummarizedExample(example, summaries[example.example_id].summary) for example in chosen]
+    if target is None:
+        return [SummarizedExample(e, summaries[e.example_id].summary) for e in chosen]
+    without = [e.example_id for e in chosen if target.missing(e)]
+    if without:
+        raise InputError.of(
+            file,
+            f"{len(without)} {counted} have items without a vector ({_named(without)})",
+            "run trec summarize again with --overwrite",
+        )
+    found = [(e, summaries[e.example_id]) for e in chosen]
+    return [SummarizedExample(e, s.summary, target, level_zero(s.blocks)) for e, s in found]
 
 
 def _named(ids: Sequence[str]) -> str:
@@ -74,5 +108,6 @@ def fingerprint(questions: Sequence[SummarizedExample]) -> str:
     """Hash examples and summaries, where they came through a pipe and no file can be hashed."""
     digest = hashlib.sha256()
     for question in questions:
-        digest.update(encode({"example": question.example, "summary": question.summary}))
+        blocks = {"blocks": list(question.blocks)} if question.blocks else {}
+        digest.update(encode({"example": question.example, "summary": question.summary, **blocks}))
     return digest.hexdigest()

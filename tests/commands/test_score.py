@@ -207,7 +207,7 @@ def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:
         (["--zero-shot", "--adapter", "x"], "exclude each other"),
         (["--mode", "cnn"], "choose one of hier, recurrent, attention, none"),
         (["--scorer", "random", "--name", "a/b"], "cannot hold a slash"),
-        (["--scorer", "luck"], "choose one of llm, popularity"),
+        (["--scorer", "luck"], "choose one of llm, embedding, popularity"),
         (["--scorer", "random", "--zero-shot"], "--zero-shot is for --scorer llm"),
         (["--examples", "-", "--summaries", "-"], "cannot both be standard input"),
         (["--device", "cuda:99", "--zero-shot"], "cannot be used here"),

@@ -222,7 +222,6 @@ def test_a_dry_run_of_one_block_counts_the_tokens_exactly(tmp_path: Path, trec: 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--mode", "attention"], 2, "not there yet"),
         (["--split", "dev"], 2, "choose from train, valid, test"),
         (["--prompt-tokens", "50"], 2, "needs at least"),
         (["--max-tokens", "60"], 2, "needs at least"),

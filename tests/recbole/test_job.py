@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.scores_file import scores_in
 from tests.scoring.small_run import make_run
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_examples, read_lines
+from trec_cli.jsonl import read_examples
 from trec_cli.manifest import read_manifest
 from trec_cli.recbole import grids
 from trec_cli.recbole.atomic import trained_items, training_rows
@@ -71,7 +72,7 @@ def score(run: Path, *arguments: object) -> Result:
 
 
 def scores_of(path: Path) -> list[Scores]:
-    return [record for _, record in read_lines(path, Scores)]
+    return scores_in(path)
 
 
 def test_the_best_trial_on_validation_gives_the_scores_the_first_of_equals(

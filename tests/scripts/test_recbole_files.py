@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from scripts.recbole_files import bring_back, export
+from tests.scores_file import scores_in
 from trec_cli.errors import InputError
-from trec_cli.jsonl import encode_all, read_lines
+from trec_cli.jsonl import encode_all
 from trec_cli.manifest import read_manifest
 from trec_cli.outputs import write_lines
-from trec_cli.records import Example, Item, Scores, Split
+from trec_cli.records import Example, Item, Split
 from trec_cli.runs import RunFolder
 
 
@@ -64,7 +65,7 @@ def test_scores_come_back_in_our_order_with_cold_items_last(run: RunFolder, tmp_
     )
     out = bring_back(run, answers, "Mine", "test", "histories")
     assert out.name == "scores-Mine.jsonl"
-    assert [(r.example_id, r.scores) for _, r in read_lines(out, Scores)] == [
+    assert [(r.example_id, r.scores) for r in scores_in(out)] == [
         ("2", [-0.5, 0.5, 2.0]),
         ("1", [0.0, 0.0]),
     ]

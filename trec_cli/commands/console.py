@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -26,6 +26,8 @@ from trec_cli.outputs import discard_stdout
 from trec_cli.progress import Task
 
 _EXIT_BUG = 1
+_UNWRAPPED = 100_000
+"""Columns of an output that no screen limits."""
 _EXIT_INTERRUPTED = 130
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _WRITE_FAILED = (
@@ -92,6 +94,13 @@ class Terminal:
         """Show a table on stderr, unless ``--quiet``: it is for people, not for pipes."""
         if not self._quiet:
             self._console.print(table, soft_wrap=False)
+
+    def show(self, shown: RenderableType) -> None:
+        """Print data for people on stdout: plain and unwrapped where that is no terminal."""
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=_UNWRAPPED)
+        console.print(shown)
 
     def result(self, **fields: Any) -> None:
         """Note what ``--json`` prints as the last line."""

@@ -34,13 +34,22 @@ Out = Annotated[
 Store = Annotated[
     Path | None,
     typer.Option(
-        help="Store of all texts written (SQLite); several runs may share one.",
+        help="Store of all texts and vectors made (SQLite); several runs may share one.",
+        rich_help_panel=_FILES,
+    ),
+]
+
+Vectors = Annotated[
+    Path | None,
+    typer.Option(
+        help="Item vectors of --mode attention --query candidate; beside the summaries by default.",
         rich_help_panel=_FILES,
     ),
 ]
 
 Mode = Annotated[
-    str, typer.Option(help="Which summaries: hier, recurrent, none.", rich_help_panel=_FILES)
+    str,
+    typer.Option(help="Which summaries: hier, recurrent, attention, none.", rich_help_panel=_FILES),
 ]
 
 Recent = Annotated[
@@ -179,6 +188,15 @@ ExtraBody = Annotated[
         metavar="JSON",
         help="Fields to add to every request; null takes one out. No secrets.",
         rich_help_panel=_SERVER,
+    ),
+]
+Embedder = Annotated[
+    str,
+    typer.Option(
+        envvar="TREC_EMBEDDER",
+        help="What makes vectors of items: a sentence-embedding model (a Hugging Face name or a "
+        "folder, safetensors only), or llm for the language model itself.",
+        rich_help_panel=_MODEL,
     ),
 ]
 

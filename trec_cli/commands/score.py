@@ -24,6 +24,7 @@ from trec_cli.commands.options import (
     Device,
     DryRun,
     Dtype,
+    Embedder,
     Engine,
     EngineName,
     Examples,
@@ -47,16 +48,19 @@ from trec_cli.commands.options import (
     Revision,
     Run,
     Seed,
+    Store,
     Summaries,
     Timeout,
     TokenizerOption,
     TrustRemoteCode,
+    Vectors,
     check_engine,
     given,
     names,
     server,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import is_stream
@@ -78,8 +82,8 @@ SplitOption = Annotated[
 Scorer = Annotated[
     str,
     typer.Option(
-        help="llm, or without a model: popularity, random, recency, bm25, cooccurrence; "
-        "or trained by RecBole: recbole:SASRec (docs/baselines.md).",
+        help="llm, embedding, or without a model: popularity, random, recency, bm25, "
+        "cooccurrence; or trained by RecBole: recbole:SASRec (docs/baselines.md).",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -181,6 +185,7 @@ def score(
     items: Items = None,
     examples: Examples = None,
     summaries: Summaries = None,
+    vectors: Vectors = None,
     out: Out = None,
     engine: Engine = "local",
     base_url: BaseUrl = None,
@@ -195,11 +200,13 @@ def score(
     extra_body: ExtraBody = None,
     top_logprobs: TopLogprobs = 20,
     check_with: CheckWith = None,
+    store: Store = None,
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    embedder: Embedder = DEFAULT_EMBEDDER,
     max_tokens: MaxTokens = 4096,
     recent: Recent = 3,
     max_length: MaxLength = 2048,
@@ -226,6 +233,7 @@ def score(
 
     [bold]trec score runs/sample --scorer popularity[/]
     """
+    from trec_cli.database import IN_MEMORY
     from trec_cli.prompts.recommend import PromptSettings
     from trec_cli.scoring.request import ScoreRequest, SourceOptions
 
@@ -254,6 +262,9 @@ def score(
             limit=limit,
             given=_given(context, engine),
             typed=given(context, "COMMANDLINE"),
+            vectors=vectors,
+            embedder=embedder,
+            store=store or (IN_MEMORY if run is None else RunFolder(run).store),
             recbole_python=recbole_python,
             train_on=train_on,
         )
@@ -282,7 +293,8 @@ def _chosen(scorer: str) -> "Callable[[ScoreRequest, _Target, Terminal, bool, bo
     """Give what scores with ``scorer``."""
     if scorer.startswith("recbole:"):
         return _score_recbole
-    return _score_llm if scorer == "llm" else _score_baseline
+    own = {"llm": _score_llm, "embedding": _score_embedding}
+    return own.get(scorer, _score_baseline)
 
 
 def _score_baseline(
@@ -291,7 +303,28 @@ def _score_baseline(
     """Score without a language model; torch is never imported."""
     from trec_cli.scoring.baseline_job import make_baseline_job
 
-    job, out = make_baseline_job(request), target.path(request.scorer)
+    _write_baseline(make_baseline_job(request), request, target, terminal, dry_run, overwrite)
+
+
+def _score_embedding(
+    request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
+) -> None:
+    """Score by the vectors of a sentence-embedding model, or of the language model."""
+    from trec_cli.scoring.embedding_job import make_embedding_job
+
+    job = make_embedding_job(request, terminal)
+    _write_baseline(job, request, target, terminal, dry_run, overwrite)
+
+
+def _write_baseline(
+    job: "Job",
+    request: "ScoreRequest",
+    target: _Target,
+    terminal: Terminal,
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    out = target.path(request.scorer)
     if dry_run:
         _announce(job, out, terminal)
     else:

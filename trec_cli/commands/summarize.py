@@ -1,5 +1,6 @@
 """``trec summarize``: a preference summary for every example."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,19 @@ from rich.table import Table
 from trec_cli.commands import options
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.inputs import resolve
+from trec_cli.commands.show import show_user
+from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import encode, is_stream, read_examples, read_items
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
-from trec_cli.records import SPLITS, Domain, Example, Item, Mode
+from trec_cli.records import SPLITS, Domain, Example, Item, Mode, Query
 
 if TYPE_CHECKING:
+    from trec_cli.embedding.vectors import VectorMaker
     from trec_cli.summarize.asking import Counts
+    from trec_cli.summarize.attention import Attender
     from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.prompts import PromptWriter
     from trec_cli.summarize.run import Written
@@ -30,6 +35,16 @@ if TYPE_CHECKING:
 _SUMMARY, _WRITING = "Summaries", "How the model writes"
 _LOCAL_DECODING = {"repetition_penalty", "no_repeat_ngram"}
 _CHECKS = "How texts are checked"
+_ATTENTION = "Mode attention"
+_ATTENTION_OPTIONS = {
+    "query",
+    "temperature",
+    "top_k",
+    "query_items",
+    "budget",
+    "embedder",
+    "vectors",
+}
 
 
 def _option(panel: str, help_: str, **more: Any) -> Any:
@@ -37,7 +52,11 @@ def _option(panel: str, help_: str, **more: Any) -> Any:
 
 
 ModeOption = Annotated[
-    Mode, typer.Option("--mode", help="hier merges block summaries, recurrent carries one forward.")
+    Mode,
+    typer.Option(
+        "--mode",
+        help="hier merges block summaries, recurrent carries one forward, attention weighs them.",
+    ),
 ]
 Splits = Annotated[
     list[str] | None,
@@ -78,6 +97,37 @@ Rewrites = Annotated[
     int, _option(_CHECKS, "How often a bad text is asked for again.", min=0, max=5)
 ]
 
+QueryOption = Annotated[
+    Query,
+    _option(
+        _ATTENTION,
+        "Who asks: the recent items, or each candidate (then the prompt's branches carry the "
+        "summaries).",
+    ),
+]
+Temperature = Annotated[
+    float,
+    _option(_ATTENTION, "Of the softmax over cosines: small looks at the best block.", min=0.001),
+]
+TopK = Annotated[int, _option(_ATTENTION, "Block summaries that speak at most.", min=1)]
+QueryItems = Annotated[int, _option(_ATTENTION, "Last items that ask, for recent.", min=1)]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens of the block summaries that speak, together.",
+        rich_help_panel=_ATTENTION,
+        show_default="--max-new-tokens",
+        min=1,
+    ),
+]
+Show = Annotated[
+    str | None,
+    typer.Option(
+        metavar="USER",
+        help="Print what RUN's summaries say of a user, block by block, and stop.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -91,15 +141,18 @@ class _Job:
     splits: tuple[str, ...]
     limit: int | None
     overwrite: bool
+    vectors: Path | None = None
 
 
 def summarize(
     context: typer.Context,
     run: options.Run = None,
     mode: ModeOption = "hier",
+    show: Show = None,
     items: options.Items = None,
     examples: options.Examples = None,
     out: options.Out = None,
+    vectors: options.Vectors = None,
     store: options.Store = None,
     split: Splits = None,
     block_size: BlockSize = 5,
@@ -126,11 +179,17 @@ def summarize(
     price_out: options.PriceOut = 0.0,
     max_cost: options.MaxCost = None,
     extra_body: options.ExtraBody = None,
+    query: QueryOption = "recent",
+    temperature: Temperature = 0.1,
+    top_k: TopK = 3,
+    query_items: QueryItems = 3,
+    budget: Budget = None,
     model: options.Model = DEFAULT_MODEL,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    embedder: options.Embedder = DEFAULT_EMBEDDER,
     max_tokens: options.MaxTokens = 8192,
     limit: options.Limit = None,
     dry_run: options.DryRun = False,
@@ -143,15 +202,31 @@ def summarize(
     """Write a preference summary for every example with a frozen language model.
 
     Histories are cut into blocks, oldest first. [b]hier[/b] summarises every block and merges
-    the summaries; [b]recurrent[/b] updates one summary block by block; [b]none[/b] writes empty
+    the summaries; [b]recurrent[/b] updates one summary block by block; [b]attention[/b] lets the
+    recent items or each candidate choose among the block summaries; [b]none[/b] writes empty
     ones. Every text is kept in a store, so the same command continues where it was stopped.
 
     Example: trec summarize runs/news --mode hier --model models/SmolLM2-135M-Instruct
+
+    Print the tree of one user:
+
+    [b]trec summarize runs/news --mode hier --show user-7[/b]
     """
     piped = out is not None and is_stream(out)
     with stage(
         "summarize", quiet=quiet, json_line=json_line, debug=debug, data_on_stdout=piped
     ) as terminal:
+        _check_mode(context, mode)
+        if show is not None:
+            show_user(
+                terminal,
+                show,
+                summaries=resolve(out, run, "summaries", mode),
+                items=resolve(items, run, "items"),
+                examples=resolve(examples, run, "examples"),
+                as_json=json_line,
+            )
+            return
         job = _find_files(run, mode, items, examples, out, store, split, limit, overwrite)
         if mode == "none":
             _run_without_model(terminal, job, dry_run)
@@ -168,6 +243,10 @@ def summarize(
         decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
         source = ModelSource(tokenizer or model, revision, trust_remote_code, device, dtype)
         setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
+        if mode == "attention":
+            job = _with_vectors(job, query, vectors)
+            asked = (query, temperature, top_k, query_items, budget or max_new_tokens)
+            setup = _with_attention(setup, embedder, *asked)
         if engine == "openai":
             from trec_cli.summarize.remote import remote_setup
 
@@ -175,6 +254,37 @@ def summarize(
             server = options.server(base_url, model, api_key_env, limits, extra_body)
             setup = remote_setup(setup, server, endpoint)
         _run_with_model(terminal, job, setup, dry_run)
+
+
+def _check_mode(context: typer.Context, mode: Mode) -> None:
+    """Refuse options, on the command line, of a mode that was not asked for."""
+    foreign = options.given(context, "COMMANDLINE") & _ATTENTION_OPTIONS
+    if mode != "attention" and foreign:
+        option = min(foreign).replace("_", "-")
+        raise UsageError(f"--{option} is for --mode attention, not for {mode}")
+
+
+def _with_vectors(job: _Job, query: Query, given: Path | None) -> _Job:
+    """Find where item vectors go, if the candidates ask."""
+    from trec_cli.attention.target import vectors_path
+
+    if query == "recent":
+        return job
+    place = given or vectors_path(job.out)
+    if place is None:
+        raise UsageError("--query candidate with --out - needs --vectors FILE for item vectors")
+    return dataclasses.replace(job, vectors=place)
+
+
+def _with_attention(setup: "Setup", embedder: str, *settings: Any) -> "Setup":
+    from trec_cli.embedding.model import EmbedderSource
+    from trec_cli.summarize.attention import AttentionSettings
+
+    return dataclasses.replace(
+        setup,
+        attention=AttentionSettings(*settings),
+        embedder=EmbedderSource(embedder, setup.source),
+    )
 
 
 def _find_files(
@@ -189,8 +299,6 @@ def _find_files(
     overwrite: bool,
 ) -> _Job:
     """Find all files; without RUN the store lies beside the output (nowhere for stdout)."""
-    if mode == "attention":
-        raise UsageError("--mode attention is not there yet; choose hier, recurrent or none")
     unknown = set(split or ()) - set(SPLITS)
     if unknown:
         raise UsageError(f"--split {min(unknown)}: choose from {', '.join(SPLITS)}")
@@ -276,7 +384,8 @@ def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool
     provenance = _provenance(job, chosen, setup.describe(writer))
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
-            details = _summarize(terminal, job, setup, writer, chosen, provenance)
+            attention = setup.attender(catalogue, chosen, writer, job.store, terminal)
+            details = _summarize(terminal, job, setup, writer, chosen, provenance, attention)
             _finish(terminal, job, details)
 
 
@@ -287,6 +396,7 @@ def _summarize(
     writer: "PromptWriter",
     chosen: Sequence[Example],
     provenance: "Provenance",
+    attention: "tuple[Attender, VectorMaker] | None",
 ) -> dict[str, Any]:
     """Make and save all summaries; give what there is to tell."""
     from trec_cli.summarize.asking import Asker
@@ -294,6 +404,11 @@ def _summarize(
     from trec_cli.summarize.run import save, summarize
     from trec_cli.summarize.store import Store
 
+    attender, maker = attention or (None, None)
+    told = _tell_vectors(terminal, maker) if maker else {}
+    beside = {}
+    if attender and maker and job.vectors:
+        beside[job.vectors] = attender.target.encoded(maker.identity)
     with Store(job.store) as store:
         engine, reason = setup.engine(writer)
         terminal.info(f"{engine.identity['name']} on {reason}; texts are kept in {job.store}")
@@ -311,13 +426,15 @@ def _summarize(
                 "quality": audit.asdict(),
                 "device": reason,
                 "store": str(job.store),
+                **told,
                 **setup.details(),
             }
 
-        made = summarize(chosen, job.mode, writer, asker.ask, engine.identity["name"])
+        name = engine.identity["name"]
+        made = summarize(chosen, job.mode, writer, asker.ask, name, attender)
         watched = audit.watch(made, (example.history for example in chosen))
         try:
-            return save(watched, job.out, provenance, tell)
+            return save(watched, job.out, provenance, tell, beside)
         finally:  # what a run has cost is told of a run that failed, too
             terminal.result(**setup.details())
 
@@ -328,6 +445,12 @@ def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit") -> None:
     if counts.flags:
         flags = ", ".join(f"{number} {flag}" for flag, number in counts.flags.most_common())
         terminal.info(f"of {counts.texts} texts: {flags}")
+
+
+def _tell_vectors(terminal: Terminal, maker: "VectorMaker") -> dict[str, Any]:
+    """Say how many vectors were made, to people and for the manifest."""
+    terminal.info(f"{maker.made} texts embedded, {maker.hits} vectors found in the store")
+    return {"texts_embedded": maker.made, "vectors_found": maker.hits}
 
 
 def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:

@@ -33,6 +33,7 @@ from trec_cli.commands.options import (
     Seed,
     Summaries,
     TrustRemoteCode,
+    Vectors,
     names,
 )
 from trec_cli.commands.preview import show_prompt
@@ -135,6 +136,7 @@ def train(
     items: Items = None,
     examples: Examples = None,
     summaries: Summaries = None,
+    vectors: Vectors = None,
     out: Out = None,
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
@@ -234,6 +236,7 @@ def train(
             report_to=tuple(name for name in names(report_to) or () if name != "none"),
             merge=merge,
             overwrite=overwrite,
+            vectors=vectors,
         )
         request.check()
         _train(request, processes, terminal, dry_run)

@@ -87,13 +87,13 @@ def load_tokenizer(source: ModelSource) -> Any:
     Raises:
         ModelError: it is not there, or broken.
     """
-    with _explained(source.name):
+    with explained(source.name):
         return AutoTokenizer.from_pretrained(source.name, **source._hub_arguments)
 
 
 def load_config(source: ModelSource) -> Any:
     """Load the configuration alone (for ``--dry-run`` and settings)."""
-    with _explained(source.name):
+    with explained(source.name):
         return AutoConfig.from_pretrained(source.name, **source._hub_arguments)
 
 
@@ -110,7 +110,7 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     tokenizer = load_tokenizer(source)
-    with _explained(source.name):
+    with explained(source.name):
         model, report = AutoModelForCausalLM.from_pretrained(
             source.name,
             dtype=placement.dtype,
@@ -119,7 +119,7 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
             **source._hub_arguments,
             **extra,
         )
-    _refuse_random_weights(source.name, report["missing_keys"])
+    refuse_random_weights(source.name, report["missing_keys"], "causal LM")
     if "quantization_config" not in extra:
         model = model.to(placement.device)
     model.eval()
@@ -128,12 +128,16 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     return LanguageModel(model, tokenizer, source.name, revision, placement)
 
 
-def _refuse_random_weights(name: str, missing: Iterable[str]) -> None:
-    """Refuse what transformers would fill with random numbers and a warning."""
+def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:
+    """Refuse what transformers would fill with random numbers and a warning.
+
+    Raises:
+        ModelError: weights of the model, of this kind, are missing.
+    """
     absent = sorted(missing)
     if absent:
         raise ModelError(
-            f"model {name} is no complete causal LM: its files lack {len(absent)} weights, "
+            f"model {name} is no complete {kind}: its files lack {len(absent)} weights, "
             f"for example {absent[0]}. Fetch it again, or name another model."
         )
 
@@ -165,7 +169,7 @@ def _folder_fingerprint(folder: Path) -> str:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str) -> Iterator[None]:
     """Turn the many errors of loading into one clear sentence."""
     try:
         yield

@@ -9,6 +9,10 @@ The token budget: the prefix gets ``max_length - candidate_tokens``, a fixed sha
 a score never depends on which other candidates there are.  Instruction, candidate and
 answer are never cut.  The oldest recent item is shortened first, then dropped, then the
 next; only then is the summary shortened, from its end.
+
+Where every candidate asks the history itself (target attention), the summary has no part
+in the prefix.  The candidate's branch carries its *evidence* instead: a few block summaries
+behind the candidate, within a budget of their own and what the candidate leaves of its share.
 """
 
 import dataclasses
@@ -21,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.attention.evidence import Evidence
 from trec_cli.errors import InputError, UsageError
 from trec_cli.llm.answers import AnswerTokens, find_answers
 from trec_cli.outputs import write_bytes
@@ -39,9 +44,12 @@ PREFIX_PARTS = (
     "recent items",
     "instruction",
 )
+BRANCH_PARTS = ("candidate", "instruction", "evidence", "answer")
 _SLOTS = ("summary", "recent", "candidate")
+_TARGET_SLOTS = ("recent", "candidate", "evidence")
 _PLAIN_TAIL = "\nAnswer:"
 _CACHED_ITEMS = 1 << 16
+_CACHED_TEXTS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Cuts:
         recent_tokens, summary_tokens: tokens removed of each part.
         long_candidates: candidates longer than their share; they are kept whole.
         squeezed: trees cut further because of such a candidate and the model's limit.
+        evidence_tokens: tokens of evidence for which a candidate left no room in its share.
     """
 
     examples: int = 0
@@ -82,6 +91,7 @@ class Cuts:
     summary_tokens: int = 0
     long_candidates: int = 0
     squeezed: int = 0
+    evidence_tokens: int = 0
 
     def __add__(self, other: "Cuts") -> "Cuts":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -95,6 +105,8 @@ class Cuts:
         if not self:
             return "nothing was cut"
         squeezed = f"; {self.squeezed} cut further for the model's limit" if self.squeezed else ""
+        if self.evidence_tokens:
+            squeezed += f"; {self.evidence_tokens} tokens of evidence"
         return (
             f"{self.examples} prompts cut: {self.recent_shortened} recent items shortened and "
             f"{self.recent_dropped} dropped ({self.recent_tokens} tokens), "
@@ -112,12 +124,14 @@ class PromptTree:
         branches: ids from the candidate's first token to the last before the answer.
         cuts: what was cut to make it fit.
         parts: lengths of the prefix's parts, in the order of ``PREFIX_PARTS``.
+        shapes: tokens of candidate and evidence in each branch.
     """
 
     prefix: list[int]
     branches: list[list[int]]
     cuts: Cuts = Cuts()
     parts: tuple[int, ...] = ()
+    shapes: tuple[tuple[int, int], ...] = ()
 
     @property
     def size(self) -> int:
@@ -162,6 +176,7 @@ class PromptBuilder:
         answers: the tokens that mean yes and no after these prompts.
         settings: as given, with ``chat`` decided.
         template: the prompt's text.
+        target: whether branches carry evidence, and the prefix no summary.
     """
 
     def __init__(
@@ -173,6 +188,7 @@ class PromptBuilder:
         max_positions: int | None = None,
         prompts: Path | None = None,
         template: Template | None = None,
+        target: bool = False,
     ) -> None:
         """Prepare all that does not depend on the user.
 
@@ -181,28 +197,33 @@ class PromptBuilder:
             items: the catalogue.
             settings: see :class:`PromptSettings`.
             max_positions: the model's limit, in tokens; None where it has none.
-            prompts: a folder with an own ``recommend.txt``.
-            template: a template already loaded (from an adapter); wins over ``prompts``.
+            prompts: a folder with an own ``recommend.txt`` or ``recommend_target.txt``.
+            template: a template already loaded (from an adapter); wins over ``prompts``
+                and ``target``.
+            target: every candidate brings its evidence.
 
         Raises:
             InputError: the template's slots are wrong.
             ModelError: no usable answers or chat template.
             UsageError: the settings leave no room for a prompt.
         """
-        self.template = template or load_template("recommend", _SLOTS, prompts)
+        name, slots = ("recommend_target", _TARGET_SLOTS) if target else ("recommend", _SLOTS)
+        self.template = template or load_template(name, slots, prompts)
+        self.target = "evidence" in self.template.slots
         self._tokenizer, self._items = tokenizer, items
         self._max_positions = max_positions
         self._frame = make_frame(tokenizer, chat=settings.chat)
         self.settings = dataclasses.replace(settings, chat=self._frame.chat)
         self._encode_tail(*self._texts())
         self._item_ids = lru_cache(_CACHED_ITEMS)(self._encode_item)
+        self._text_ids = lru_cache(_CACHED_TEXTS)(self._encode)
         self._check_room()
 
     def _texts(self) -> tuple[str, str, str, str]:
         """Give the template's texts: before, between and after the slots."""
-        parts = self.template.parts
-        if parts[1::2] != list(_SLOTS):
-            order = ", ".join(f"{{{slot}}}" for slot in _SLOTS)
+        parts, slots = self.template.parts, _TARGET_SLOTS if self.target else _SLOTS
+        if parts[1::2] != list(slots):
+            order = ", ".join(f"{{{slot}}}" for slot in slots)
             raise InputError.of(
                 f"{self.template.name}.txt", "slots stand in another order", f"write {order}"
             )
@@ -215,7 +236,9 @@ class PromptBuilder:
         head = [*self._frame.head, *self._encode(first)]
         if not head:
             raise InputError.of(f"{self.template.name}.txt", "starts with a slot", "add a text")
-        self._fixed = head, self._encode(second), self._encode(third)
+        between = self._encode(second), self._encode(third)
+        self._fixed = (head, [], between[0]) if self.target else (head, *between)
+        self._link = between[1] if self.target else []
         self._end = [*self._encode(end), *self._frame.tail]
         self._newline = self._encode("\n")
         self._unknown = self._encode(UNKNOWN)
@@ -259,6 +282,7 @@ class PromptBuilder:
         candidates: Sequence[str],
         *,
         example: str = "",
+        evidence: Sequence[Evidence] | None = None,
     ) -> PromptTree:
         """Build the prompts of one user.
 
@@ -267,11 +291,13 @@ class PromptBuilder:
             summary: the preference summary; may be empty.
             candidates: item ids, one branch each.
             example: named in the error.
+            evidence: of each candidate, for a template with a place for it.
 
         Raises:
             InputError: instruction and a candidate alone exceed the model's limit.
+            UsageError: there is evidence and no place for it, or the other way round.
         """
-        branches = [[*self._item_ids(c), *self._end] for c in candidates]
+        branches, shapes, lost = self._branches(candidates, evidence)
         longest = max(map(len, branches))
         budget = min(self.prefix_budget, self._room_beside(longest, example))
         parts, cuts = self._prefix(history, summary, budget)
@@ -279,9 +305,45 @@ class PromptBuilder:
             examples=int(bool(cuts)),
             long_candidates=sum(len(b) > self.settings.candidate_tokens for b in branches),
             squeezed=int(bool(cuts) and budget < self.prefix_budget),
+            evidence_tokens=lost,
         )
         prefix = [token for part in parts for token in part]
-        return PromptTree(prefix, branches, cuts, tuple(map(len, parts)))
+        return PromptTree(prefix, branches, cuts, tuple(map(len, parts)), shapes)
+
+    def _branches(
+        self, candidates: Sequence[str], evidence: Sequence[Evidence] | None
+    ) -> tuple[list[list[int]], tuple[tuple[int, int], ...], int]:
+        """Give every branch, the tokens of its candidate and evidence, and what was lost."""
+        if self.target != (evidence is not None):
+            raise UsageError(
+                "the summaries and the prompt are of different kinds: with --query candidate the "
+                "prompt has a place for {evidence}, else for {summary}. Take the summaries that "
+                "the adapter was trained on, or score without it: --zero-shot"
+            )
+        items = list(map(self._item_ids, candidates))
+        if evidence is None:
+            return [[*ids, *self._end] for ids in items], tuple((len(ids), 0) for ids in items), 0
+        pairs = [self._evidence(e, len(ids)) for e, ids in zip(evidence, items, strict=True)]
+        branches = [
+            [*ids, *self._link, *shown, *self._end]
+            for ids, (shown, _) in zip(items, pairs, strict=True)
+        ]
+        shapes = tuple((len(i), len(e)) for i, (e, _) in zip(items, pairs, strict=True))
+        return branches, shapes, sum(lost for _, lost in pairs)
+
+    def _evidence(self, evidence: Evidence, candidate: int) -> tuple[list[int], int]:
+        """Give the tokens of evidence beside a candidate so long, and how many were lost."""
+        lines = [self._text_ids(passage.text) for passage in evidence.passages]
+        lengths = [len(line) + len(self._newline) for line in lines]
+        wanted = evidence.shares(lengths)
+        room = self.settings.candidate_tokens - candidate - len(self._link) - len(self._end)
+        given = evidence.shares(lengths, room)
+        kept = [
+            line[: tokens - len(self._newline)]
+            for line, tokens in zip(lines, given, strict=True)
+            if tokens > len(self._newline)
+        ]
+        return self._lines(kept) or self._unknown, sum(wanted) - sum(given)
 
     def _room_beside(self, branch: int, example: str) -> int:
         """Give the tokens that the model's limit leaves for the prefix (one is the answer's)."""
@@ -303,7 +365,7 @@ class PromptBuilder:
         """Give the five parts of the prefix, cut to ``budget`` tokens, and what was cut."""
         first, second, third = self._fixed
         recent = self._recent(history)
-        long_term = self._encode(summary.strip()) or self._unknown
+        long_term = [] if self.target else self._encode(summary.strip()) or self._unknown
         room = budget - self._instruction_tokens
         excess = len(long_term) + len(self._lines(recent)) - room
         kept, cuts = _cut_recent(recent, excess, len(self._newline))
@@ -332,10 +394,13 @@ class PromptBuilder:
         for name, length in zip(PREFIX_PARTS, tree.parts, strict=True):
             parts.append(self._part(name, tree.prefix[start : start + length]))
             start += length
-        candidate = len(tree.branches[branch]) - len(self._end)
-        parts.append(self._part("candidate", tree.branches[branch][:candidate]))
-        parts.append(self._part("answer", tree.branches[branch][candidate:]))
-        return parts
+        start, rest = 0, tree.branches[branch]
+        candidate, evidence = tree.shapes[branch]
+        lengths = (candidate, len(self._link), evidence, len(self._end))
+        for name, length in zip(BRANCH_PARTS, lengths, strict=True):
+            parts.append(self._part(name, rest[start : start + length]))
+            start += length
+        return [part for part in parts if part.tokens]
 
     def _part(self, name: str, tokens: list[int]) -> PromptPart:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

@@ -8,7 +8,7 @@ from trec_cli.errors import UsageError
 from trec_cli.jsonl import read_examples, read_items
 from trec_cli.records import Example, Item
 from trec_cli.scoring.baselines import BASELINES, make_baseline
-from trec_cli.scoring.request import ScoreRequest
+from trec_cli.scoring.request import EMBEDDING, ScoreRequest
 from trec_cli.scoring.writing import Cost
 
 _BATCH = 256
@@ -22,7 +22,7 @@ def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
         InputError: as the readers raise it.
     """
     if request.scorer not in BASELINES:
-        known = ", ".join(["llm", *BASELINES])
+        known = ", ".join(["llm", EMBEDDING, *BASELINES])
         raise UsageError(f"--scorer {request.scorer}: choose one of {known}")
     items = read_items(request.items)
     everything = read_examples(request.examples, items)
@@ -35,6 +35,11 @@ def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
         inputs=[request.items, request.examples],
         seed=request.seed,
     )
+
+
+def fixed_batches(count: int) -> list[range]:
+    """Cut ``count`` examples into batches in their order."""
+    return [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
 
 
 class BaselineJob:
@@ -62,8 +67,7 @@ class BaselineJob:
 
     def batches(self) -> list[range]:
         """Cut the examples into batches in their order."""
-        count = len(self.examples)
-        return [range(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]
+        return fixed_batches(len(self.examples))
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples."""

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.llm.adapted import load_adapted
@@ -92,11 +93,7 @@ class TreeJob:
 
     def tree(self, place: int) -> PromptTree:
         """Build the prompts of an example."""
-        question = self._questions[place]
-        example = question.example
-        return self._builder.tree(
-            example.history, question.summary, example.candidates, example=example.example_id
-        )
+        return self._questions[place].tree(self._builder)
 
     def describe(self, place: int) -> list[PromptPart]:
         """Write out the first prompt of an example, part by part."""
@@ -259,8 +256,9 @@ def read_material(
     chosen = request.choose(read_examples(request.examples, items))
     summaries = read_summaries(request.summaries) if request.summaries else None
     place = request.summaries or request.examples
-    questions = with_summaries(chosen, summaries, request.split, file=place)
-    builder = _builder(request, adapter, items, tokenizer, max_positions)
+    target = find_target(summaries, request.summaries, request.vectors)
+    questions = with_summaries(chosen, summaries, request.split, file=place, target=target)
+    builder = _builder(request, adapter, items, tokenizer, max_positions, target=target is not None)
     settings = {
         **request.settings([*chosen, *(summaries or {}).values()]),
         "mode": request.mode,
@@ -268,9 +266,12 @@ def read_material(
         "prompt": dataclasses.asdict(builder.settings),
         "template": template_hash(builder.template),
     }
-    return Material(
-        questions, builder, settings, [*request.files, *(adapter.files if adapter else [])]
-    )
+    inputs = [
+        *request.files,
+        *(target.files if target else []),
+        *(adapter.files if adapter else []),
+    ]
+    return Material(questions, builder, settings, inputs)
 
 
 def _builder(
@@ -279,6 +280,8 @@ def _builder(
     items: Mapping[str, Item],
     tokenizer: Any,
     max_positions: int | None,
+    *,
+    target: bool,
 ) -> PromptBuilder:
     """Build prompts with the adapter's settings and template, else those asked for."""
     learnt = request.learnt_prompt(adapter)
@@ -292,6 +295,7 @@ def _builder(
         max_positions=max_positions,
         prompts=request.prompts,
         template=template,
+        target=target,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from trec_cli.database import IN_MEMORY
+from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import InputError, UsageError
 from trec_cli.jsonl import encode_all, is_stream
 from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
@@ -15,6 +17,7 @@ from trec_cli.prompts.template import Template
 from trec_cli.records import MODES, Example, Split
 from trec_cli.scoring.adapters import Adapter, check_prompt, read_adapter
 
+EMBEDDING = "embedding"
 _OPTION_FIELDS = {
     "recent": "recent",
     "max_length": "max_length",
@@ -48,6 +51,9 @@ class ScoreRequest:
         zero_shot: take no adapter.
         items, examples: files.
         summaries: file; None for mode ``none``.
+        vectors: file of item vectors, where it does not lie beside the summaries.
+        embedder: of the scorer ``embedding``.
+        store: where its vectors are kept.
         source: the base model, and where it runs.
         max_tokens: of one forward pass.
         prompt: its settings, where no adapter brings them.
@@ -76,6 +82,9 @@ class ScoreRequest:
     prompts: Path | None
     seed: int
     limit: int | None
+    vectors: Path | None = None
+    embedder: str = DEFAULT_EMBEDDER
+    store: Path = IN_MEMORY
     given: frozenset[str] = frozenset()
     typed: frozenset[str] = frozenset()
     recbole_python: Path | None = None
@@ -102,6 +111,10 @@ class ScoreRequest:
             "prompts",
             *_OPTION_FIELDS,
         }
+        if self.scorer == EMBEDDING:
+            foreign -= {"model", "attributes"}
+        elif "embedder" in self.typed:
+            raise UsageError("--embedder is for --scorer embedding")
         if self.scorer != "llm" and foreign:
             option = min(foreign).replace("_", "-")
             raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")

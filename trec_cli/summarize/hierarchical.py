@@ -20,7 +20,7 @@ def summarize_hierarchical(
 
     A block whose summary is empty is kept in the record and left out of merges.
     """
-    levels = [_block_summaries(histories, writer, ask)]
+    levels = [block_summaries(histories, writer, ask)]
     fronts = [_without_empty(blocks) for blocks in levels[0]]
     while any(len(front) > 1 for front in fronts):
         made, fronts = _merge_level(fronts, histories, writer, ask, len(levels))
@@ -31,7 +31,7 @@ def summarize_hierarchical(
     ]
 
 
-def _block_summaries(
+def block_summaries(
     histories: Sequence[Sequence[str]], writer: PromptWriter, ask: Ask
 ) -> list[list[Block]]:
     """Summarise every block of every history (level 0)."""

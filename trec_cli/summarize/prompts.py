@@ -27,6 +27,7 @@ TEMPLATES = {
 MODE_TEMPLATES = {
     "hier": ("summarize_block", "summarize_merge"),
     "recurrent": ("summarize_block", "summarize_update"),
+    "attention": ("summarize_block",),
 }
 _LINE = "- "
 _NO_TEXT = "unknown"
@@ -206,10 +207,6 @@ class PromptWriter:
         """Whether answers go on with the prompt's last line, outside a chat."""
         return not self.frame.chat and all(t.continues for t in self.templates.values())
 
-    def tokens(self, text: str) -> int:
-        """Count the tokens of a text."""
-        return len(encode_text(self._tokenizer, text))
-
     def _shown(self, history: Sequence[str]) -> tuple[Item, ...]:
         """Give the items with the attributes that prompts show, these whole."""
         return tuple(map(self._shown_item, history))
@@ -229,6 +226,14 @@ class PromptWriter:
             for summary in summaries
         ]
         return group_consecutive(lengths, room)
+
+    def tokens(self, text: str) -> int:
+        """Count the tokens of a text by itself."""
+        return len(encode_text(self._tokenizer, text))
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Give a text cut after so many tokens."""
+        return self._capped(self._line(text), tokens).text.strip()
 
     def show(self, prompt: Prompt) -> str:
         """Write out a prompt exactly as the model reads it, special tokens included."""

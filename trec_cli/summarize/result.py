@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trec_cli.records import Block
+from trec_cli.records import Attention, Block
 
 
 @dataclass(frozen=True)
@@ -11,3 +11,4 @@ class Result:
 
     summary: str
     blocks: list[Block]
+    attention: Attention | None = None

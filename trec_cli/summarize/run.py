@@ -12,8 +12,9 @@ from typing import Any
 from trec_cli.errors import OutputFailed
 from trec_cli.jsonl import encode, is_stream
 from trec_cli.manifest import Provenance
-from trec_cli.outputs import write_lines
+from trec_cli.outputs import write_bytes, write_lines
 from trec_cli.records import Example, Mode, Summary
+from trec_cli.summarize.attention import summarize_blocks
 from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter
 from trec_cli.summarize.recurrent import summarize_recurrent
@@ -23,25 +24,37 @@ from trec_cli.summarize.store import Keys
 
 Summarizer = Callable[[Sequence[Sequence[str]], PromptWriter, Ask], list[Result]]
 SUMMARIZERS: Mapping[str, Summarizer] = MappingProxyType(
-    {"hier": summarize_hierarchical, "recurrent": summarize_recurrent}
+    {
+        "hier": summarize_hierarchical,
+        "recurrent": summarize_recurrent,
+        "attention": summarize_blocks,
+    }
 )
+Attend = Callable[[Example, Result], Result]
 WAVE = 2048
 """Examples worked on together: enough for full batches, few enough to fit in memory."""
 _SPOOL_BYTES = 1 << 25
 
 
 def summarize(
-    examples: Iterable[Example], mode: Mode, writer: PromptWriter, ask: Ask, model: str
+    examples: Iterable[Example],
+    mode: Mode,
+    writer: PromptWriter,
+    ask: Ask,
+    model: str,
+    attend: Attend | None = None,
 ) -> Iterator[Summary]:
     """Summarise examples in their order, :data:`WAVE` at a time.
 
-    Memory depends on the wave, not on the number of examples.
+    Memory depends on the wave, not on the number of examples.  ``attend`` makes the summary
+    of mode ``attention`` from the blocks.
     """
     examples = iter(examples)
     while wave := list(islice(examples, WAVE)):
         results = SUMMARIZERS[mode]([example.history for example in wave], writer, ask)
         for example, result in zip(wave, results, strict=True):
-            yield _record(example, mode, result, model)
+            done = attend(example, result) if attend else result
+            yield _record(example, mode, done, model)
 
 
 def no_summaries(examples: Iterable[Example]) -> Iterator[Summary]:
@@ -59,6 +72,7 @@ def _record(example: Example, mode: Mode, result: Result, model: str) -> Summary
         summary=result.summary,
         blocks=result.blocks,
         model=model,
+        attention=result.attention,
     )
 
 
@@ -137,6 +151,7 @@ def save(
     out: Path,
     provenance: Provenance,
     tell: Callable[[Written], dict[str, Any]] = asdict,
+    beside: Mapping[Path, bytes] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write summaries to a file or stdout when the last one is made, whole or not at all.
 
@@ -147,6 +162,7 @@ def save(
         out: the file (gets a manifest) or ``-``.
         provenance: of this run.
         tell: gives the manifest's details, once all summaries are made.
+        beside: further files by name, written with the output.
 
     Returns:
         The details.
@@ -169,9 +185,13 @@ def save(
         told = tell(written)
         if is_stream(out):
             write_lines(out, spool)
+            for file, content in beside.items():
+                write_bytes(file, [content])
             return told
-        with provenance.publish(out) as details:
+        with provenance.publish(out, *beside) as details:
             details.update(told)
+            for file, content in beside.items():
+                write_bytes(file, [content])
             write_lines(out, spool)
     return told
 

@@ -2,13 +2,16 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trec_cli.attributes import check_attributes
+from trec_cli.embedding.model import EmbedderSource
+from trec_cli.embedding.store import VectorStore
+from trec_cli.embedding.vectors import VectorMaker, item_vectors
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.generate import Decoding
 from trec_cli.llm.load import (
@@ -19,7 +22,9 @@ from trec_cli.llm.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.records import Item
+from trec_cli.progress import Progress
+from trec_cli.records import Example, Item
+from trec_cli.summarize.attention import Attender, AttentionSettings, named_items
 from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.engine import Engine
 from trec_cli.summarize.local import LocalEngine
@@ -33,12 +38,13 @@ class Setup:
     """How summaries are made.
 
     Attributes:
-        mode: ``hier`` or ``recurrent``.
+        mode: ``hier``, ``recurrent`` or ``attention``.
         summary: sizes and texts of prompts.
         decoding: how the model writes.
         source: which model.
         max_tokens: tokens of one batch, answers included.
         prompts: the user's folder of templates.
+        attention, embedder: of mode ``attention`` alone.
     """
 
     mode: str
@@ -47,6 +53,8 @@ class Setup:
     source: ModelSource
     max_tokens: int
     prompts: Path | None = None
+    attention: AttentionSettings | None = None
+    embedder: EmbedderSource | None = None
 
     def writer(self, items: Mapping[str, Item]) -> PromptWriter:
         """Load the tokenizer and the templates; no weights.
@@ -103,7 +111,39 @@ class Setup:
             "prompts": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16],
             "decoding": dataclasses.asdict(self.decoding_of(writer)),
             "max_tokens": self.max_tokens,
+            **self._describe_attention(),
         }
+
+    def _describe_attention(self) -> dict[str, Any]:
+        if self.attention is None or self.embedder is None:
+            return {}
+        return {
+            "attention": dataclasses.asdict(self.attention),
+            "embedder": self.embedder.identity(),
+        }
+
+    def attender(
+        self,
+        items: Mapping[str, Item],
+        examples: Sequence[Example],
+        writer: PromptWriter,
+        store: Path,
+        progress: Progress,
+    ) -> tuple[Attender, VectorMaker] | None:
+        """Embed the items that the examples name; None in the modes without attention.
+
+        Raises:
+            ModelError: the embedder cannot be loaded or used.
+        """
+        if self.attention is None or self.embedder is None:
+            return None
+        named = named_items(examples, self.attention.query)
+        with VectorStore(store) as vectors:
+            maker = VectorMaker(
+                self.embedder, vectors, max_tokens=self.max_tokens, progress=progress
+            )
+            found = item_vectors(items, named, maker, self.summary.attributes)
+        return Attender(found, self.attention, writer), maker
 
     def decoding_of(self, writer: PromptWriter) -> Decoding:
         """Give the decoding: an answer that continues a line ends with that line."""

@@ -85,13 +85,8 @@ class TrainingExamples(Dataset[LabelledTree]):
         return [*example.positives, *negatives], labels
 
     def __getitem__(self, draw: Draw) -> LabelledTree:
-        question = self.questions[draw.index]
         candidates, labels = self.candidates(draw)
-        example = question.example
-        tree = self.builder.tree(
-            example.history, question.summary, candidates, example=example.example_id
-        )
-        return LabelledTree(tree, labels)
+        return LabelledTree(self.questions[draw.index].tree(self.builder, candidates), labels)
 
 
 @dataclass(frozen=True)
@@ -146,12 +141,7 @@ class _Size:
 def _sizes(data: TrainingExamples) -> Iterator[_Size]:
     for question in data.questions:
         example, pool, drawn = question.example, question.negatives, data.drawn(question)
-        tree = data.builder.tree(
-            example.history,
-            question.summary,
-            [*example.positives, *pool],
-            example=example.example_id,
-        )
+        tree = question.tree(data.builder, [*example.positives, *pool])
         lengths = list(map(len, tree.branches))
         count = len(example.positives)
         right, wrong = sum(lengths[:count]), sorted(lengths[count:])

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
 from trec_cli.lineage import other_versions
@@ -50,8 +51,10 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
     examples = read_examples(request.examples, items)
     summaries = read_summaries(request.summaries) if request.summaries else None
     file, limit = request.summaries, request.limit
-    questions = with_summaries(examples, summaries, "train", file=file, limit=limit)
-    valid = with_summaries(examples, summaries, "valid", file=file, limit=request.valid_limit)
+    target = find_target(summaries, file, request.vectors)
+    joined = partial(with_summaries, examples, summaries, file=file, target=target)
+    questions = joined("train", limit=limit)
+    valid = joined("valid", limit=request.valid_limit)
     check_trainable(questions, request.examples)
     prompt = PromptSettings(**request.prompt)
     check_attributes(prompt.attributes, items)
@@ -61,6 +64,7 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
         prompt,
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
+        target=target is not None,
     )
     return TrainingJob(request, processes, source, builder, questions, valid, progress)
 
@@ -82,7 +86,9 @@ class TrainingJob:
         self._processes, self._progress = processes, progress
         self._builder, self._questions, self._valid = builder, questions, valid
         self._placement = choose_device(source.device, source.dtype)
-        self._provenance = Provenance("train", self._settings(), request.inputs)
+        target = questions[0].target
+        inputs = [*request.inputs, *(target.files if target else [])]
+        self._provenance = Provenance("train", self._settings(), inputs)
 
     def _settings(self) -> dict[str, Any]:
         """Give everything beside the inputs that decides the adapter."""

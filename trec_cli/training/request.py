@@ -29,6 +29,7 @@ class TrainRequest:
         report_to: trackers, as the Trainer names them.
         merge: write full weights too.
         overwrite: replace what is there.
+        vectors: file of item vectors, where it does not lie beside the summaries.
     """
 
     mode: str
@@ -45,6 +46,7 @@ class TrainRequest:
     report_to: tuple[str, ...]
     merge: bool
     overwrite: bool
+    vectors: Path | None = None
 
     def check(self) -> None:
         """Refuse what contradicts itself.

@@ -39,10 +39,7 @@ class Validator:
         """
         examples = [question.example for question in questions]
         self._scorer = scorer
-        self._trees = [
-            builder.tree(e.history, q.summary, e.candidates, example=e.example_id)
-            for e, q in zip(examples, questions, strict=True)
-        ]
+        self._trees = [question.tree(builder) for question in questions]
         self._marks = [np.array([c in e.positives for c in e.candidates]) for e in examples]
         self._per_positive = negatives_per_positive
 

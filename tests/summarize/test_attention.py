@@ -1,0 +1,110 @@
+"""Mode attention in the library: which block summaries speak, scripted and worked out by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer
+from trec_cli.embedding.vectors import ItemVectors
+from trec_cli.records import Attention, Example, Item, Key
+from trec_cli.summarize.attention import Attender, AttentionSettings, joined, named_items
+from trec_cli.summarize.run import summarize
+from trec_cli.summarize.settings import SummarySettings
+
+NAMES = ["tea", "pot", "jazz", "violin", "cup"]
+ITEMS = {name: Item(name, {"title": f"{name} 鮨"}) for name in NAMES}
+VECTORS = ItemVectors(
+    {name: row for row, name in enumerate(NAMES)},
+    np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0.6, 0.8]], np.float32),
+)
+
+
+def example(history: list[str], candidates: tuple[str, ...] = ("cup", "tea")) -> Example:
+    return Example(
+        example_id="e",
+        user_id="u",
+        split="test",
+        history=history,
+        candidates=list(candidates),
+        positives=[candidates[0]],
+    )
+
+
+def attend(history: list[str], answers: list[str], **settings: Any) -> tuple[str, Attention]:
+    """Summarise one history in blocks of two; give summary and attention."""
+    writer = make_writer(SummarySettings(block_size=2), ITEMS)
+    chosen = AttentionSettings(**{"query_items": 1, "budget": 500, **settings})
+    attender = Attender(VECTORS, chosen, writer)
+    ask = make_asker(ScriptedEngine(answers)).ask
+    (record,) = summarize([example(history)], "attention", writer, ask, "m", attender)
+    assert record.attention is not None
+    return record.summary, record.attention
+
+
+HISTORY = ["tea", "pot", "jazz", "violin", "jazz", "tea"]  # the last tea asks
+
+
+def test_blocks_near_to_what_was_chosen_last_speak_in_time_order() -> None:
+    summary, attention = attend(HISTORY, ["likes tea.", "likes jazz", "both"], top_k=2)
+    # Keys: east, north, and north (without the item that asks); of equal ones the newer.
+    e = math.exp(10)
+    assert attention.weights == pytest.approx([e / (e + 2), 1 / (e + 2), 1 / (e + 2)], abs=1e-6)
+    assert attention.keys == [Key(start=n, end=n + 2) for n in (0, 2, 4)]
+    assert summary == "likes tea. both"  # there was budget left for the second
+
+
+def test_a_low_weight_gets_nothing_of_a_small_budget() -> None:
+    long = "likes tea and pots and cups and kettles of all kinds"
+    summary, _ = attend(HISTORY, [long, "jazz", "both of them " * 9], top_k=2, budget=20)
+    assert long.startswith(summary)
+    assert summary
+
+
+def test_a_high_temperature_lets_all_speak_and_of_equal_ones_the_newest() -> None:
+    summary, _ = attend(HISTORY, ["one", "two", "three"], top_k=2, temperature=1e6)
+    assert summary == "one; three"
+
+
+def test_the_budget_cuts_by_weight() -> None:
+    texts = ["a b c d e f g h i j k l m n o p q r s t", "z y x w v u t s r q p o n m l k j i h g"]
+    history = ["tea", "pot", "pot", "tea", "jazz"]
+    writer = make_writer(SummarySettings(block_size=2), ITEMS)
+    summary, _ = attend(history, [*texts, "last"], top_k=2, temperature=1e6, budget=21)
+    first, second = summary.split("; ")
+    assert texts[0].startswith(first)
+    assert texts[1].startswith(second)
+    # Ten tokens each; the last may have been a blank.
+    assert all(9 <= writer.tokens(text) <= 10 for text in (first, second))
+
+
+def test_an_empty_block_summary_never_speaks() -> None:
+    summary, attention = attend(["tea", "pot", "jazz", "violin", "tea"], ["", "jazz", ""])
+    assert summary == "jazz"
+    assert attention.weights == [0.0, 1.0, 0.0]
+    nothing, _ = attend(["tea", "pot"], [""])
+    assert nothing == ""
+
+
+def test_candidates_look_for_themselves() -> None:
+    _, attention = attend(
+        ["tea", "pot", "jazz", "violin"], ["a", "b"], query="candidate", temperature=0.2
+    )
+    cup = math.exp(0.6 / 0.2), math.exp(0.8 / 0.2)
+    tea = math.exp(1 / 0.2), 1.0
+    rows = attention.candidates
+    assert [[place for place, _ in row] for row in rows] == [[1, 0], [0, 1]]
+    assert rows[0][0][1] == pytest.approx(cup[1] / sum(cup), abs=1e-5)
+    assert rows[1][0][1] == pytest.approx(tea[0] / sum(tea), abs=1e-5)
+
+
+def test_texts_on_one_line() -> None:
+    assert joined(["a.", "b", "", "c!", "d"]) == "a. b; c! d"
+    assert joined([]) == ""
+
+
+def test_only_what_is_needed_is_embedded() -> None:
+    asked = [example(["tea", "pot", "tea"]), example([], ("jazz", "tea"))]
+    assert named_items(asked, "recent") == ["tea", "pot"]
+    assert named_items(asked, "candidate") == ["tea", "pot", "cup", "jazz"]

@@ -1,0 +1,159 @@
+"""``trec summarize --show USER``: one user's summaries, block by block, for people."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from trec_cli.commands.console import Terminal
+from trec_cli.errors import UsageError
+from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.records import Attention, Block, Example, Item, Summary
+
+_BAR = 20
+"""Characters of a bar for weight 1."""
+
+
+def show_user(
+    terminal: Terminal, user: str, *, summaries: Path, items: Path, examples: Path, as_json: bool
+) -> None:
+    """Print the summaries of a user (or of one example) from the finished file.
+
+    Raises:
+        InputError: a file is missing or damaged.
+        UsageError: nobody of that name has a summary.
+    """
+    found = [s for s in read_summaries(summaries).values() if user in (s.user_id, s.example_id)]
+    if not found:
+        raise UsageError(f"--show {user}: {summaries} has no user or example of that name")
+    if as_json:
+        terminal.result(summaries=[msgspec.to_builtins(summary) for summary in found])
+        return
+    catalogue = read_items(items)
+    by_id = {example.example_id: example for example in read_examples(examples, catalogue)}
+    for summary in found:
+        example = by_id.get(summary.example_id)
+        if example is None:
+            raise UsageError(f"{examples} has no example {summary.example_id!r} any more")
+        terminal.show(picture(summary, example, catalogue))
+
+
+def quality_flags(record: Block | Summary) -> list[str]:
+    """Name what is doubtful about a summary, where the record says so: the place for flags."""
+    return list(getattr(record, "flags", None) or ())
+
+
+def picture(summary: Summary, example: Example, items: Mapping[str, Item]) -> RenderableType:
+    """Draw a summary: a tree (hier), a chain (recurrent) or bars of weights (attention)."""
+    titles = [_title(items[identifier]) for identifier in example.history]
+    head = f"{summary.example_id} · user {summary.user_id} · {summary.split} · {summary.mode}"
+    root = Tree(_text(f"{head} · {summary.model}", "bold"))
+    root.add(_labelled("summary", summary.summary, quality_flags(summary)))
+    if not example.history:
+        root.add(_text("no history", "dim"))
+    draw: Callable[[Tree, Summary, Sequence[str]], None] = {
+        "hier": _draw_merges,
+        "attention": _draw_weights,
+    }.get(summary.mode, _draw_chain)
+    draw(root, summary, titles)
+    if summary.attention is None or not summary.attention.candidates:
+        return root
+    return Group(root, _candidates(summary.attention, example, items))
+
+
+def _draw_merges(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
+    """Hang every block under the merge that it went into."""
+    _hang(root, list(summary.blocks), titles)
+
+
+def _hang(parent: Tree, blocks: Sequence[Block], titles: Sequence[str]) -> None:
+    """Draw the highest blocks, and the rest under them by their ranges."""
+    rest = list(blocks)
+    for block in _tops(blocks):
+        rest.remove(block)
+        inside = [b for b in rest if block.start <= b.start and b.end <= block.end]
+        rest = [b for b in rest if b not in inside]
+        branch = parent.add(_block(block))
+        _hang(branch, inside, titles)
+        if block.level == 0:
+            _hang_items(branch, titles, block.start, block.end)
+
+
+def _tops(blocks: Sequence[Block]) -> list[Block]:
+    """Give the blocks that lie in no block of a higher level, in time order."""
+    return sorted(
+        (
+            block
+            for block in blocks
+            if not any(
+                other.level > block.level and other.start <= block.start and block.end <= other.end
+                for other in blocks
+            )
+        ),
+        key=lambda block: block.start,
+    )
+
+
+def _draw_chain(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
+    """Draw step after step, each with the items that it added."""
+    start = 0
+    for block in summary.blocks:
+        _hang_items(root.add(_block(block)), titles, start, block.end)
+        start = block.end
+
+
+def _draw_weights(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
+    """Draw every block with a bar as long as its weight."""
+    weights = summary.attention.weights if summary.attention else []
+    for place, block in enumerate(summary.blocks):
+        weight = weights[place] if place < len(weights) else 0.0
+        bar = "█" * round(weight * _BAR)
+        branch = root.add(_block(block, f"{bar} {weight:.2f} ".lstrip()))
+        _hang_items(branch, titles, block.start, block.end)
+
+
+def _candidates(
+    attention: Attention, example: Example, items: Mapping[str, Item]
+) -> RenderableType:
+    """Show which blocks each candidate looks at; positives are marked."""
+    names = [f"items {key.start + 1}–{key.end}" for key in attention.keys]
+    table = Table("candidate", *names, title="weights of the blocks by candidate")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for identifier, weights in zip(example.candidates, attention.candidates, strict=False):
+        known = dict(weights)
+        mark = "✓ " if identifier in example.positives else "  "
+        cells = [f"{known[n]:.2f}" if n in known else "" for n in range(len(names))]
+        table.add_row(_text(mark + _title(items[identifier])), *cells)
+    return table
+
+
+def _block(block: Block, before: str = "") -> Text:
+    where = f"items {block.start + 1}–{block.end}, level {block.level}"
+    return _labelled(before + where, block.summary, quality_flags(block))
+
+
+def _hang_items(branch: Tree, titles: Sequence[str], start: int, end: int) -> None:
+    for place in range(start, min(end, len(titles))):
+        branch.add(_text(f"{place + 1}. {titles[place]}", "dim"))
+
+
+def _labelled(label: str, text: str, flags: Sequence[str]) -> Text:
+    shown = _text(f"{label}: ", "cyan").append_text(_text(text or "(empty)"))
+    if flags:
+        shown.append_text(_text(f" [{', '.join(flags)}]", "yellow"))
+    return shown
+
+
+def _title(item: Item) -> str:
+    """Give the title, or all texts where there is none."""
+    return item.title or item.text() or "unknown"
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Make text that no markup and no control character of the data can change."""
+    return Text("".join(c if c.isprintable() else " " for c in text), style=style)

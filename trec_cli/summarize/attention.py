@@ -1,0 +1,127 @@
+"""Attention over block summaries: the query decides which of them speak.
+
+The blocks and their prompts are those of the hierarchical mode, so no text is made for
+this mode alone.  What the model would merge, attention weighs: see ``docs/attention.md``.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trec_cli.attention.evidence import Evidence, Passage
+from trec_cli.attention.target import TargetAttention, TargetSettings
+from trec_cli.attention.weights import Weights, recent_weights, strongest
+from trec_cli.embedding.vectors import ItemVectors
+from trec_cli.records import Attention, Block, Example, Key, Query
+from trec_cli.summarize.hierarchical import block_summaries
+from trec_cli.summarize.prompts import Ask, PromptWriter
+from trec_cli.summarize.result import Result
+
+STORED_WEIGHTS = 8
+"""Highest weights of a candidate that are written into the file."""
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What decides the weights, beside the embedder.
+
+    Attributes:
+        query: who asks: the recent items (one summary for all candidates), or each
+            candidate.
+        temperature: of the softmax; cosines lie between -1 and 1.
+        top_k: blocks that speak at most.
+        query_items: how many of the last items ask in ``recent``.
+        budget: tokens of what speaks, together.
+    """
+
+    query: Query = "recent"
+    temperature: float = 0.1
+    top_k: int = 3
+    query_items: int = 3
+    budget: int = 64
+
+
+def summarize_blocks(
+    histories: Sequence[Sequence[str]], writer: PromptWriter, ask: Ask
+) -> list[Result]:
+    """Summarise every block of every history; :class:`Attender` does the rest."""
+    return [Result("", blocks) for blocks in block_summaries(histories, writer, ask)]
+
+
+class Attender:
+    """Weighs the blocks of an example, and makes its summary of those that count most."""
+
+    def __init__(
+        self, vectors: ItemVectors, settings: AttentionSettings, writer: PromptWriter
+    ) -> None:
+        """Take vectors of all items in the histories (and candidates, if they ask)."""
+        self._vectors, self._settings, self._writer = vectors, settings, writer
+        chosen = TargetSettings(settings.temperature, settings.top_k, settings.budget)
+        self.target = TargetAttention(vectors, chosen)
+
+    def __call__(self, example: Example, result: Result) -> Result:
+        """Give the result with summary and weights; an empty history has neither."""
+        blocks = result.blocks
+        weights = self._weights(example.history, blocks)
+        attention = Attention(
+            query=self._settings.query,
+            keys=[Key(start=block.start, end=block.end) for block in blocks],
+            weights=np.round(weights, _DECIMALS).tolist(),
+            candidates=self._of_candidates(example, blocks),
+        )
+        return dataclasses.replace(
+            result, summary=self._summary(blocks, weights), attention=attention
+        )
+
+    def _weights(self, history: Sequence[str], blocks: Sequence[Block]) -> Weights:
+        if not blocks:
+            return np.zeros(0)
+        return recent_weights(
+            self._vectors.of(history),
+            [(block.start, block.end) for block in blocks],
+            self._settings.query_items,
+            self._settings.temperature,
+            [bool(block.summary) for block in blocks],
+        )
+
+    def _summary(self, blocks: Sequence[Block], weights: Weights) -> str:
+        """Join the strongest block summaries, in time order, cut to the budget by weight."""
+        places = sorted(strongest(weights, self._settings.top_k))
+        passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
+        lengths = [self._writer.tokens(passage.text) for passage in passages]
+        room = self._settings.budget - max(0, len(passages) - 1)  # what stands between them
+        shares = Evidence(passages, room).shares(lengths)
+        texts = [self._writer.cut(p.text, n) for p, n in zip(passages, shares, strict=True) if n]
+        return joined(texts)
+
+    def _of_candidates(
+        self, example: Example, blocks: Sequence[Block]
+    ) -> list[list[tuple[int, float]]]:
+        if self._settings.query == "recent":
+            return []
+        rows = self.target.weights(example.history, blocks, example.candidates)
+        return [
+            [(n, round(float(row[n]), _DECIMALS)) for n in strongest(row, STORED_WEIGHTS)]
+            for row in rows
+        ]
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Put texts on one line, with a semicolon behind those that do not end like a sentence."""
+    line = ""
+    for text in filter(None, texts):
+        line += ("" if not line else " " if line[-1] in ".!?;:" else "; ") + text
+    return line
+
+
+def named_items(examples: Iterable[Example], query: Query) -> list[str]:
+    """List the items whose vectors are needed, each once."""
+    named: dict[str, None] = {}
+    for example in examples:
+        named.update(dict.fromkeys(example.history))
+        if query == "candidate":
+            named.update(dict.fromkeys(example.candidates))
+    return list(named)
