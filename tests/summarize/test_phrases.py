@@ -40,6 +40,10 @@ def test_a_phrase_may_keep_its_beginning_where_two_words_are_left() -> None:
     assert ground("Madden NFL x31, Football x31", holds) == Grounded("Madden NFL", 2, 0)
 
 
+def test_a_number_alone_is_no_preference() -> None:
+    assert ground("tea, 22, 7.5-10, 50 cups", holds) == Grounded("tea, 50 cups", 2, 0)
+
+
 def test_prose_stands_and_falls_with_its_first_phrase() -> None:
     text = "The user likes xenon, tea. They enjoy jazz, xenon, and tea."
     assert ground(text, holds) == Grounded("They enjoy jazz, and tea.", 3, 0)

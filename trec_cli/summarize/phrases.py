@@ -105,8 +105,11 @@ def ground(text: str, holds: Holds) -> Grounded:
 
 
 def _supported(phrase: str, holds: Holds) -> str:
-    """Give the phrase, or as much of its beginning as holds and says something; else nothing."""
-    words = phrase.split()
+    """Give the phrase, or as much of its beginning as holds and says something; else nothing.
+
+    A number alone says nothing about what somebody likes.
+    """
+    words = phrase.split() if any(map(str.isalpha, phrase)) else []
     for length in range(len(words), 0, -1):
         part = " ".join(words[:length]).rstrip(" -:(") if length < len(words) else phrase
         if length < len(words) and len(content(part)) < _LEAST_LEFT:
