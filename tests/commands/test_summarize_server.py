@@ -33,7 +33,8 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def options(api: FaultyServer, tiny_model: Callable[..., Path]) -> list[str]:
     server = ["--engine", "openai", "--base-url", api.url, "--model", "served"]
-    return [*server, "--tokenizer", str(tiny_model()), "--max-new-tokens", "12", "--retries", "1"]
+    sizes = ["--max-new-tokens", "12", "--rewrites", "0"]
+    return [*server, "--tokenizer", str(tiny_model()), *sizes, "--retries", "1"]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_completions_endpoint_gets_the_ids_that_a_local_model_reads(
 ) -> None:
     from transformers import AutoTokenizer
 
-    assert trec(run, "--endpoint", "completions").exit_code == 0
+    assert trec(run, "--endpoint", "completions", "--domain", "sentences").exit_code == 0
     text = AutoTokenizer.from_pretrained(tiny_model()).decode(api.bodies[0]["prompt"])
     assert text.startswith("<|im_start|>user\nA user liked these items")
     assert text.endswith("<|im_start|>assistant\n")
@@ -285,3 +286,15 @@ def test_kill_9_of_a_run_loses_no_text(
     assert trec(quiet, "--mode", mode).exit_code == 0
     name = f"summaries-{mode}.jsonl"
     assert (killed / name).read_bytes() == (quiet / name).read_bytes()
+
+
+def test_a_refused_text_is_asked_for_again_with_a_frequency_penalty(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    """Equal prompts: the answers of the test server have no support in the items."""
+    assert trec(run, "--rewrites", "1", "--endpoint", "completions").exit_code == 0
+    first = [body for body in api.bodies if "frequency_penalty" not in body]
+    again = [body for body in api.bodies if "frequency_penalty" in body]
+    assert {body["frequency_penalty"] for body in again} == {0.4}
+    assert {tuple(b["prompt"]) for b in again} <= {tuple(b["prompt"]) for b in first}
+    assert all(body["stop"] == ["\n"] for body in api.bodies)

@@ -74,7 +74,7 @@ def test_a_batch_gives_what_transformers_gives_row_by_row(
     family: str, penalty: float, at_once: int
 ) -> None:
     model, prompts = build_model(family), make_prompts()
-    decoding = Decoding(max_new_tokens=24, repetition_penalty=penalty)
+    decoding = Decoding(24, penalty, no_repeat_ngram=0)
     model.generation_config.eos_token_id = None
     wanted = [reference(model, prompt, decoding) for prompt in prompts]
     # Stop tokens that some rows meet early and some late, so that places become free.
@@ -89,7 +89,7 @@ def test_tokens_that_all_prompts_begin_with_are_computed_once(family: str) -> No
     model = build_model(family)
     [head] = make_prompts([70])  # reaches beyond the sliding window
     prompts = [head + prompt for prompt in make_prompts((3, 9, 1, 30, 4))]
-    decoding = Decoding(max_new_tokens=9)
+    decoding = Decoding(9, 1.1, no_repeat_ngram=0)
     model.generation_config.eos_token_id = None
     wanted = [reference(model, prompt, decoding) for prompt in prompts]
     assert common_prefix(prompts) == head
@@ -125,7 +125,7 @@ def test_batching_and_order_do_not_change_a_text() -> None:
 
 def test_the_limit_and_the_stop_are_told_apart() -> None:
     model, [prompt] = build_model("llama"), make_prompts([9])
-    decoding = Decoding(max_new_tokens=6, repetition_penalty=1.3)
+    decoding = Decoding(6, 1.3, no_repeat_ngram=0)
     ids = reference(model, prompt, decoding)
     [limited] = GreedyDecoder(model, decoding, stops=[], pad=2).decode([prompt])
     assert (limited.ids, limited.stopped, limited.steps) == (ids, False, 6)
