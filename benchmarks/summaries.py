@@ -39,7 +39,9 @@ def block_prompts(collection: str, options: Any, wanted: int) -> tuple[list[Prom
     run = prepared(collection, options.data)
     items = read_items(run / "items.jsonl")
     source = ModelSource(options.model, dtype="float32")
-    setup = Setup("hier", SummarySettings(), Decoding(NEW_TOKENS, 1.0), source, 8192)
+    setup = Setup(
+        "hier", SummarySettings(), Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0), source, 8192
+    )
     writer = setup.writer(items)
     prompts: list[Prompt] = []
     for example in read_examples(run / "examples.jsonl", items):
@@ -104,7 +106,7 @@ def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | No
     local = LocalEngine(
         llm,
         writer.frame,
-        Decoding(NEW_TOKENS, 1.0),
+        Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0),
         identity=model_identity(ModelSource(options.model)),
         max_tokens=8192,
     )
@@ -116,10 +118,12 @@ def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | No
     }
     if engine:
         ways["vLLM"] = functools.partial(vllm, engine, llm, prompts)
-    texts = {name: way() for name, way in ways.items()}  # warms up, too
-    lengths = {name: sum(len(text) + 1 for text in made) for name, made in texts.items()}
-    timed = {name: functools.partial(_again, way) for name, way in ways.items()}
+    if engine:
+        vllm(engine, llm, prompts[:1])  # loads and warms up before anything is timed
+    texts: dict[str, Texts] = {}
+    timed = {name: functools.partial(_kept, name, way, texts) for name, way in ways.items()}
     seconds = in_turns(timed, options.rounds, warm_up=False)
+    lengths = {name: sum(len(text) + 1 for text in made) for name, made in texts.items()}
     rates = {name: [lengths[name] / s for s in took] for name, took in seconds.items()}
     mine = dict(zip([p.ids for p in prompts], texts["ours"], strict=True))
     for name, (stem, what, target) in PEERS.items():
@@ -143,8 +147,8 @@ def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | No
         )
 
 
-def _again(way: Way, _: int) -> None:
-    way()
+def _kept(name: str, way: Way, texts: dict[str, Texts], _: int) -> None:
+    texts[name] = way()
 
 
 PEERS: dict[str, tuple[str, str, float | None]] = {
