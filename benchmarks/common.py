@@ -10,6 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -173,7 +174,8 @@ def prepared(collection: str, data: Path, *arguments: str) -> Path:
     run = Path(tempfile.mkdtemp(prefix=f"bench-{collection}-"))
     by_collection = {"mind": ("--target", "history"), "industrial": ("--min-history", "5")}
     long = ("--max-history", "100")
-    command = ["trec", "prepare", str(data / collection), "--out", str(run), "--quiet"]
+    trec = [sys.executable, "-m", "trec_cli"]
+    command = [*trec, "prepare", str(data / collection), "--out", str(run), "--quiet"]
     subprocess.run([*command, *by_collection[collection], *long, *arguments], check=True)
     return run
 
