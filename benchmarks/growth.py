@@ -114,8 +114,11 @@ def all_points(options: Any) -> dict[str, list[Point]]:
     """Measure everything."""
     points: dict[str, list[Point]] = {}
     for kind, sizes in (("history", HISTORY), ("candidates", CANDIDATES)):
-        points[kind] = [_said(kind, tree_point(kind, size, options)) for size in sizes]
-    run = prepared("mind", options.data, "--test-users", "100")
+        if options.only in (None, kind):
+            points[kind] = [_said(kind, tree_point(kind, size, options)) for size in sizes]
+    if options.only not in (None, "users"):
+        return points
+    run = prepared("mind", options.data)
     points["users"] = [_said("users", users_point(run, options.model, n)) for n in USERS]
     tiny = tempfile.mkdtemp(prefix="bench-tiny-")
     subprocess.run([sys.executable, "samples/tiny_model.py", tiny], check=True)
@@ -133,12 +136,15 @@ def main() -> None:
     """Measure one point (in a child process) or all of them."""
     options = parser(__doc__ or "")
     options.add_argument("--point", help="for the child processes: KIND:SIZE")
+    options.add_argument("--only", help="history, candidates or users; the others stay as they are")
     given = options.parse_args()
     if given.point:
         kind, size = given.point.split(":")
         one_tree(kind, int(size), given.data, given.model)
         return
     points = all_points(given)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "growth.json"
     body = {
         "name": "growth",
         "unit": "s, MiB",
@@ -146,10 +152,12 @@ def main() -> None:
         "commit": commit(),
         "threads": torch.get_num_threads(),
         "max_tokens": MAX_TOKENS,
-        "points": {kind: [vars(p) for p in found] for kind, found in points.items()},
+        "points": {
+            **(json.loads(path.read_text("utf-8"))["points"] if path.is_file() else {}),
+            **{kind: [vars(p) for p in found] for kind, found in points.items()},
+        },
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "growth.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
