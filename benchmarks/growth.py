@@ -27,7 +27,7 @@ from trec_cli.prompts.recommend import PromptTree
 HISTORY = (125, 250, 500, 1000, 2000, 4000)
 CANDIDATES = (1, 100, 1000, 5000)
 USERS = (4, 8, 16, 32)
-TINY_USERS = (250, 1000, 4000)
+TINY_USERS = (250, 1000)
 MAX_TOKENS = 8192
 
 
