@@ -109,6 +109,24 @@ def test_arms_share_equal_work(tmp_path: Path) -> None:
     }
 
 
+def test_attention_and_embeddings_keep_their_vectors_in_the_common_store(tmp_path: Path) -> None:
+    arms = """
+[[arm]]
+name = "attention"
+mode = "attention"
+summarize.embedder = "a/b"
+[[arm]]
+name = "embedding"
+scorer = "embedding"
+score.embedder = "a/b"
+"""
+    steps = steps_by_arm(tmp_path, arms)
+    for step in (steps["attention"][1], steps["embedding"][1]):
+        words = " ".join(step.arguments)
+        assert "--store out/generations.sqlite" in words
+        assert "--embedder a/b" in words
+
+
 def test_true_is_a_flag_false_its_opposite_and_a_list_an_option_for_each(tmp_path: Path) -> None:
     arms = """
 [summarize]

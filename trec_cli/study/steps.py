@@ -54,7 +54,8 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
     yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
     if arm.scorer != "llm":
         for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
-            yield _score(arm, data, scores, ["--scorer", arm.scorer, "--seed", str(seed)])
+            how = ["--scorer", arm.scorer, "--seed", str(seed)]
+            yield _score(arm, data, scores, [*how, *_store(arm, out)])
         return
     texts = ["--mode", arm.mode]
     parents = [data.path.name]
@@ -71,6 +72,11 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
         else:
             prompt = _options(arm.tables["prompt"])
             yield _score(arm, data, scores, [*texts, "--zero-shot", *prompt])
+
+
+def _store(arm: Arm, out: Path) -> list[str]:
+    """Let scorers that keep vectors keep them where all of the study's texts are."""
+    return ["--store", str(RunFolder(out).store)] if arm.scorer == "embedding" else []
 
 
 def _summarize(arm: Arm, data: RunFolder, out: Path) -> Step:
