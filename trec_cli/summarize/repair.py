@@ -24,8 +24,6 @@ MOST_REPEATED = 0.2
 """Share of word sequences that may have come before."""
 LEAST_PARTS = 0.5
 """Share of the items or summaries of which a text must say something."""
-REFUSED = frozenset({"empty", "echo", "unfaithful", "narrow", "repeats"})
-"""Flags with which a text is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,8 @@ class Verdict:
 
     Attributes:
         answer: the text as it would be kept.
-        faults: flags of :data:`REFUSED` that it has; none where it is good.
+        faults: the flags for which it is refused (empty, echo, unfaithful, narrow, repeats);
+            none where it is good.
     """
 
     answer: Answer
