@@ -76,16 +76,20 @@ def trec(*words: object) -> Result:
     return result
 
 
-@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+@pytest.mark.parametrize(
+    ("endpoint", "domain"),
+    [("chat", "sentences"), ("completions", "sentences"), ("completions", "products")],
+)
 def test_vllm_writes_what_the_local_engine_writes(
-    tmp_path: Path, vllm: str, real_model: Path, endpoint: str
+    tmp_path: Path, vllm: str, real_model: Path, endpoint: str, domain: str
 ) -> None:
     run = make_run(tmp_path / "run")
-    short = ["--max-new-tokens", "24", "--split", "test"]
+    short = ["--max-new-tokens", "24", "--split", "test", "--domain", domain, "--no-repair"]
     server = ["--engine", "openai", "--base-url", vllm, "--model", "small"]
     there = [*server, "--tokenizer", real_model, "--endpoint", endpoint]
     trec("summarize", run, *short, *there, "--out", tmp_path / "there.jsonl")
-    here = ["--model", real_model, "--repetition-penalty", "1", "--dtype", "float32"]
+    # A server is not given the local rules on repetition.
+    here = ["--model", real_model, "--no-repeat-ngram", "0", "--dtype", "float32"]
     trec("summarize", run, *short, *here, "--out", tmp_path / "here.jsonl")
     pairs = zip(
         read_summaries(tmp_path / "there.jsonl").values(),

@@ -175,6 +175,7 @@ def test_a_model_that_computes_with_the_carrier_computes_nan() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler has its own
 def test_flex_attention_scores_like_the_dense_mask() -> None:
     trees = [Plain(list(range(3, 150)), [[10, 11], [12]]), Plain([4, 5], [[6]])]
     model = build_model("llama", initializer_range=0.2).eval()
