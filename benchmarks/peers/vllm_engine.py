@@ -7,9 +7,12 @@ log-odds of yes; or ``{"prompts": …, "new_tokens": n}`` and writes ``{"texts":
 """
 
 import json
+import os
 import sys
 
-from vllm import LLM, SamplingParams
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; by itself it takes all there is
+
+from vllm import LLM, SamplingParams  # noqa: E402
 
 TOP = 1000
 """Log-probabilities asked for: yes and no must be among them."""
