@@ -12,7 +12,7 @@ import sys
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; by itself it takes all there is
 
-from vllm import LLM, SamplingParams  # noqa: E402
+from vllm import LLM, SamplingParams
 
 TOP = 1000
 """Log-probabilities asked for: yes and no must be among them."""
