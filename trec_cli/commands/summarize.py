@@ -190,7 +190,7 @@ def summarize(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     embedder: options.Embedder = DEFAULT_EMBEDDER,
-    max_tokens: options.MaxTokens = 8192,
+    max_tokens: options.MaxTokens = 16384,
     limit: options.Limit = None,
     dry_run: options.DryRun = False,
     overwrite: options.Overwrite = False,

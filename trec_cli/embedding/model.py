@@ -38,6 +38,7 @@ from trec_cli.llm.load import (
     model_identity,
     refuse_random_weights,
 )
+from trec_cli.llm.packed_linear import pack_linears
 from trec_cli.prompts.chat import encode_text
 
 Pooling = Literal["mean", "cls", "max"]
@@ -193,6 +194,7 @@ def _load_llm(source: ModelSource) -> Embedder:
     _leave_layers(config, layer + 1)
     with _quiet():  # about the weights that are left out on purpose
         llm = load_model(source, config=config)
+    pack_linears(llm.model)
     tokenizer = llm.tokenizer
     sink = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     first = [] if sink is None else [sink]

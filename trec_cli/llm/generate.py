@@ -34,6 +34,8 @@ _JOIN_SHARE = 8
 """On a GPU new prompts wait until one in this many places is free."""
 _TURNS = 4
 """Prompts of one call, in multiples of what runs at once: what a kill can lose."""
+_CPU_PASS = 1024
+"""Tokens of new prompts in one pass on the CPU: more do not fit its caches and are slower."""
 
 
 @dataclass(frozen=True)
@@ -234,8 +236,8 @@ class _Run:
         self._rows: list[_Row] = []
         self._done: dict[int, Decoded] = {}
         # A GPU computes many new prompts as fast as one; a CPU has nothing to wait for.
-        on_cpu = self._model.device.type == "cpu"
-        self._together = 1 if on_cpu else max(1, self._most // _JOIN_SHARE)
+        self._on_cpu = self._model.device.type == "cpu"
+        self._together = 1 if self._on_cpu else max(1, self._most // _JOIN_SHARE)
 
     def answers(self) -> list[Decoded]:
         """Answer everything; in prompt order."""
@@ -254,8 +256,18 @@ class _Run:
         return cache
 
     def _join(self, count: int) -> None:
-        """Compute the next ``count`` prompts in one padded pass, and let them run."""
+        """Compute the next ``count`` prompts in padded passes, and let them run."""
         places = [self._waiting.popleft() for _ in range(count)]
+        while places:
+            width = max(1, len(self._prompts[places[0]]) - self._slots.shared)
+            together = max(1, _CPU_PASS // width) if self._on_cpu else count
+            self._begin(places[:together])
+            places = places[together:]
+        self._settle()
+
+    def _begin(self, places: Sequence[int]) -> None:
+        """Compute some prompts in one padded pass; each gets a slot and its first token."""
+        count = len(places)
         own = [self._prompts[place][self._slots.shared :] for place in places]
         width = max(map(len, own))
         gaps = [width - len(ids) for ids in own]
@@ -270,7 +282,6 @@ class _Run:
         for row, (place, gap, token) in enumerate(zip(places, gaps, tokens, strict=True)):
             self._slots.fill(len(self._rows), cache, row, gap)
             self._rows.append(_Row(place, [token]))
-        self._settle()
 
     def _started(self, rows: int) -> DynamicCache:
         """Give a cache that holds the shared tokens for ``rows`` prompts."""

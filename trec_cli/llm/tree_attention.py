@@ -62,6 +62,8 @@ def tree_attention(
         [1, tokens, heads, size], and no weights.
     """
     parts: Sequence[Part] | None = getattr(attention_mask, "parts", None)
+    if parts is None and _is_step(query, key, attention_mask):
+        return _step(query, key, value, attention_mask, more.get("scaling")), None
     if parts is None:
         whole: Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, **more)[0]
         return whole, None
@@ -77,6 +79,22 @@ def tree_attention(
         for part in parts
     ]
     return torch.cat(done, dim=1), None
+
+
+def _is_step(query: Tensor, key: Tensor, mask: Any) -> bool:
+    """Tell whether it is one new token per row, and heads that share keys and values."""
+    return query.shape[2] == 1 and query.shape[1] > key.shape[1] and isinstance(mask, Tensor)
+
+
+def _step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: Any) -> Tensor:
+    """Attend with one token per row: heads that share keys are read as tokens of one head.
+
+    Their keys and values are then read once, not once per head.
+    """
+    rows, heads, _, size = query.shape
+    together = query.reshape(rows, key.shape[1], -1, size)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(together, key, value, mask, scale=scale).reshape(rows, 1, heads, size)
 
 
 def use_tree_attention(model: Any) -> None:

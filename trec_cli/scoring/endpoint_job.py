@@ -293,7 +293,7 @@ def make_endpoint_job(
     check = None
     if check_with is not None:
         local = ModelSource(check_with, None, source.trust_remote_code, "auto", "float32")
-        load = partial(load_adapted, local, adapter.folder if adapter else None)
+        load = partial(load_adapted, local, adapter.folder if adapter else None, pack=True)
         answers = material.builder.answers
         check = LocalCheck(check_with, load, answers, request.max_tokens, progress)
     return EndpointJob(

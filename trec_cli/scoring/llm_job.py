@@ -224,7 +224,7 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     return LlmJob(
         material.questions,
         material.builder,
-        partial(load_adapted, source, adapter.folder if adapter else None),
+        partial(load_adapted, source, adapter.folder if adapter else None, pack=True),
         placement=placement,
         max_tokens=request.max_tokens,
         settings=settings,

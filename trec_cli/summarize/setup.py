@@ -22,6 +22,7 @@ from trec_cli.llm.load import (
     max_positions,
     model_identity,
 )
+from trec_cli.llm.packed_linear import pack_linears
 from trec_cli.progress import Progress
 from trec_cli.records import Example, Item
 from trec_cli.summarize.attention import Attender, AttentionSettings, named_items
@@ -161,6 +162,7 @@ class Setup:
     def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
         """Load the model; give the engine and why it runs where it runs."""
         llm = load_model(self.source)
+        pack_linears(llm.model, head=True)
         engine = LocalEngine(
             llm,
             writer.frame,
