@@ -45,7 +45,9 @@ class PackedLinear(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Give ``states`` [..., in] times the weights, plus the bias: [..., out]."""
         if torch.is_grad_enabled() and states.requires_grad:
-            out: Tensor = _WithGradient.apply(states, self._packed, self._turned, self.bias)
+            out: Tensor = _WithGradient.apply(  # type: ignore[no-untyped-call]
+                states, self._packed, self._turned, self.bias
+            )
             return out
         return _product(states, self._packed, self.bias)
 
@@ -113,6 +115,12 @@ def pack_linears(model: nn.Module, *, head: bool = False, backward: bool = False
     return len(places)
 
 
+def available() -> bool:
+    """Tell whether this torch can pack weights."""
+    built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 def _can_pack(layer: nn.Module, *, frozen: bool) -> bool:
     """Tell whether a layer is one to pack; with ``frozen`` only if it is not trained."""
     return (
@@ -120,8 +128,7 @@ def _can_pack(layer: nn.Module, *, frozen: bool) -> bool:
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype is torch.float32
         and not (frozen and layer.weight.requires_grad)
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and available()
     )
 
 
