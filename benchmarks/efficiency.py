@@ -8,14 +8,16 @@ float32 product of square matrices by the same library with the same threads, me
 turns with the scoring.
 """
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.common import about, compare, parser, real_prompts
+from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.load import ModelSource, load_model
 from trec_cli.llm.log_odds import BranchScorer
 from trec_cli.prompts.recommend import PromptTree
@@ -38,7 +40,7 @@ def pairs(tree: PromptTree) -> int:
     return own + sum(len(b) * prefix + len(b) * (len(b) + 1) // 2 for b in tree.branches)
 
 
-def necessary(model: Any, tree: PromptTree) -> float:
+def necessary(model: Any, weights: int, tree: PromptTree) -> float:
     """Give the floating-point operations that the scores of a tree need."""
     config = model.config.get_text_config()
     width = config.num_attention_heads * (
@@ -47,7 +49,7 @@ def necessary(model: Any, tree: PromptTree) -> float:
     # A pair costs a product with the key and one with the value: 2 x 2 operations a number.
     attention = 4 * width * config.num_hidden_layers * pairs(tree)
     head = 2 * 2 * config.hidden_size * len(tree.branches)
-    return float(2 * linear_weights(model) * tree.size + attention + head)
+    return float(2 * weights * tree.size + attention + head)
 
 
 def matmul_speed() -> float:
@@ -59,28 +61,33 @@ def matmul_speed() -> float:
     return 8 * 2 * SIZE**3 / (time.perf_counter() - started)
 
 
-def scoring_speed(scorer: BranchScorer, model: Any, trees: Sequence[PromptTree]) -> float:
+def scoring_speed(
+    scorer: BranchScorer, cost: Callable[[PromptTree], float], trees: Sequence[PromptTree]
+) -> float:
     """Give necessary operations per second over some trees."""
     started = time.perf_counter()
     for tree in trees:
         scorer([tree])
-    return sum(necessary(model, tree) for tree in trees) / (time.perf_counter() - started)
+    return sum(map(cost, trees)) / (time.perf_counter() - started)
 
 
 def main() -> None:
     """Measure both in turns, for short and long prefixes."""
     options = parser(__doc__ or "")
     given = options.parse_args()
-    llm = load_model(ModelSource(given.model))
+    source = ModelSource(given.model)
+    weights = linear_weights(load_model(source).model)
+    llm = load_adapted(source, None, pack=True)
+    cost = functools.partial(necessary, llm.model, weights)
     for prefix in (300, 1000):
         prompts = real_prompts("mind", given.data, given.model, prefix=prefix, users=2)
         scorer = BranchScorer(llm.model, prompts.builder.answers, 8192)
-        scoring_speed(scorer, llm.model, prompts.trees[:1])
+        scoring_speed(scorer, cost, prompts.trees[:1])
         matmul_speed()
         runs: dict[str, list[float]] = {"ours": [], "matmul": []}
         for _ in range(given.rounds):
             runs["matmul"].append(matmul_speed() / 1e9)
-            runs["ours"].append(scoring_speed(scorer, llm.model, prompts.trees) / 1e9)
+            runs["ours"].append(scoring_speed(scorer, cost, prompts.trees) / 1e9)
         compare(
             f"efficiency_{prefix}",
             runs,

@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.common import RESULTS, commit, machine, parser, prepared, real_prompts
 from trec_cli.jsonl import encode, read_examples, read_items
-from trec_cli.llm.load import ModelSource, load_model
+from trec_cli.llm.adapted import load_adapted
+from trec_cli.llm.load import ModelSource
 from trec_cli.llm.log_odds import BranchScorer
 from trec_cli.prompts.recommend import PromptTree
 
@@ -44,7 +45,7 @@ def one_tree(kind: str, size: int, data: Path, model: str) -> None:
     """Score one tree of the wanted size and print its seconds (in a process of its own)."""
     prompts = real_prompts("mind", data, model, prefix=300, users=1)
     tree = grown(kind, size, prompts.trees[0])
-    llm = load_model(ModelSource(model))
+    llm = load_adapted(ModelSource(model), None, pack=True)
     scorer = BranchScorer(llm.model, prompts.builder.answers, MAX_TOKENS)
     scorer([PromptTree(tree.prefix[:50], tree.branches[:2])])
     started = time.perf_counter()

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.common import Peer, about, compare, in_turns, parser, peer, real_prompts
 from trec_cli.llm.answers import AnswerTokens
+from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.load import ModelSource, load_model
 from trec_cli.llm.log_odds import BranchScorer, plain_log_odds
 from trec_cli.prompts.recommend import PromptTree
@@ -142,7 +143,8 @@ def main() -> None:
     options.add_argument("--vllm", help="Python of an environment with vLLM")
     options.add_argument("--only", help="collection:prefix, as in mind:1000")
     given = options.parse_args()
-    llm = load_model(ModelSource(given.model))
+    source = ModelSource(given.model)
+    model, packed = load_model(source).model, load_adapted(source, None, pack=True).model
     cases: dict[tuple[str, int], dict[str, float | None]] = {
         ("mind", 1000): {
             "one by one": 10,
@@ -161,8 +163,7 @@ def main() -> None:
             collection, given.data, given.model, prefix=prefix, users=given.rounds
         )
         answers = prompts.builder.answers
-        scorer = BranchScorer(llm.model, answers, 8192)
-        model = llm.model
+        scorer = BranchScorer(packed, answers, 8192)
         ways: dict[str, Way] = {
             "ours": functools.partial(ours, scorer),
             "one by one": functools.partial(one_by_one, model, answers),

@@ -19,6 +19,7 @@ from benchmarks.common import Peer, compare, in_turns, parser, peer, prepared
 from trec_cli.jsonl import read_examples, read_items
 from trec_cli.llm.generate import Decoding
 from trec_cli.llm.load import LanguageModel, ModelSource, load_model, model_identity
+from trec_cli.llm.packed_linear import pack_linears
 from trec_cli.summarize.blocks import split_blocks
 from trec_cli.summarize.local import LocalEngine
 from trec_cli.summarize.prompts import Prompt
@@ -103,12 +104,14 @@ def same(texts: Texts, others: Texts) -> float:
 def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | None) -> None:
     """Compare all ways on one collection."""
     prompts, writer = block_prompts(collection, options, options.prompts)
+    packed = load_model(ModelSource(options.model, dtype="float32"))
+    pack_linears(packed.model, head=True)
     local = LocalEngine(
-        llm,
+        packed,
         writer.frame,
         Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0),
         identity=model_identity(ModelSource(options.model)),
-        max_tokens=8192,
+        max_tokens=16384,
     )
     few = prompts[:: max(1, len(prompts) // ONE_BY_ONE)][:ONE_BY_ONE]
     ways: dict[str, Way] = {
