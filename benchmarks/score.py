@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import Peer, about, compare, in_turns, parser, peer, real_prompts
-from trec_cli.llm.answers import AnswerTokens
 from trec_cli.llm.adapted import load_adapted
+from trec_cli.llm.answers import AnswerTokens
 from trec_cli.llm.load import ModelSource, load_model
 from trec_cli.llm.log_odds import BranchScorer, plain_log_odds
 from trec_cli.prompts.recommend import PromptTree
