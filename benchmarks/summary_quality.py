@@ -4,7 +4,8 @@
     python benchmarks/summary_quality.py RUN --summaries before=old.jsonl hier=new.jsonl
 
 Every file of summaries is measured on the same users of one split.  Usefulness: the
-candidates of each user are ranked by BM25 with nothing but the summary as query, beside
+candidates of each user are ranked with nothing but the summary as query, by BM25 and (with
+``--embedder MODEL``) by the cosine of sentence embeddings, beside
 texts of the same number of tokens (each user's summary sets it): the titles, newest first,
 and the deterministic extractive summary.  Intervals are 95 % bootstrap over users.
 """
@@ -12,16 +13,22 @@ and the deterministic extractive summary.  Intervals are 95 % bootstrap over use
 import argparse
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trec_cli.database import IN_MEMORY
+from trec_cli.embedding.model import EmbedderSource
+from trec_cli.embedding.store import VectorStore
+from trec_cli.embedding.vectors import VectorMaker, embedding_text
 from trec_cli.evaluation.metrics import Floats, evaluate
 from trec_cli.evaluation.statistics import UserSums, bootstrap, interval
 from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.llm.load import ModelSource
 from trec_cli.records import FLAGS, Example, Item, Summary
 from trec_cli.scoring import similarity
 from trec_cli.summarize.audit import Audit
@@ -30,6 +37,8 @@ from trec_cli.summarize.source import Source
 
 METRICS = ("recall@5", "mrr@10", "auc")
 RESAMPLES = 10_000
+Score = Callable[["Data", Sequence[str]], list[list[float]]]
+"""Scores the candidates of every example against its query."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,27 @@ def bm25_scores(data: Data, queries: Sequence[str]) -> list[list[float]]:
     return scores
 
 
-def usefulness(data: Data, queries: Sequence[str]) -> Floats:
+def embedding_scores(embedder: str, data: Data, queries: Sequence[str]) -> list[list[float]]:
+    """Score the candidates of every example by the cosine of their texts with its query."""
+    source = EmbedderSource(embedder, ModelSource(embedder))
+    with VectorStore(IN_MEMORY) as store:
+        maker = VectorMaker(source, store, max_tokens=4096)
+        asked = dict.fromkeys(c for e in data.examples for c in e.candidates)
+        texts = {item: embedding_text(data.items[item]) for item in asked}
+        made = maker.vectors([*texts.values(), *queries])
+    size = len(next(iter(made.values())))
+    vectors = {text: vector / np.linalg.norm(vector) for text, vector in made.items()}
+    vectors[""] = np.zeros(size, np.float32)
+    return [
+        [round(float(vectors[texts[c]] @ vectors[query]), 6) for c in example.candidates]
+        for example, query in zip(data.examples, queries, strict=True)
+    ]
+
+
+def usefulness(data: Data, queries: Sequence[str], score: Score = bm25_scores) -> Floats:
     """Give the metrics ``[examples, METRICS]`` of ranking by ``queries``."""
     marks = [[c in e.positives for c in e.candidates] for e in data.examples]
-    values = evaluate(bm25_scores(data, queries), marks, (5, 10))
+    values = evaluate(score(data, queries), marks, (5, 10))
     return np.stack([values[name] for name in METRICS], axis=1)
 
 
@@ -94,10 +120,10 @@ def rival_texts(data: Data, texts: Sequence[str], tokens: Tokens) -> dict[str, l
 
 
 def ranked(
-    data: Data, systems: Mapping[str, Sequence[str]], seed: int
+    data: Data, systems: Mapping[str, Sequence[str]], seed: int, score: Score
 ) -> dict[str, dict[str, list[float]]]:
     """Give mean, low and high of every metric of every text, and of the first less the others."""
-    values = np.stack([usefulness(data, texts) for texts in systems.values()])
+    values = np.stack([usefulness(data, texts, score) for texts in systems.values()])
     sums = UserSums.of(values, [example.user_id for example in data.examples])
     draws, means = bootstrap(sums, RESAMPLES, seed), sums.means()
     names = list(systems)
@@ -114,7 +140,11 @@ def _rows(means: Floats, draws: Floats) -> dict[str, list[float]]:
 
 
 def report(
-    data: Data, summaries: Mapping[str, Summary], tokens: Tokens, seed: int
+    data: Data,
+    summaries: Mapping[str, Summary],
+    tokens: Tokens,
+    seed: int,
+    scores: Mapping[str, Score],
 ) -> dict[str, Any]:
     """Measure one file of summaries."""
     chosen = [summaries[example.example_id] for example in data.examples]
@@ -129,7 +159,7 @@ def report(
         "tokens": round(float(np.mean([tokens.count(text) for text in texts])), 1),
         "texts": len(blocks),
         "text_flags": dict(Counter(flag for block in blocks for flag in block.flags)),
-        "ranking": ranked(data, systems, seed),
+        "ranking": {name: ranked(data, systems, seed, score) for name, score in scores.items()},
     }
 
 
@@ -150,11 +180,13 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name, result in results.items():
         counts = _row(result["text_flags"].get(flag, 0) for flag in FLAGS)
         lines.append(f"| {name} | {result['texts']} | {counts} |")
-    lines += ["", "| summaries | ranked by | " + " | ".join(METRICS) + " |", "|---" * 5 + "|"]
+    head = ("summaries", "similarity", "ranked by", *METRICS)
+    lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, result in results.items():
-        for system, row in result["ranking"].items():
-            cells = _row(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in row.values())
-            lines.append(f"| {name} | {system} | {cells} |")
+        for kind, systems in result["ranking"].items():
+            for system, row in systems.items():
+                cells = _row(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in row.values())
+                lines.append(f"| {name} | {kind} | {system} | {cells} |")
     return "\n".join(lines)
 
 
@@ -195,6 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--summaries", nargs="+", metavar="NAME=FILE", type=_named)
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct", help="its tokens count")
+    parser.add_argument("--embedder", help="also rank by a sentence-embedding model")
     parser.add_argument("--split", nargs="+", default=["test"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -202,7 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = dict(options.summaries) if options.summaries else _found(options.run)
     data, read = load(options.run, files, options.split)
     tokens = Tokens(options.model)
-    results = {name: report(data, s, tokens, options.seed) for name, s in read.items()}
+    scores: dict[str, Score] = {"bm25": bm25_scores}
+    if options.embedder:
+        scores["embedding"] = partial(embedding_scores, options.embedder)
+    results = {name: report(data, s, tokens, options.seed, scores) for name, s in read.items()}
     print(f"{len(data.examples)} users of split {', '.join(options.split)}, seed {options.seed}\n")
     print(show(results))
     if options.json:

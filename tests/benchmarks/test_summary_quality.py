@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.summary_quality import Data, bm25_scores, main, rival_texts, usefulness
+from benchmarks.summary_quality import (
+    Data,
+    bm25_scores,
+    embedding_scores,
+    main,
+    rival_texts,
+    usefulness,
+)
 from trec_cli.records import Example, Item
 
 TITLES = {"t": "green tea", "k": "kitchen knife", "j": "jazz piano", "w": "wool socks"}
@@ -53,7 +60,10 @@ def test_rivals_have_as_many_tokens_as_the_summary() -> None:
 
 
 def test_the_script_writes_tables_and_figures(
-    tmp_path: Path, tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiny_model: Callable[..., Path],
+    tiny_embedder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def write(name: str, records: list[dict[str, object]]) -> None:
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -67,15 +77,26 @@ def test_the_script_writes_tables_and_figures(
     answer = {"mode": "hier", "summary": "wool tea", "blocks": [block], "model": "m"}
     write("summaries-hier.jsonl", [{**common, **answer}])
     figures = tmp_path / "figures.json"
-    main([str(tmp_path), "--model", str(tiny_model()), "--json", str(figures)])
+    main(
+        [str(tmp_path), "--model", str(tiny_model()), "--json", str(figures)]
+        + ["--embedder", str(tiny_embedder)]
+    )
     result = json.loads(figures.read_text(encoding="utf-8"))["hier"]
     assert (result["faithfulness"], result["text_flags"]) == (0.5, {"extractive": 1})
-    assert result["ranking"]["summary"]["auc"] == [1.0, 1.0, 1.0]
-    assert set(result["ranking"]) == {
+    assert result["ranking"]["bm25"]["summary"]["auc"] == [1.0, 1.0, 1.0]
+    assert set(result["ranking"]) == {"bm25", "embedding"}
+    assert set(result["ranking"]["embedding"]) == {
         "summary",
         "titles",
         "extractive",
         "summary - titles",
         "summary - extractive",
     }
-    assert "| hier | summary | 1.000 [1.000, 1.000]" in capsys.readouterr().out
+    assert "| hier | bm25 | summary | 1.000 [1.000, 1.000]" in capsys.readouterr().out
+
+
+def test_an_embedder_ranks_what_the_query_repeats_first(tiny_embedder: Path) -> None:
+    [[jazz, wool]] = embedding_scores(str(tiny_embedder), DATA, ["wool socks"])
+    assert wool == pytest.approx(1)
+    assert jazz < wool
+    assert embedding_scores(str(tiny_embedder), DATA, [""]) == [[0, 0]]
