@@ -78,8 +78,15 @@ def test_the_script_writes_tables_and_figures(
     write("summaries-hier.jsonl", [{**common, **answer}])
     figures = tmp_path / "figures.json"
     main(
-        [str(tmp_path), "--model", str(tiny_model()), "--json", str(figures)]
-        + ["--embedder", str(tiny_embedder)]
+        [
+            str(tmp_path),
+            "--model",
+            str(tiny_model()),
+            "--json",
+            str(figures),
+            "--embedder",
+            str(tiny_embedder),
+        ]
     )
     result = json.loads(figures.read_text(encoding="utf-8"))["hier"]
     assert (result["faithfulness"], result["text_flags"]) == (0.5, {"extractive": 1})
