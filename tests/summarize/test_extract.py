@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trec_cli.records import Item
-from trec_cli.summarize.extract import extend, extract, short_title
+from trec_cli.summarize.extract import extend, extract, shared_parts, short_title
 from trec_cli.summarize.source import Source
 
 
@@ -64,6 +64,26 @@ def test_a_text_is_extended_by_kinds_it_lacks_and_titles_it_has_no_word_of() -> 
 def test_a_merge_is_extended_by_phrases_it_lacks() -> None:
     source = Source(SHOP, ("red socks, tea", "jazz"))
     assert extend("tea, socks", source, 99, words) == "tea, socks, jazz, red socks"
+
+
+GAMES = (
+    item("Halo 3 - Xbox 360"),
+    item("Fable: The Journey (Xbox 360)"),
+    item("Fable III - PC"),
+    item("Fable - PC, used"),
+)
+
+
+def test_items_without_kinds_have_those_of_their_titles() -> None:
+    assert shared_parts(GAMES) == ["Fable", "PC", "Xbox 360"]
+    assert shared_parts(GAMES[:1]) == []
+    wanted = "Xbox 360, Fable, Halo 3, Fable - PC, Fable: The Journey"
+    assert extract(Source((GAMES[1], GAMES[3], GAMES[0])), 99, words) == wanted
+
+
+def test_a_merge_begins_with_what_only_all_blocks_together_have_in_common() -> None:
+    source = Source(GAMES, ("Halo 3, shooters", "Fable III"))
+    assert extract(source, 99, words) == "Fable, PC, Xbox 360, Fable III, Halo 3, shooters"
 
 
 def test_a_first_phrase_that_is_too_long_is_cut_at_a_word_or_inside_it() -> None:

@@ -14,6 +14,7 @@ from trec_cli.summarize.words import content, says, support
 
 CountTokens = Callable[[str], int]
 _TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")
+_TITLE_PARTS = re.compile(r"\s*(?:[,;()\[\]|]|\s-\s|:\s)\s*")
 _LEAST_WORDS = 2
 _ENDS = (".", "!", "?")
 Wanted = tuple[str, bool]
@@ -29,15 +30,21 @@ def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
     """Add to a text what it leaves out, as long as ``budget`` tokens allow.
 
     What there is to say comes in this order: of summaries that were to be merged or updated,
-    their phrases in turn, the newest summary first; of items, their categories or brands by
-    frequency (the newer first where equal), then the titles, each up to its first comma,
-    dash, colon or bracket, the newest first.  A title is left out where the text has a word
-    of it already, any other phrase where all its words have been said.
+    their phrases in turn, the newest summary first; of items that are shown, their kinds,
+    then the titles, each up to its first comma, dash, colon or bracket, the newest first.  A
+    title is left out where the text has a word of it already, any other phrase where all its
+    words have been said.
+
+    Kinds are categories or brands by frequency (the newer first where equal); where there
+    are none, what several titles have in common: a series, a platform.  That may show only
+    when all blocks are seen together, so a merge begins with it.
     """
     lists = [[(phrase, False) for phrase in phrases(s)] for s in reversed(source.summaries)]
     if source.shown:
         lists = [list(_of_items(source.shown)), *lists]
-    added = _fitting(text, _in_turn(lists), budget, count)
+    merges = source.summaries and not _kinds(source.items)
+    common = [(part, False) for part in shared_parts(source.items)] if merges else []
+    added = _fitting(text, [*common, *_in_turn(lists)], budget, count)
     if not added:
         return text
     end = text.rstrip()[-1:]
@@ -46,10 +53,31 @@ def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
 
 
 def _of_items(items: Sequence[Item]) -> Iterator[Wanted]:
-    newest = list(reversed(items))
-    kinds = Counter(value for item in newest if (value := facet(item, FACETS)))
-    yield from ((value, False) for value, _ in kinds.most_common())
-    yield from ((short_title(item.title) or item.text(), True) for item in newest)
+    yield from ((kind, False) for kind in _kinds(items) or shared_parts(items))
+    yield from ((short_title(item.title) or item.text(), True) for item in reversed(items))
+
+
+def _kinds(items: Sequence[Item]) -> list[str]:
+    found = Counter(value for item in reversed(items) if (value := facet(item, FACETS)))
+    return [kind for kind, _ in found.most_common()]
+
+
+def shared_parts(items: Sequence[Item]) -> list[str]:
+    """Give the parts of titles that several items have in common.
+
+    Parts are what commas, dashes, colons and brackets divide ("Halo 3 - Xbox 360").  Those
+    of most items come first, of equals the newer.
+
+    Args:
+        items: oldest first.
+    """
+    written: dict[frozenset[str], str] = {}
+    found: Counter[frozenset[str]] = Counter()
+    for item in reversed(items):
+        own = {says(part): part for part in _TITLE_PARTS.split(item.title) if says(part)}
+        written = {**own, **written}
+        found.update(own.keys())
+    return [written[words] for words, count in found.most_common() if count > 1]
 
 
 def short_title(title: str) -> str:
