@@ -6,14 +6,14 @@
 Every file of summaries is measured on the same users of one split.  Usefulness: the
 candidates of each user are ranked with nothing but the summary as query, by BM25 and (with
 ``--embedder MODEL``) by the cosine of sentence embeddings, beside
-texts of the same number of tokens (each user's summary sets it): the titles, newest first,
-and the deterministic extractive summary.  Intervals are 95 % bootstrap over users.
+texts of the same number of tokens (each user's summary sets it): the titles, newest first
+or oldest first, and the deterministic extractive summary.  Intervals are 95 % bootstrap over users.
 """
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,9 +112,14 @@ def rival_texts(data: Data, texts: Sequence[str], tokens: Tokens) -> dict[str, l
     """Give what a summary must beat, at the number of tokens of each summary."""
     budgets = [tokens.count(text) for text in texts]
     pairs = list(zip(map(data.history, data.examples), budgets, strict=True))
-    newest = [", ".join(item.title for item in reversed(items)) for items, _ in pairs]
+
+    def titles(order: Callable[[list[Item]], Iterable[Item]]) -> list[str]:
+        joined = (", ".join(item.title for item in order(items)) for items, _ in pairs)
+        return [tokens.cut(t, b) for t, (_, b) in zip(joined, pairs, strict=True)]
+
     return {
-        "titles": [tokens.cut(t, b) for t, (_, b) in zip(newest, pairs, strict=True)],
+        "titles": titles(reversed),
+        "titles from the oldest": titles(iter),
         "extractive": [extract(Source(tuple(items)), b, tokens.count) for items, b in pairs],
     }
 

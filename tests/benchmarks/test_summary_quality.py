@@ -55,6 +55,7 @@ def test_rivals_have_as_many_tokens_as_the_summary() -> None:
     rivals = rival_texts(DATA, ["one two three"], Words())  # type: ignore[arg-type]
     assert rivals == {
         "titles": ["kitchen knife, green"],
+        "titles from the oldest": ["green tea, kitchen"],
         "extractive": ["kitchen knife"],
     }
 
@@ -95,8 +96,10 @@ def test_the_script_writes_tables_and_figures(
     assert set(result["ranking"]["embedding"]) == {
         "summary",
         "titles",
+        "titles from the oldest",
         "extractive",
         "summary - titles",
+        "summary - titles from the oldest",
         "summary - extractive",
     }
     assert "| hier | bm25 | summary | 1.000 [1.000, 1.000]" in capsys.readouterr().out
