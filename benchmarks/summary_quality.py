@@ -13,7 +13,8 @@ or oldest first, and the deterministic extractive summary.  Intervals are 95 % b
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,14 +85,18 @@ def bm25_scores(data: Data, queries: Sequence[str]) -> list[list[float]]:
     return scores
 
 
-def embedding_scores(embedder: str, data: Data, queries: Sequence[str]) -> list[list[float]]:
-    """Score the candidates of every example by the cosine of their texts with its query."""
-    source = EmbedderSource(embedder, ModelSource(embedder))
+@contextmanager
+def embedder(name: str) -> Iterator[VectorMaker]:
+    """Open an embedder that makes the vector of a text once while the block runs."""
     with VectorStore(IN_MEMORY) as store:
-        maker = VectorMaker(source, store, max_tokens=4096)
-        asked = dict.fromkeys(c for e in data.examples for c in e.candidates)
-        texts = {item: embedding_text(data.items[item]) for item in asked}
-        made = maker.vectors([*texts.values(), *queries])
+        yield VectorMaker(EmbedderSource(name, ModelSource(name)), store, max_tokens=4096)
+
+
+def embedding_scores(maker: VectorMaker, data: Data, queries: Sequence[str]) -> list[list[float]]:
+    """Score the candidates of every example by the cosine of their texts with its query."""
+    asked = dict.fromkeys(c for e in data.examples for c in e.candidates)
+    texts = {item: embedding_text(data.items[item]) for item in asked}
+    made = maker.vectors([*texts.values(), *queries])
     size = len(next(iter(made.values())))
     vectors = {text: vector / np.linalg.norm(vector) for text, vector in made.items()}
     vectors[""] = np.zeros(size, np.float32)
@@ -241,9 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data, read = load(options.run, files, options.split)
     tokens = Tokens(options.model)
     scores: dict[str, Score] = {"bm25": bm25_scores}
-    if options.embedder:
-        scores["embedding"] = partial(embedding_scores, options.embedder)
-    results = {name: report(data, s, tokens, options.seed, scores) for name, s in read.items()}
+    with ExitStack() as stack:
+        if options.embedder:
+            maker = stack.enter_context(embedder(options.embedder))
+            scores["embedding"] = partial(embedding_scores, maker)
+        results = {name: report(data, s, tokens, options.seed, scores) for name, s in read.items()}
     print(f"{len(data.examples)} users of split {', '.join(options.split)}, seed {options.seed}\n")
     print(show(results))
     if options.json:
