@@ -9,6 +9,7 @@ import pytest
 from benchmarks.summary_quality import (
     Data,
     bm25_scores,
+    embedder,
     embedding_scores,
     main,
     rival_texts,
@@ -106,7 +107,8 @@ def test_the_script_writes_tables_and_figures(
 
 
 def test_an_embedder_ranks_what_the_query_repeats_first(tiny_embedder: Path) -> None:
-    [[jazz, wool]] = embedding_scores(str(tiny_embedder), DATA, ["wool socks"])
-    assert wool == pytest.approx(1)
-    assert jazz < wool
-    assert embedding_scores(str(tiny_embedder), DATA, [""]) == [[0, 0]]
+    with embedder(str(tiny_embedder)) as maker:
+        [[jazz, wool]] = embedding_scores(maker, DATA, ["wool socks"])
+        assert wool == pytest.approx(1)
+        assert jazz < wool
+        assert embedding_scores(maker, DATA, [""]) == [[0, 0]]
