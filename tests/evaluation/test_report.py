@@ -221,6 +221,18 @@ def test_a_command_and_its_versions_are_told_once() -> None:
     assert versions(manifests) == {"items.jsonl, examples.jsonl": "trec 1"}
 
 
+def test_scores_files_of_one_name_keep_their_manifests_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "scores-x.jsonl" for folder in ("one", "two")]
+    for path in paths:
+        write(path, [line("a", [1, 2])])
+        told = {"arguments": ["score", path.parent.name]}
+        path.with_name(f"{path.name}.manifest.json").write_text(json.dumps(told))
+    assert [(o.command, o.names) for o in origins(Sources(explained=paths).manifests())] == [
+        ("trec score one", ["one/scores-x.jsonl"]),
+        ("trec score two", ["two/scores-x.jsonl"]),
+    ]
+
+
 def test_seeds_and_slices_have_their_place_on_the_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for seed in (1, 2):
