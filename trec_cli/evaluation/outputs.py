@@ -166,8 +166,6 @@ def write(
     plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
 ) -> Summary:
     """Evaluate, write every output with its manifest, and give the summary."""
-    from trec_cli.evaluation.report import render  # loads the charts' library
-
     evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
     summary |= _slices(plan, evaluation, progress or Silent())
@@ -179,6 +177,8 @@ def write(
         if plan.folder:
             folder = RunFolder(plan.folder)
             if plan.report:
+                from trec_cli.evaluation.report import render  # loads the charts' library
+
                 page = render(evaluation, summary, plan.sources, provenance)
                 write_bytes(folder.report, [page.encode()])
                 written.append(folder.report)
