@@ -15,7 +15,9 @@ from trec_cli.seeds import generator
 
 LEVEL = 0.95
 _CELLS = 1 << 20
-"""Weights held at once; bounds the memory of resampling."""
+"""Weights held at once; bounds the memory of resampling …"""
+_ROWS = 8
+"""… but so many resamples at least: a single one would wait for memory all the time."""
 _MANY = 20_000
 """Users above which those with equal numbers are drawn together."""
 _PER_KIND = 20
@@ -122,7 +124,7 @@ def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
 def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
     """Yield chunks ``[n, kinds]`` of how often users of each kind are drawn in each resample."""
     users = int(sizes.sum())
-    step = max(1, _CELLS // len(sizes))
+    step = max(_ROWS, _CELLS // len(sizes))
     for start in range(0, number, step):
         rows = min(step, number - start)
         if len(sizes) < users:
@@ -166,7 +168,7 @@ def sign_flip_test(differences: Floats, permutations: int, seed: int) -> Floats:
 def _flips(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
     """Yield chunks ``[n, kinds]`` of how many users of each kind keep their sign."""
     alone = len(sizes) == sizes.sum()
-    step = max(1, _CELLS // len(sizes))
+    step = max(_ROWS, _CELLS // len(sizes))
     for start in range(0, number, step):
         shape = (min(step, number - start), len(sizes))
         if alone:
