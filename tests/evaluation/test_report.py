@@ -213,7 +213,7 @@ def test_attention_weights_are_a_heat_map_of_candidates_and_history(tmp_path: Pa
         assert part in content
     page = Page(content)
     assert HOSTILE in page.text
-    for part in ("history items, from the oldest", "candidate", "blank parts"):
+    for part in ("history items", "candidate", "blank parts"):
         assert part in page.text
     right = [
         attributes

@@ -78,7 +78,7 @@ def metric_figure(summary: Summary) -> Figure:
         luck = summary["chance"][metric]
         layout = {
             "xaxis": {"title": {"text": metric}, "rangemode": "tozero"},
-            "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+            "yaxis": _lines(len(entries)),
             "showlegend": False,
             "height": 120 + row * len(entries),
             **({} if luck is None else _chance_line(luck)),
@@ -86,6 +86,11 @@ def metric_figure(summary: Summary) -> Figure:
         choices.append(Choice(metric, data, layout))
     note = "Value and 95 % interval; the dashed line is a random order."
     return Figure("metrics", "Systems by metric", note, choices)
+
+
+def _lines(number: int) -> dict[str, Any]:
+    """Give an axis of names from top to bottom, each in the middle of its line."""
+    return {"type": "category", "automargin": True, "range": [number - 0.5, -0.5]}
 
 
 def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
@@ -204,16 +209,14 @@ def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list
         trace["error_y"] = {**error, "array": up, "arrayminus": down}
         data.append(trace)
     data.append(_line(labels, [e["chance"][metric] for e in entries], CHANCE, GREY, "dash"))
-    slices: dict[str, Any] = {"type": "category"}
     values = {"rangemode": "tozero", "title": {"text": metric}}
     layout = {"showlegend": True, "scattermode": "group", "scattergap": 0.5}
     if not flat:
-        slices["title"] = {"text": "items in the history"}
+        slices = {"type": "category", "title": {"text": "items in the history"}}
         return data, {**layout, "xaxis": slices, "yaxis": values}
     height = 130 + len(entries) * (16 + 11 * len(data))
-    upside = {**slices, "autorange": "reversed", "automargin": True}
     return [_turned(trace) for trace in data], {
-        **layout, "xaxis": values, "yaxis": upside, "height": height,
+        **layout, "xaxis": values, "yaxis": _lines(len(entries)), "height": height,
     }  # fmt: skip
 
 
