@@ -255,6 +255,20 @@ def test_an_empty_file_is_a_fault(tmp_path: Path, content: bytes) -> None:
         assert "is empty" in _faults(read, path)[0]
 
 
+def test_a_byte_order_mark_and_blank_lines_are_no_faults(tmp_path: Path) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n \t\r\n\n{"a": 2}\r\n{"a": 3}')
+    assert list(read_lines(path, json.loads)) == [(1, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
+
+
+def test_several_records_on_one_line_are_a_fault(write: Write) -> None:
+    line = json.dumps(_example(scores=[1.0, 2.0]))
+    for both in (line + line, f"{line}, {line}", f"{line} 1"):
+        assert (
+            "line 2: is not JSON" in _faults(lambda p: list(read_scores(p)), write(line, both))[0]
+        )
+
+
 def test_an_empty_file_may_be_allowed(tmp_path: Path) -> None:
     path = tmp_path / "empty.jsonl"
     path.touch()

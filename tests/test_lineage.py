@@ -197,3 +197,69 @@ def test_other_versions_go_by_file_name() -> None:
     ]
     assert other_versions(manifest, {"-": "stream", "other.jsonl": "9"}) == []
     assert other_versions({}, {"items.jsonl": "1"}) == []
+
+
+ONE, TWO = "runs/one/scores-x.jsonl", "runs/two/scores-x.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("present", "changed"),
+    [
+        ({ONE: "1", TWO: "2"}, []),
+        ({TWO: "2", ONE: "1"}, []),
+        ({"/moved/one/scores-x.jsonl": "1", "/moved/two/scores-x.jsonl": "2"}, []),
+        ({ONE: "1", TWO: "9"}, [TWO]),
+        ({ONE: "9", TWO: "2"}, [ONE]),
+        ({ONE: "2", TWO: "1"}, [ONE, TWO]),
+        ({ONE: "1"}, []),
+        ({TWO: "2"}, []),
+        ({TWO: "9"}, ["scores-x.jsonl"]),
+        ({"elsewhere/scores-x.jsonl": "2"}, []),
+        ({ONE: "1", TWO: "2", "three/scores-x.jsonl": "3"}, []),
+    ],
+)
+def test_namesakes_are_told_apart_by_their_folders(
+    present: dict[str, str], changed: list[str]
+) -> None:
+    assert other_versions({"inputs": {ONE: "1", TWO: "2"}}, present) == changed
+
+
+def test_one_recorded_file_is_not_two_present_ones() -> None:
+    manifest = {"inputs": {"items.jsonl": "1"}}
+    assert other_versions(manifest, {"a/items.jsonl": "9", "b/items.jsonl": "1"}) == []
+
+
+def two_systems(folder: Path) -> Path:
+    """Evaluate scores of the same file name of two runs together."""
+    for name in ("one", "two"):
+        (folder / name).mkdir(parents=True)
+        examples = make(folder / name / "examples.jsonl", f"prepare {name}")
+        make(folder / name / "scores-x.jsonl", "score", examples)
+    out = folder / "one" / "metrics.json"
+    return make(out, "eval", *(folder / name / "scores-x.jsonl" for name in ("one", "two"))).parent
+
+
+def test_inputs_of_one_name_in_two_folders_are_each_followed(tmp_path: Path) -> None:
+    run = two_systems(tmp_path)
+    links = follow(run)
+    assert [str(link.path.relative_to(tmp_path)) for link in links] == [
+        "one/examples.jsonl",
+        "one/scores-x.jsonl",
+        "two/examples.jsonl",
+        "two/scores-x.jsonl",
+        "one/metrics.json",
+    ]
+    assert {link.state for link in links} == {"holds"}
+    (tmp_path / "two" / "scores-x.jsonl").write_text("another")
+    found = problems(run)
+    assert list(found) == ["scores-x.jsonl", "metrics.json"]
+    assert f"another version of {tmp_path / 'two' / 'scores-x.jsonl'}" in found["metrics.json"][0]
+
+
+def test_a_missing_input_is_not_its_namesake_beside_the_output(tmp_path: Path) -> None:
+    run = two_systems(tmp_path)
+    shutil.rmtree(tmp_path / "two")
+    found = problems(run)
+    assert found == {
+        "metrics.json": [f"was made from {tmp_path / 'two' / 'scores-x.jsonl'}, which is not there"]
+    }

@@ -69,19 +69,12 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, stream)
 
 
-class _NumberedLines:
-    """Lines of a stream, with the number of the one read last and whether it was whole."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.number = 0
-        self.whole = True
-
-    def __iter__(self) -> Iterator[bytes]:
-        for line in self._stream:
-            self.number += 1
-            self.whole = line.endswith(b"\n")
-            yield line
+def _numbered(stream: BinaryIO, faults: FaultList) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a stream from 1 on; a compressed file that is damaged is a fault."""
+    try:
+        yield from enumerate(stream, start=1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
 
 
 def read_lines(
@@ -106,26 +99,36 @@ def read_lines(
     faults = faults or FaultList(path)
     empty = True
     with open_input(path) as stream:
-        lines = _NumberedLines(stream)
-        reader = jsonlines.Reader(lines, loads=cast(Any, decode))
-        while True:
+        for number, line in _numbered(stream, faults):
             try:
-                record = reader.read(skip_empty=True, allow_none=True)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                if error.args:
-                    faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
-                break
-            except jsonlines.InvalidLineError as error:
+                # There may be millions: a line without peculiarities takes the short way.
+                record = decode(line.decode())
+            except ValueError:
+                if not line.strip():
+                    continue
                 empty = False
-                faults.add(lines.number, *_explain(error, whole=lines.whole))
-                if _is_pretty(error):
-                    break  # every further line would be a fault
-                continue
+                try:
+                    record = _decode_odd(line, decode)
+                except jsonlines.InvalidLineError as error:
+                    faults.add(number, *_explain(error, whole=line.endswith(b"\n")))
+                    if _is_pretty(error):
+                        break  # every further line would be a fault
+                    continue
             empty = False
-            yield lines.number, cast(Record, record)
+            yield number, record
     faults.raise_if_any()
     if empty and not allow_empty:
         raise InputError.of(faults.file, "is empty", "run the stage before again")
+
+
+def _decode_odd(line: bytes, decode: Callable[[str], Record]) -> Record:
+    """Decode a line that ``decode`` alone does not take: it has a byte order mark, or a fault.
+
+    Raises:
+        jsonlines.InvalidLineError: with the reason as its cause.
+    """
+    reader = jsonlines.Reader([line], loads=cast(Any, decode))
+    return cast(Record, reader.read(allow_none=True))
 
 
 def _line_text(error: jsonlines.InvalidLineError) -> str:

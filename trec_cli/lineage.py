@@ -10,8 +10,10 @@ Four things can be wrong with an output:
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,22 +65,45 @@ class Link:
 def other_versions(manifest: Mapping[str, Any], present: Mapping[str, str]) -> list[str]:
     """Name the files that an output was made from in another version than the present one.
 
-    Files are the same if they have the same name; what only one side knows says nothing.
+    Which files are the same says :func:`_same_files`; what only one side knows says nothing.
 
     Args:
         manifest: of the output.
         present: hash of every file at hand, by path.
+
+    Returns:
+        File names; where several files at hand have the same name, their paths.
     """
-    recorded = _by_name(manifest.get("inputs", {}))
-    return [
-        name
-        for name, digest in _by_name(present).items()
-        if name in recorded and _STREAM not in (digest, recorded[name]) and recorded[name] != digest
+    recorded: Mapping[str, str] = manifest.get("inputs", {})
+    times = Counter(Path(path).name for path in present)
+    changed = [
+        Path(here)
+        for here, there in _same_files(recorded, present).items()
+        if _STREAM not in (present[here], recorded[there]) and present[here] != recorded[there]
     ]
+    return [path.name if times[path.name] == 1 else str(path) for path in changed]
 
 
-def _by_name(hashes: Mapping[str, str]) -> dict[str, str]:
-    return {Path(path).name: digest for path, digest in hashes.items()}
+def _same_files(recorded: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Give the recorded path of each present file that is also among the recorded ones.
+
+    Folders may have been moved, so the same file is one of the same name.  Where there are
+    several, the longest common end of the paths decides, then equal content; each has one
+    partner at most.
+    """
+    namesakes = [(p, r) for p in present for r in recorded if Path(p).name == Path(r).name]
+    namesakes.sort(key=lambda pair: (-_common_end(*pair), present[pair[0]] != recorded[pair[1]]))
+    pairs: dict[str, str] = {}
+    for here, there in namesakes:
+        if here not in pairs and there not in pairs.values():
+            pairs[here] = there
+    return {here: pairs[here] for here in present if here in pairs}
+
+
+def _common_end(one: str, other: str) -> int:
+    """Count the last parts that two paths have in common."""
+    both = zip(reversed(Path(one).parts), reversed(Path(other).parts), strict=False)
+    return sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], both))
 
 
 def follow(run: Path) -> list[Link]:
@@ -161,7 +186,7 @@ class _Walk:
             if recorded == _STREAM:
                 link.notes.append("an input was standard input")
                 continue
-            found = self._find(name, recorded, link.path)
+            found = self._find(name, inputs, link.path)
             if found is None:
                 text, fix = f"was made from {name}, which is not there", _where(manifest)
                 link.problems.append(Problem("missing", text, fix))
@@ -174,16 +199,20 @@ class _Walk:
             self.visit(owner)
             link.problems.extend(_mismatches(owner, manifest, link.problems))
 
-    def _find(self, name: str, recorded: str, output: Path) -> Path | None:
+    def _find(self, name: str, inputs: Mapping[str, str], output: Path) -> Path | None:
         """Find an input: as it was named, else (a moved RUN) by its last parts beside the output.
 
-        The one with the recorded hash is taken, if there is one.
+        The one with the recorded hash is taken, if there is one.  A namesake beside the output
+        with the hash of another input is that input, not a changed version of this one.
         """
         parts = Path(name).parts
+        named = (Path(name), output.parent / name)
         beside = (output.parent.joinpath(*parts[start:]) for start in range(1, len(parts)))
-        there = [path for path in (Path(name), output.parent / name, *beside) if path.exists()]
-        same = (path for path in there if self._hash(path) == recorded)
-        return next(same, next(iter(there), None))
+        there = [path for path in (*named, *beside) if path.exists()]
+        same = [path for path in there if self._hash(path) == inputs[name]]
+        known = set(inputs.values())
+        changed = [path for path in there if path in named or self._hash(path) not in known]
+        return next(iter([*same, *changed]), None)
 
 
 def _owner(path: Path) -> Path:

@@ -1,5 +1,7 @@
 """The RUN folder: which file of a stage has which name."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,3 +70,12 @@ class RunFolder:
 def system_name(scores: Path) -> str:
     """Name the system of a scores file: ``scores-hier.jsonl`` gives ``hier``."""
     return scores.name.removesuffix(".jsonl").removeprefix("scores-")
+
+
+def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Put the folder in front of the names that stand twice: ``one/hier``, ``two/hier``."""
+    times = Counter(names)
+    return [
+        f"{path.resolve().parent.name}/{name}" if times[name] > 1 else name
+        for name, path in zip(names, paths, strict=True)
+    ]

@@ -41,6 +41,23 @@ def test_every_scores_file_of_a_run_is_compared(tmp_path: Path) -> None:
     assert len((run / "per_user.jsonl").read_text().splitlines()) == 80
 
 
+def test_where_only_a_table_is_printed_no_file_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_run(tmp_path) / "scores-good.jsonl"
+    hashed: list[Path] = []
+
+    def note(file: Path) -> str:
+        hashed.append(file)
+        return "0"
+
+    monkeypatch.setattr("trec_cli.manifest.file_hash", note)
+    assert run_eval("--scores", path).exit_code == 0
+    assert hashed == []
+    assert run_eval("--scores", path, "--out", tmp_path / "out", "--no-report").exit_code == 0
+    assert path in hashed
+
+
 def test_the_same_command_again_does_nothing_and_shows_the_table(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     first = run_eval(run)

@@ -13,6 +13,16 @@ def test_every_candidate_has_a_row_with_the_weights_that_are_known() -> None:
     assert found.highest == 0.9
 
 
+def test_the_right_candidates_are_marked_and_unknown_weights_are_told() -> None:
+    found = heat_map(Attention(keys=KEYS, candidates=[[(1, 0.9)], [(0, 1), (1, 0)]]), "ab", {1})
+    assert found is not None
+    assert [row.right for row in found.rows] == [False, True]
+    assert found.gaps
+    full = heat_map(Attention(keys=KEYS, weights=[0.25, 0.75]), "ab")
+    assert full is not None
+    assert not full.gaps
+
+
 def test_weights_of_the_recent_items_are_one_row() -> None:
     found = heat_map(Attention(keys=KEYS, weights=[0.25, 0.75]), "ab")
     assert found is not None

@@ -13,7 +13,13 @@ import pytest
 
 from tests.evaluation.folder import line, make_run, write
 from trec_cli.evaluation.cases import PER_KIND, choose
-from trec_cli.evaluation.figures import all_figures, rank_shares, slice_figures, training_figure
+from trec_cli.evaluation.figures import (
+    all_figures,
+    label,
+    rank_shares,
+    slice_figures,
+    training_figure,
+)
 from trec_cli.evaluation.metrics import Pools, rank
 from trec_cli.evaluation.outputs import Plan, find_files, load
 from trec_cli.evaluation.outputs import write as write_outputs
@@ -144,6 +150,12 @@ def test_every_chart_is_valid_plotly(tmp_path: Path) -> None:
             plotly.graph_objects.Figure(choice.data, choice.layout)
 
 
+def test_long_names_take_several_lines_in_charts() -> None:
+    assert label("hier") == "hier"
+    assert label("a-name-of-many-parts <i>") == "a-name-of-many-parts<br>&lt;i&gt;"
+    assert label("x" * 45) == f"{'x' * 20}<br>{'x' * 20}<br>xxxxx"
+
+
 def test_training_curves_hold_only_numbers() -> None:
     logs: dict[str, list[dict[str, Any]]] = {
         "hier": [
@@ -199,7 +211,16 @@ def test_attention_weights_are_a_heat_map_of_candidates_and_history(tmp_path: Pa
     content = report(run)
     for part in ("2–4", "0.75", "background: rgb(0 114 178 / 0.525)"):
         assert part in content
-    assert HOSTILE in Page(content).text
+    page = Page(content)
+    assert HOSTILE in page.text
+    for part in ("history items", "candidate", "blank parts"):
+        assert part in page.text
+    right = [
+        attributes
+        for tag, attributes in page.tags
+        if tag == "tr" and "right" in attributes.values()
+    ]
+    assert len(right) == 3 * PER_KIND, "one right candidate for each shown user"
 
 
 def test_quality_is_a_table_of_all_figures_and_files() -> None:
@@ -219,6 +240,18 @@ def test_a_command_and_its_versions_are_told_once() -> None:
         ("trec score", ["s"]),
     ]
     assert versions(manifests) == {"items.jsonl, examples.jsonl": "trec 1"}
+
+
+def test_scores_files_of_one_name_keep_their_manifests_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "scores-x.jsonl" for folder in ("one", "two")]
+    for path in paths:
+        write(path, [line("a", [1, 2])])
+        told = {"arguments": ["score", path.parent.name]}
+        path.with_name(f"{path.name}.manifest.json").write_text(json.dumps(told))
+    assert [(o.command, o.names) for o in origins(Sources(explained=paths).manifests())] == [
+        ("trec score one", ["one/scores-x.jsonl"]),
+        ("trec score two", ["two/scores-x.jsonl"]),
+    ]
 
 
 def test_seeds_and_slices_have_their_place_on_the_page(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from trec_cli.evaluation import statistics
 from trec_cli.evaluation.statistics import (
     UserSums,
     bootstrap,
@@ -111,3 +112,55 @@ def test_effect_size_leaves_undefined_differences_out() -> None:
     differences = np.array([[1.0], [np.nan], [2.0], [3.0]])
     assert effect_size(differences)[0] == pytest.approx(2.0)
     assert np.isnan(effect_size(np.array([[1.0], [np.nan]]))[0])
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw users of equal numbers together from eleven users on."""
+    monkeypatch.setattr(statistics, "_MANY", 10)
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_users_of_equal_numbers_are_drawn_together_with_the_same_spread() -> None:
+    values = np.repeat([0.0, 0.25, 1.0], [200, 120, 80])
+    np.random.default_rng(0).shuffle(values)
+    replicates = bootstrap(sums(values.tolist()), 4000, seed=1)[:, 0, 0]
+    assert replicates.mean() == pytest.approx(values.mean(), abs=0.001)
+    assert replicates.std() == pytest.approx(values.std() / 20, rel=0.05)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(3))
+    assert interval(replicates) == pytest.approx(theirs.confidence_interval, abs=0.004)
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_systems_see_the_same_resamples_where_users_are_drawn_together() -> None:
+    values = np.repeat([0.0, 0.5, 0.75], [100, 50, 50])[None, :, None]
+    both = np.concatenate([values, 1 - values])
+    replicates = bootstrap(UserSums.of(both, [str(n) for n in range(200)]), 50, seed=0)
+    assert replicates.sum(axis=1) == pytest.approx(1.0)
+    assert replicates[:, 0].std() > 0
+
+
+@pytest.mark.usefixtures("few_are_many")
+@pytest.mark.parametrize("better", [30, 36, 40])
+def test_signs_flipped_together_give_the_p_value_of_the_binomial_test(better: int) -> None:
+    differences = np.repeat([1.0, -1.0], [better, 60 - better])[:, None]
+    exact = stats.binomtest(better, 60).pvalue
+    assert sign_flip_test(differences, 40_000, seed=0)[0] == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_examples_of_one_user_stay_together_where_users_are_drawn_together() -> None:
+    names = [f"u{n // 2}" for n in range(80)]
+    replicates = bootstrap(sums([0.0, 1.0] * 40, names), 100, seed=0)
+    assert replicates[:, 0, 0].tolist() == [0.5] * 100
+
+
+def test_users_who_all_differ_are_drawn_one_by_one_however_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 2))
+    data = UserSums.of(values.T[:, :, None], [str(n) for n in range(50)])
+    before = bootstrap(data, 20, seed=0), sign_flip_test(values, 99, seed=0)
+    monkeypatch.setattr(statistics, "_MANY", 10)
+    after = bootstrap(data, 20, seed=0), sign_flip_test(values, 99, seed=0)
+    assert [found.tolist() for found in after] == [found.tolist() for found in before]

@@ -284,7 +284,9 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
     from trec_cli.manifest import Provenance
 
     with locked(plan.folder / "metrics.json") if plan.folder else nullcontext():
-        provenance = Provenance("eval", plan.settings(), plan.inputs())
+        # Hashing takes a while; where only a table is printed there is nothing to account for.
+        inputs = plan.inputs() if plan.outputs() else []
+        provenance = Provenance("eval", plan.settings(), inputs)
         if finished(plan, provenance, overwrite=overwrite) and plan.folder:
             terminal.info("nothing to do: the evaluation is up to date")
             summary = read_summary(plan.folder)

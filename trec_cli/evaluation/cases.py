@@ -113,7 +113,9 @@ def _heat(
     attention = next((line.attention for line in lines.values() if line.attention), None)
     if attention is None:
         return None
-    return heat_map(attention, [_title(item, items) for item in asked.candidates] if asked else [])
+    candidates = asked.candidates if asked else []
+    right = {place for place, item in enumerate(candidates) if asked and item in asked.positives}
+    return heat_map(attention, [_title(item, items) for item in candidates], right)
 
 
 def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:

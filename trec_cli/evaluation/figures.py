@@ -1,6 +1,7 @@
 """The report's charts as plain plotly descriptions; colours of text and grid are the page's."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 """Okabe and Ito's palette, told apart by colour-blind readers, a little extended."""
 GREY = "#8a8a8a"
 _BARS = 40
+_LABEL = 20
+"""Characters of a name on one line: a phone has room for some forty, and the chart needs half."""
 SLICE_NOTES = {
     LENGTH: "Examples in up to six groups of about equal size; 95 % intervals.",
     POPULARITY: "By the number of training users who have the right candidate: head, mid and "
@@ -68,20 +71,26 @@ def _bars(value: float | None, low: float | None, high: float | None) -> tuple[f
 def metric_figure(summary: Summary) -> Figure:
     """Each system's value with its interval, and the line of chance, metric by metric."""
     choices = []
+    row = max(44, *(8 + 20 * len(textwrap.wrap(name, _LABEL)) for name in summary["systems"]))
     for metric in metrics_of(summary):
         entries = [(name, entry[metric]) for name, entry in summary["systems"].items()]
         data = [_dot(place, name, entry) for place, (name, entry) in enumerate(entries)]
         luck = summary["chance"][metric]
         layout = {
             "xaxis": {"title": {"text": metric}, "rangemode": "tozero"},
-            "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+            "yaxis": _lines(len(entries)),
             "showlegend": False,
-            "height": 120 + 44 * len(entries),
+            "height": 120 + row * len(entries),
             **({} if luck is None else _chance_line(luck)),
         }
         choices.append(Choice(metric, data, layout))
     note = "Value and 95 % interval; the dashed line is a random order."
     return Figure("metrics", "Systems by metric", note, choices)
+
+
+def _lines(number: int) -> dict[str, Any]:
+    """Give an axis of names from top to bottom, each in the middle of its line."""
+    return {"type": "category", "automargin": True, "range": [number - 0.5, -0.5]}
 
 
 def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
@@ -90,11 +99,12 @@ def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": plain(name),
+        "name": label(name),
         "x": [entry["value"]],
-        "y": [plain(name)],
+        "y": [label(name)],
         "error_x": error,
         "marker": {"color": colour(place), "size": 11},
+        "cliponaxis": False,
         "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
     }
 
@@ -108,6 +118,11 @@ def _chance_line(value: float) -> dict[str, Any]:
 def plain(text: str) -> str:
     """Keep plotly from reading a name as markup: it knows a few tags and entities."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def label(name: str) -> str:
+    """Write a name for plotly, over several lines where it is long."""
+    return "<br>".join(map(plain, textwrap.wrap(name, _LABEL)))
 
 
 def rank_shares(ranks: Ranks, bins: int) -> Floats:
@@ -159,11 +174,12 @@ def _line(
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plain(name),
+        "name": label(name),
         "x": list(x),
         "y": [None if value is None else float(value) for value in y],
         "line": {"color": tint, "dash": dash},
         "marker": {"size": 6},
+        "cliponaxis": False,
     }
 
 
@@ -183,7 +199,7 @@ def slice_figures(summary: Summary) -> list[Figure]:
 def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], Trace]:
     """Draw one metric of the slices of one kind: over history lengths, else line by line."""
     flat = entries[0]["by"] != LENGTH
-    labels = [plain(entry["slice"]) for entry in entries]
+    labels = [label(entry["slice"]) for entry in entries]
     data = []
     for place, name in enumerate(entries[0]["systems"]):
         measured = [entry["systems"][name][metric] for entry in entries]
@@ -193,16 +209,14 @@ def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list
         trace["error_y"] = {**error, "array": up, "arrayminus": down}
         data.append(trace)
     data.append(_line(labels, [e["chance"][metric] for e in entries], CHANCE, GREY, "dash"))
-    slices: dict[str, Any] = {"type": "category"}
     values = {"rangemode": "tozero", "title": {"text": metric}}
     layout = {"showlegend": True, "scattermode": "group", "scattergap": 0.5}
     if not flat:
-        slices["title"] = {"text": "items in the history"}
+        slices = {"type": "category", "title": {"text": "items in the history"}}
         return data, {**layout, "xaxis": slices, "yaxis": values}
     height = 130 + len(entries) * (16 + 11 * len(data))
-    upside = {**slices, "autorange": "reversed", "automargin": True}
     return [_turned(trace) for trace in data], {
-        **layout, "xaxis": values, "yaxis": upside, "height": height,
+        **layout, "xaxis": values, "yaxis": _lines(len(entries)), "height": height,
     }  # fmt: skip
 
 
@@ -216,7 +230,7 @@ def _turned(trace: Trace) -> Trace:
 
 def _bar(x: Sequence[Any], y: Sequence[Any], name: str, tint: str) -> Trace:
     marker = {"color": tint}
-    return {"type": "bar", "name": plain(name), "x": list(x), "y": list(y), "marker": marker}
+    return {"type": "bar", "name": label(name), "x": list(x), "y": list(y), "marker": marker}
 
 
 def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:

@@ -47,6 +47,7 @@ class HeatRow:
 
     candidate: str
     weights: list[float | None]
+    right: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,34 @@ class HeatMap:
     rows: list[HeatRow]
     highest: float
 
+    @property
+    def gaps(self) -> bool:
+        """Whether some weights are not known: only the highest of a candidate are written."""
+        return any(weight is None for row in self.rows for weight in row.weights)
+
 
 ALL_CANDIDATES = "all candidates"
 
 
-def heat_map(attention: Attention, candidates: Sequence[str]) -> HeatMap | None:
+def heat_map(
+    attention: Attention, candidates: Sequence[str], right: Collection[int] = ()
+) -> HeatMap | None:
     """Lay out the weights; None where there are none, or they are of other candidates.
 
     Args:
         attention: of an example's summary.
         candidates: of the example, in its order; their titles.
+        right: the places of the right ones.
     """
     parts = [_part(key) for key in attention.keys]
     if attention.candidates:
         if len(attention.candidates) != len(candidates):
             return None
-        pairs = zip(candidates, attention.candidates, strict=True)
-        rows = [HeatRow(title, _spread(weights, len(parts))) for title, weights in pairs]
+        pairs = enumerate(zip(candidates, attention.candidates, strict=True))
+        rows = [
+            HeatRow(title, _spread(weights, len(parts)), place in right)
+            for place, (title, weights) in pairs
+        ]
     elif attention.weights and len(attention.weights) == len(parts):
         rows = [HeatRow(ALL_CANDIDATES, list(attention.weights))]
     else:

@@ -97,52 +97,47 @@ class Ranks:
 
 
 def rank(pools: Pools) -> Ranks:
-    """Rank the positives of all examples, in the order of ``pools.positive_at``."""
+    """Rank the positives of all examples, in the order of ``pools.positive_at``.
+
+    Every positive is compared with all candidates of its example; with the few positives
+    there are this is some four times faster than sorting.
+    """
     candidates = np.diff(pools.offsets)
     example = np.searchsorted(pools.offsets, pools.positive_at, side="right") - 1
-    marks = np.zeros(len(pools.scores), dtype=bool)
-    marks[pools.positive_at] = True
-    blocks = [_rank_block(pools.scores, marks, cells) for cells in _blocks(pools, candidates)]
-    found = np.concatenate([np.empty((0, 5), dtype=np.int64), *blocks])
-    columns = np.empty_like(found)
-    columns[np.argsort(pools.positive_at)] = found[np.argsort(found[:, 0])]
-    _, ahead, tied, tied_positives, positives_ahead = columns.T
     positives = np.bincount(example, minlength=len(candidates))
+    own = pools.scores[pools.positive_at]
+    ahead, tied = _standing(own, example, pools.scores, pools.offsets)
+    among = np.concatenate([[0], np.cumsum(positives)])
+    positives_ahead, tied_positives = _standing(own, example, own, among)
     return Ranks(example, ahead, tied, tied_positives, positives_ahead, candidates, positives)
 
 
-def _blocks(pools: Pools, candidates: Ints) -> Iterator[Ints]:
-    """Yield matrices of places in ``scores``: rows are examples with equally many candidates.
+def _standing(own: Floats, example: Ints, scores: Floats, offsets: Ints) -> tuple[Ints, Ints]:
+    """Count the scores of an example that are higher than, and equal to, those of its positives.
 
-    Sorting the rows of a matrix is some thirty times faster than sorting ragged lists.
+    Args:
+        own: scores of the positives, ``[all positives]``.
+        example: the place of the positive's example.
+        scores: of all examples, one list after another.
+        offsets: ``[examples + 1]``, where the lists begin.
     """
-    by_length = np.argsort(candidates, kind="stable")
-    borders = np.flatnonzero(np.diff(candidates[by_length])) + 1
-    for rows in np.split(by_length, borders):
-        width = int(candidates[rows[0]]) if len(rows) else 0
-        step = max(1, _CELLS // max(1, width))
-        for start in range(0, len(rows), step):
-            yield pools.offsets[rows[start : start + step], None] + np.arange(width)
+    widths, starts = np.diff(offsets)[example], offsets[example]
+    ahead, tied = np.zeros_like(example), np.zeros_like(example)
+    for which in _equally_wide(widths):
+        others = scores[starts[which, None] + np.arange(widths[which[0]])]
+        ahead[which] = np.count_nonzero(others > own[which, None], axis=1)
+        tied[which] = np.count_nonzero(others == own[which, None], axis=1)
+    return ahead, tied
 
 
-def _rank_block(scores: Floats, marks: NDArray[np.bool_], cells: Ints) -> Ints:
-    """Give ``[positives, 5]``: place, ahead, tied, tied positives, positives ahead."""
-    order = np.argsort(-scores[cells], axis=1)
-    cells = np.take_along_axis(cells, order, axis=1)
-    descending, positive = scores[cells], marks[cells]
-    last = cells.shape[1] - 1
-    column = np.arange(last + 1)
-    change = descending[:, 1:] != descending[:, :-1]
-    edge = np.ones((len(cells), 1), dtype=bool)
-    start = np.maximum.accumulate(np.where(np.hstack([edge, change]), column, 0), axis=1)
-    ends = np.where(np.hstack([change, edge]), column, last)
-    end = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    running = np.cumsum(np.hstack([np.zeros_like(edge), positive]), axis=1)
-    row, place = np.nonzero(positive)
-    start, end = start[row, place], end[row, place]
-    before, through = running[row, start], running[row, end + 1]
-    found = [cells[row, place], start, end + 1 - start, through - before, before]
-    return np.stack(found, axis=1)
+def _equally_wide(widths: Ints) -> Iterator[Ints]:
+    """Yield the places of equal numbers, so many at once that their sum stays small."""
+    by_width = np.argsort(widths, kind="stable")
+    borders = np.flatnonzero(np.diff(widths[by_width])) + 1
+    for places in np.split(by_width, borders) if len(widths) else []:
+        step = max(1, _CELLS // int(widths[places[0]]))
+        for start in range(0, len(places), step):
+            yield places[start : start + step]
 
 
 def chance(ranks: Ranks) -> Ranks:

@@ -1,6 +1,5 @@
 """The files of one evaluation: which scores go in, which files come out, whether they are new."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from trec_cli.manifest import Provenance, recorded_settings, up_to_date
 from trec_cli.outputs import Settings, plain_settings, write_bytes
 from trec_cli.progress import Progress, Silent
 from trec_cli.records import Split
-from trec_cli.runs import RunFolder, system_name
+from trec_cli.runs import RunFolder, system_name, told_apart
 
 
 def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
@@ -51,11 +50,7 @@ def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") 
     if sum(map(is_stream, paths)) > 1:
         raise UsageError("standard input (--scores -) can be read only once")
     names = ["stdin" if is_stream(path) else system_name(path) for path in paths]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    names = [
-        f"{path.resolve().parent.name}/{name}" if name in twice else name
-        for name, path in zip(names, paths, strict=True)
-    ]
+    names = told_apart(names, paths)
     if len(set(names)) < len(names):
         raise UsageError(f"two scores files have the same name: {', '.join(map(str, paths))}")
     return [ScoresFile(name, path) for name, path in zip(names, paths, strict=True)]
@@ -171,8 +166,6 @@ def write(
     plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
 ) -> Summary:
     """Evaluate, write every output with its manifest, and give the summary."""
-    from trec_cli.evaluation.report import render  # loads the charts' library
-
     evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
     summary |= _slices(plan, evaluation, progress or Silent())
@@ -184,6 +177,8 @@ def write(
         if plan.folder:
             folder = RunFolder(plan.folder)
             if plan.report:
+                from trec_cli.evaluation.report import render  # loads the charts' library
+
                 page = render(evaluation, summary, plan.sources, provenance)
                 write_bytes(folder.report, [page.encode()])
                 written.append(folder.report)

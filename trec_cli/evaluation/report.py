@@ -4,12 +4,14 @@ Jinja escapes every text; the charts' data go into a JSON block whose ``<`` are 
 that a title with a script tag stays a title.  The page's own policy forbids any network.
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from trec_cli import __version__
@@ -80,8 +82,14 @@ def _environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= {
         "places": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
+        "breakable": _breakable,
     }  # fmt: skip
     return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let a line end behind the dots, slashes and underscores of a long name."""
+    return Markup(re.sub(r"(?<=[._/])", "<wbr>", str(escape(text))))
 
 
 def _signed(value: float | None) -> str:

@@ -117,7 +117,9 @@ def evaluate_systems(
     """
     members = pool_runs([run.name for run in runs], pool=pool)
     ranks = [rank(run.pools) for run in runs]
-    values = np.stack([_table(found, ks) for found in ranks])
+    values = np.empty((len(runs), len(runs[0].users), len(metric_names(ks))))
+    for place, found in enumerate(ranks):
+        np.stack(list(all_metrics(found, ks).values()), axis=1, out=values[place])
     return Evaluation(
         list(runs),
         ranks,
@@ -135,11 +137,6 @@ def _pooled(values: Floats, members: Mapping[str, Sequence[int]]) -> Floats:
     if places == [[place] for place in range(len(values))]:
         return values
     return np.stack([values[of_system].mean(axis=0) for of_system in places])
-
-
-def _table(ranks: Ranks, ks: Sequence[int]) -> Floats:
-    """Give ``[examples, metrics]``."""
-    return np.stack(list(all_metrics(ranks, ks).values()), axis=1)
 
 
 def summarise(

@@ -1,13 +1,13 @@
 """Reading scores files into arrays, and checking that systems answered the same questions."""
 
-import math
 import shutil
 import sys
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 import msgspec
@@ -105,15 +105,17 @@ class System:
         """The system's name."""
         return self.file.name
 
-    def take(self, order: Ints) -> "System":
-        """Give the same system with its examples in another order."""
+    def like(self, first: "System") -> "System":
+        """Give the same system in the order of another that has the same examples and users.
+
+        Ids are then the other's: there may be millions.
+        """
+        order = _places(first.examples, self)
+        same = replace(self, examples=first.examples, users=first.users)
         if np.array_equal(order, np.arange(len(order))):
-            return self
-        ids = list(self.examples)
+            return same
         return replace(
-            self,
-            examples={ids[place]: new for new, place in enumerate(order)},
-            users=[self.users[place] for place in order],
+            same,
             lines=self.lines[order],
             contents=self.contents[order],
             pools=_take_pools(self.pools, order),
@@ -136,60 +138,64 @@ def _take_pools(pools: Pools, order: Ints) -> Pools:
 
 @dataclass
 class _Columns:
-    """The growing arrays of a file being read."""
+    """The growing arrays of a file being read.
+
+    ``rows`` has four numbers an example: its line, the hashes of its sets of candidates and
+    of positives, and how many candidates it has.
+    """
 
     faults: FaultList
     examples: dict[str, int] = field(default_factory=dict)
     users: list[str] = field(default_factory=list)
-    lines: "array[int]" = field(default_factory=lambda: array("q"))
-    contents: "array[int]" = field(default_factory=lambda: array("q"))
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
     scores: "array[float]" = field(default_factory=lambda: array("d"))
-    offsets: "array[int]" = field(default_factory=lambda: array("q", [0]))
     positive_at: "array[int]" = field(default_factory=lambda: array("q"))
 
     def add(self, line: int, record: ScoresLine) -> None:
         """Take one record in, or note what is wrong with it."""
-        pool, right = frozenset(record.candidates), frozenset(record.positives)
-        problem = _problem(record, pool, right, self.examples)
+        example, candidates, positives = record.example, record.candidates, record.positives
+        pool, right = frozenset(candidates), frozenset(positives)
+        # This runs once an example, of which there may be millions: one look at everything.
+        sound = (
+            len(pool) == len(candidates) == len(record.scores)
+            and 0 < len(right) == len(positives)
+            and right <= pool
+            and example not in self.examples
+        )
+        problem = None if sound else _problem(record, self.examples)
         if problem:
-            self.faults.add(line, f"example {record.example!r}: {problem[0]}", problem[1])
+            self.faults.add(line, f"example {example!r}: {problem[0]}", problem[1])
             return
-        self.examples[record.example] = len(self.users)
+        self.examples[example] = len(self.users)
         self.users.append(record.user_id)
-        self.lines.append(line)
-        candidates, start = record.candidates, len(self.scores)
-        self.contents.extend((hash(pool), hash(right)))
-        self.positive_at.extend([start + candidates.index(item) for item in record.positives])
-        self.scores.extend(record.scores)
-        self.offsets.append(len(self.scores))
+        self.rows.extend((line, hash(pool), hash(right), len(candidates)))
+        start = len(self.scores)
+        self.scores.fromlist(record.scores)
+        for item in positives:
+            self.positive_at.append(start + candidates.index(item))
 
     def system(self, file: ScoresFile) -> System:
         """Give the arrays, once all lines are in."""
+        lines, *contents, widths = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 4).T
         pools = Pools(
             np.frombuffer(self.scores, dtype=np.float64),
-            np.frombuffer(self.offsets, dtype=np.int64),
+            np.concatenate([[0], np.cumsum(widths)]),
             np.frombuffer(self.positive_at, dtype=np.int64),
         )
-        lines = np.frombuffer(self.lines, dtype=np.int64)
-        contents = np.frombuffer(self.contents, dtype=np.int64).reshape(-1, 2)
-        return System(file, self.examples, self.users, lines, contents, pools)
+        return System(file, self.examples, self.users, lines, np.stack(contents, axis=1), pools)
 
 
-def _problem(
-    record: ScoresLine, pool: frozenset[str], right: frozenset[str], seen: dict[str, int]
-) -> tuple[str, str] | None:
-    """Give the first thing wrong with a record and its remedy, or None."""
+def _problem(record: ScoresLine, seen: dict[str, int]) -> tuple[str, str] | None:
+    """Give the first thing wrong with a record and its remedy, or None.
+
+    That scores are finite has been seen to: JSON has no other numbers, and one that is too
+    large for a float is refused when the line is decoded.
+    """
     if record.example in seen:
         return "stands twice", "keep one line per example_id"
     if len(record.scores) != len(record.candidates):
         counts = f"{len(record.candidates)} candidates but {len(record.scores)} scores"
         return counts, "give one score per candidate"
-    # Adding up is the cheapest look at all scores; only a suspicious sum is looked into.
-    if not math.isfinite(sum(record.scores)) and not all(map(math.isfinite, record.scores)):
-        return "has a score that is not finite", "write a number; a system must score everything"
-    each_once = (len(pool), len(right)) == (len(record.candidates), len(record.positives))
-    if right and right <= pool and each_once:
-        return None
     return candidates_problem(record.candidates, record.positives)
 
 
@@ -232,14 +238,17 @@ def align(systems: Sequence[System]) -> list[System]:
         InputError: a system answers other examples than the first, or has other users,
             candidates or positives in one; the first few are named.
     """
-    first = systems[0]
-    faults = [fault for system in systems[1:] for fault in _differences(first, system)]
+    first, *others = systems
+    faults = [fault for system in others for fault in _differences(first, system)]
     if faults:
         raise InputError(faults)
-    orders = [[system.examples[identifier] for identifier in first.examples] for system in systems]
-    return [
-        s.take(np.array(order, dtype=np.int64)) for s, order in zip(systems, orders, strict=True)
-    ]
+    return [first, *(system.like(first) for system in others)]
+
+
+def _places(examples: Collection[str], system: System) -> Ints:
+    """Give the places of some examples in a system."""
+    places = map(system.examples.__getitem__, examples)
+    return np.fromiter(places, dtype=np.int64, count=len(examples))
 
 
 def _differences(first: System, other: System) -> Iterator[Fault]:
@@ -257,14 +266,17 @@ def _differences(first: System, other: System) -> Iterator[Fault]:
 
     missing = [i for i in first.examples if i not in other.examples]
     extra = [i for i in other.examples if i not in first.examples]
-    both = [(i, p, other.examples[i]) for i, p in first.examples.items() if i in other.examples]
+    both = [i for i in first.examples if i in other.examples]
     yield from fault(f"of {first.file} missing", missing, first)
     yield from fault(f"not in {first.file}", extra, other)
-    kinds: dict[str, Callable[[int, int], bool]] = {
-        "another user": lambda a, b: first.users[a] != other.users[b],
-        "other candidates": lambda a, b: bool(first.contents[a, 0] != other.contents[b, 0]),
-        "other positives": lambda a, b: bool(first.contents[a, 1] != other.contents[b, 1]),
+    here, there = _places(both, first), _places(both, other)
+    users = zip(here.tolist(), there.tolist(), strict=True)
+    contents = first.contents[here] != other.contents[there]
+    kinds: dict[str, Iterable[bool]] = {
+        "another user": (first.users[a] != other.users[b] for a, b in users),
+        "other candidates": contents[:, 0],
+        "other positives": contents[:, 1],
     }
     for what, differs in kinds.items():
-        ids = [i for i, a, b in both if differs(a, b)]
+        ids = list(compress(both, differs))
         yield from fault(f"with {what} than in {first.file}", ids, other)

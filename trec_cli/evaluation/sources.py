@@ -11,7 +11,7 @@ from trec_cli.evaluation.background import AskedLine, read_example_lines
 from trec_cli.jsonl import read_lines
 from trec_cli.manifest import read_manifest
 from trec_cli.records import MODES
-from trec_cli.runs import TRAINING_LOG, RunFolder
+from trec_cli.runs import TRAINING_LOG, RunFolder, told_apart
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Sources:
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Read the manifests there are, by the name of the output they speak of."""
-        found = {path.name: read_manifest(path) for path in self.explained}
-        return {name: manifest for name, manifest in found.items() if manifest}
+        names = told_apart([path.name for path in self.explained], self.explained)
+        found = zip(names, map(read_manifest, self.explained), strict=True)
+        return {name: manifest for name, manifest in found if manifest}
 
     def asked(self, wanted: Collection[str]) -> dict[str, AskedLine]:
         """Read some examples by their id; empty without examples file."""

@@ -15,7 +15,13 @@ from trec_cli.seeds import generator
 
 LEVEL = 0.95
 _CELLS = 1 << 20
-"""Weights held at once; bounds the memory of resampling."""
+"""Weights held at once; bounds the memory of resampling …"""
+_ROWS = 8
+"""… but so many resamples at least: a single one would wait for memory all the time."""
+_MANY = 20_000
+"""Users above which those with equal numbers are drawn together."""
+_PER_KIND = 20
+"""Users of equal numbers there must be on average for that to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,7 @@ class UserSums:
         """Sum ``values`` ``[systems, examples, metrics]`` over the examples of each user."""
         codes = _codes(users)
         number = int(codes.max(initial=-1)) + 1
-        sums = np.stack(
-            [_sum_by(codes, np.nan_to_num(system), number) for system in values], axis=1
-        )
+        sums = np.stack([_sum_by(codes, _filled(system), number) for system in values], axis=1)
         return cls(sums, _sum_by(codes, np.isfinite(values[0]), number))
 
     def means(self) -> Floats:
@@ -45,16 +49,25 @@ class UserSums:
         return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
 
 
+def _filled(values: Floats) -> Floats:
+    """Put 0 where a value is not defined."""
+    defined = np.isfinite(values)
+    return values if defined.all() else np.where(defined, values, 0.0)
+
+
 def _codes(users: Sequence[str]) -> Ints:
     """Number the users in order of appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(user, len(numbers)) for user in users], dtype=np.int64)
+    distinct = dict.fromkeys(users)
+    if len(distinct) == len(users):
+        return np.arange(len(users))
+    numbers = {user: number for number, user in enumerate(distinct)}
+    return np.array([numbers[user] for user in users], dtype=np.int64)
 
 
 def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
     """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
     if number == len(codes):  # codes count up, so every user has one example
-        return values.astype(np.float64)
+        return values.astype(np.float64, copy=False)
     columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
     return cast(Floats, np.stack(columns, axis=1))
 
@@ -71,28 +84,53 @@ def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
     """Draw users with replacement and give the means, ``[replicates, systems, metrics]``.
 
     All systems see the same draws, so differences of replicates are paired.  The draws
-    depend on the seed and the number of users alone.
+    depend on the seed and the number of users; with very many users also on which of them
+    have equal numbers (see :func:`_kinds`).
     """
     users, systems, metrics = data.sums.shape
+    if not replicates:
+        return np.empty((0, systems, metrics))
     # Most metrics are defined for the same examples; equal counts are resampled once.
     first = data.counts[:, 0]
     own = [c for c in range(metrics) if not np.array_equal(data.counts[:, c], first)]
     counted = [own.index(c) + 1 if c in own else 0 for c in range(metrics)]
-    flat = np.hstack([data.sums.reshape(users, -1), data.counts[:, [0, *own]]])
+    flat, sizes = _kinds(np.hstack([data.sums.reshape(users, -1), data.counts[:, [0, *own]]]))
     random = generator(seed, "bootstrap")
-    totals = [weights @ flat for weights in _resamples(random, users, replicates)]
-    joined = np.concatenate([np.empty((0, flat.shape[1])), *totals])
+    joined = np.concatenate([drawn @ flat for drawn in _resamples(random, sizes, replicates)])
     sums = joined[:, : systems * metrics].reshape(-1, systems, metrics)
     counts = joined[:, systems * metrics :][:, counted]
     return ratio(sums, counts[:, None])
 
 
-def _resamples(random: np.random.Generator, users: int, number: int) -> Iterator[Floats]:
-    """Yield chunks ``[n, users]`` of how often each user is drawn in each resample."""
-    step = max(1, _CELLS // users)
+def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
+    """Give the distinct rows of ``[users, columns]``, and how many users have each.
+
+    A million users with 21 candidates each have few different metrics.  How many users of a
+    kind are drawn, or flipped, is a multinomial or binomial number, so that drawing kinds
+    instead of users gives the same distribution in a fraction of the time.  Where that is not
+    worth it every user is a kind, and draws do not depend on what the users have.
+    """
+    users = len(numbers)
+    if users > _MANY:
+        import polars
+
+        counted = polars.from_numpy(numbers).group_by(polars.all(), maintain_order=True).len()
+        if len(counted) * _PER_KIND <= users:
+            *columns, sizes = counted.to_numpy().T
+            return np.stack(columns, axis=1), sizes.astype(np.int64)
+    return numbers, np.ones(users, dtype=np.int64)
+
+
+def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
+    """Yield chunks ``[n, kinds]`` of how often users of each kind are drawn in each resample."""
+    users = int(sizes.sum())
+    step = max(_ROWS, _CELLS // len(sizes))
     for start in range(0, number, step):
-        rows = range(start, min(start + step, number))
-        draws = (random.integers(users, size=users, dtype=np.int32) for _ in rows)
+        rows = min(step, number - start)
+        if len(sizes) < users:
+            yield random.multinomial(users, sizes / users, size=rows).astype(np.float64)
+            continue
+        draws = (random.integers(users, size=users, dtype=np.int32) for _ in range(rows))
         yield np.stack([np.bincount(d, minlength=users) for d in draws]).astype(np.float64)
 
 
@@ -115,19 +153,28 @@ def sign_flip_test(differences: Floats, permutations: int, seed: int) -> Floats:
         p-values ``[tests]``: ``(1 + patterns as extreme as the data) / (1 + patterns)``,
         which is valid for any number of patterns and never 0.
     """
-    users = len(differences)
     observed = differences.sum(axis=0)
     # Without the margin, rounding would make patterns equal to the data look milder.
     bound = np.abs(observed) * (1 - 1e-9) - 1e-15
     extreme = np.zeros(differences.shape[1], dtype=np.int64)
     random = generator(seed, "sign flips")
-    step = max(1, _CELLS // users)
-    for start in range(0, permutations, step):
-        size = (min(step, permutations - start), users)
-        heads = random.integers(2, size=size, dtype=np.int8).astype(np.float64)
-        flipped = 2 * (heads @ differences) - observed
+    rows, sizes = _kinds(differences)
+    for heads in _flips(random, sizes, permutations):
+        flipped = 2 * (heads @ rows) - observed
         extreme += (np.abs(flipped) >= bound).sum(axis=0)
     return (1 + extreme) / (1 + permutations)
+
+
+def _flips(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
+    """Yield chunks ``[n, kinds]`` of how many users of each kind keep their sign."""
+    alone = len(sizes) == sizes.sum()
+    step = max(_ROWS, _CELLS // len(sizes))
+    for start in range(0, number, step):
+        shape = (min(step, number - start), len(sizes))
+        if alone:
+            yield random.integers(2, size=shape, dtype=np.int8).astype(np.float64)
+        else:
+            yield random.binomial(sizes, 0.5, size=shape).astype(np.float64)
 
 
 def holm(p: Floats) -> Floats:
