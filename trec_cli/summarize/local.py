@@ -10,6 +10,7 @@ from trec_cli.llm.load import LanguageModel
 from trec_cli.prompts.chat import Frame
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.store import id_bytes
 
 _MORE_PENALTY = 0.2
 _NO_REPEAT = 3
@@ -46,6 +47,10 @@ class LocalEngine:
             llm.model, decoding, stops=stops, pad=pad, max_tokens=max_tokens
         )
         self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
+
+    def reads(self, prompt: Prompt) -> bytes:
+        """Give the token ids."""
+        return id_bytes(prompt.ids)
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Group prompts of similar length into a few times what runs at once."""
