@@ -10,12 +10,13 @@ Four things can be wrong with an output:
 """
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from trec_cli.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.jsonl import is_stream
 from trec_cli.manifest import MANIFEST_SUFFIX, file_hash, manifest_path, read_manifest
 from trec_cli.runs import RunFolder
 
@@ -75,6 +76,17 @@ def other_versions(manifest: Mapping[str, Any], present: Mapping[str, str]) -> l
         for name, digest in _by_name(present).items()
         if name in recorded and _STREAM not in (digest, recorded[name]) and recorded[name] != digest
     ]
+
+
+def stale(output: Path, inputs: Iterable[Path]) -> list[str]:
+    """Name those of some files that an output was made from in another version.
+
+    Nothing is said of streams, nor where the output has no manifest.
+    """
+    if is_stream(output) or (manifest := read_manifest(output)) is None:
+        return []
+    present = {str(p): file_hash(p) for p in inputs if not is_stream(p) and p.exists()}
+    return other_versions(manifest, present)
 
 
 def _by_name(hashes: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ item of the examples, also for negatives that training draws anew in each epoch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,17 @@ class TargetAttention:
         vectors: of the items in histories and candidates.
         settings: how candidates ask.
         files: where both were read from.
+        embedder: what made the vectors; empty where nobody says.
     """
 
     vectors: ItemVectors
     settings: TargetSettings
     files: Sequence[Path] = ()
+    embedder: Mapping[str, Any] = field(default_factory=dict)
+
+    def recorded(self) -> dict[str, Any]:
+        """Give what an adapter should remember of the evidence that it has learnt from."""
+        return {**asdict(self.settings), "embedder": dict(self.embedder)}
 
     def weights(
         self, history: Sequence[str], blocks: Sequence[Block], candidates: Sequence[str]
@@ -135,10 +141,13 @@ def read_vectors(path: Path) -> TargetAttention:
             ids = msgspec.json.decode(file.get_tensor("ids").tobytes(), type=list[str])
             matrix = file.get_tensor("vectors")
         settings = msgspec.convert(note, TargetSettings)
+        embedder = msgspec.convert(note.get("embedder", {}), dict[str, Any])
     except (safetensors.SafetensorError, msgspec.MsgspecError, KeyError, TypeError) as error:
         raise InputError.of(path, f"holds no vectors of trec ({error})", fix) from None
+    if matrix.ndim != 2 or len(matrix) != len(ids):
+        raise InputError.of(path, f"holds {len(ids)} ids and vectors of shape {matrix.shape}", fix)
     rows = {name: row for row, name in enumerate(ids)}
-    return TargetAttention(ItemVectors(rows, matrix), settings, [path])
+    return TargetAttention(ItemVectors(rows, matrix), settings, [path], embedder)
 
 
 def find_target(

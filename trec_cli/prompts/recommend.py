@@ -177,6 +177,7 @@ class PromptBuilder:
         settings: as given, with ``chat`` decided.
         template: the prompt's text.
         target: whether branches carry evidence, and the prefix no summary.
+        attention: what evidence is made with, for :func:`save_settings`; None without.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class PromptBuilder:
         prompts: Path | None = None,
         template: Template | None = None,
         target: bool = False,
+        attention: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare all that does not depend on the user.
 
@@ -201,6 +203,7 @@ class PromptBuilder:
             template: a template already loaded (from an adapter); wins over ``prompts``
                 and ``target``.
             target: every candidate brings its evidence.
+            attention: what that is made with; written beside the settings, and not used.
 
         Raises:
             InputError: the template's slots are wrong.
@@ -209,7 +212,7 @@ class PromptBuilder:
         """
         name, slots = ("recommend_target", _TARGET_SLOTS) if target else ("recommend", _SLOTS)
         self.template = template or load_template(name, slots, prompts)
-        self.target = "evidence" in self.template.slots
+        self.target, self.attention = "evidence" in self.template.slots, attention
         self._tokenizer, self._items = tokenizer, items
         self._max_positions = max_positions
         self._frame = make_frame(tokenizer, chat=settings.chat)
@@ -408,18 +411,35 @@ class PromptBuilder:
 
 
 def save_settings(folder: Path, builder: PromptBuilder) -> None:
-    """Write ``prompt.json`` into an adapter folder: settings and the template's text."""
+    """Write ``prompt.json`` into an adapter folder: settings, the template's text, attention."""
     template = builder.template
     content = {
         **dataclasses.asdict(builder.settings),
         "template": template.text,
         "template_sha256": template_hash(template),
+        **({"attention": dict(builder.attention)} if builder.attention else {}),
     }
     body = msgspec.json.format(msgspec.json.encode(content), indent=2)
     write_bytes(folder / SETTINGS_FILE, [body, b"\n"])
 
 
-def load_settings(folder: Path) -> tuple[PromptSettings, Template]:
+@dataclass(frozen=True)
+class LearntPrompt:
+    """The prompt that an adapter or a merged model has learnt from.
+
+    Attributes:
+        settings: of the prompt.
+        template: its text.
+        attention: temperature, top_k, budget and embedder of the candidates' evidence; None
+            where there was none, or nobody has written it down.
+    """
+
+    settings: PromptSettings
+    template: Template
+    attention: Mapping[str, Any] | None = None
+
+
+def load_settings(folder: Path) -> LearntPrompt:
     """Read back what :func:`save_settings` wrote.
 
     Raises:
@@ -429,8 +449,8 @@ def load_settings(folder: Path) -> tuple[PromptSettings, Template]:
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         template = Template("recommend", str(content.pop("template")))
-        content.pop("template_sha256", None)
-        return msgspec.convert(content, PromptSettings), template
+        attention = msgspec.convert(content.pop("attention", None), dict[str, Any] | None)
+        return LearntPrompt(msgspec.convert(content, PromptSettings), template, attention)
     except FileNotFoundError:
         raise InputError.of(path, "no such file", "train the adapter with trec train") from None
     except (msgspec.DecodeError, KeyError) as error:

@@ -8,14 +8,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from trec_cli.attention.target import TargetAttention
 from trec_cli.database import IN_MEMORY
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import InputError, UsageError
 from trec_cli.jsonl import encode_all, is_stream
-from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
-from trec_cli.prompts.template import Template
+from trec_cli.prompts.recommend import (
+    SETTINGS_FILE,
+    LearntPrompt,
+    PromptSettings,
+    load_settings,
+)
 from trec_cli.records import MODES, Example, Split
-from trec_cli.scoring.adapters import Adapter, check_prompt, read_adapter
+from trec_cli.scoring.adapters import Adapter, check_attention, check_prompt, read_adapter
 
 EMBEDDING = "embedding"
 _OPTION_FIELDS = {
@@ -135,7 +140,7 @@ class ScoreRequest:
         adapter = read_adapter(folder)
         if "model" in self.given:
             adapter.check_base(self.source.name)
-        self._check_prompt(adapter.prompt, folder)
+        self._check_prompt(adapter.learnt.settings, folder)
         return adapter
 
     def _check_prompt(self, learnt: PromptSettings, folder: Path) -> None:
@@ -154,7 +159,7 @@ class ScoreRequest:
             return self.source.name
         return adapter.base_model
 
-    def learnt_prompt(self, adapter: Adapter | None) -> tuple[PromptSettings, Template] | None:
+    def learnt_prompt(self, adapter: Adapter | None) -> LearntPrompt | None:
         """Give the prompt of the adapter, or of a merged model (``trec train --merge``).
 
         None where nothing was trained: then the prompt is the one asked for.
@@ -163,13 +168,24 @@ class ScoreRequest:
             UsageError: another prompt was asked for.
         """
         if adapter:
-            return adapter.prompt, adapter.template
+            return adapter.learnt
         merged = Path(self.source.name)
         if not (merged / SETTINGS_FILE).is_file():
             return None
-        prompt, template = load_settings(merged)
-        self._check_prompt(prompt, merged)
-        return prompt, template
+        learnt = load_settings(merged)
+        self._check_prompt(learnt.settings, merged)
+        return learnt
+
+    def check_target(self, adapter: Adapter | None, target: TargetAttention) -> str:
+        """Refuse evidence of another kind than was learnt from; give a warning, or nothing.
+
+        Raises:
+            UsageError: see :func:`~trec_cli.scoring.adapters.check_attention`.
+        """
+        learnt = self.learnt_prompt(adapter)
+        folder = adapter.folder if adapter else Path(self.source.name)
+        attention = learnt.attention if learnt else None
+        return check_attention(attention, folder, target.recorded(), target.files[0])
 
     @property
     def files(self) -> list[Path]:

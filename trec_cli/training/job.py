@@ -65,6 +65,7 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
         target=target is not None,
+        attention=target.recorded() if target else None,
     )
     return TrainingJob(request, processes, source, builder, questions, valid, progress)
 
@@ -136,6 +137,14 @@ class TrainingJob:
             for name in changed
         ]
 
+    def _facts(self) -> dict[str, Any]:
+        """Say what is learnt from, the evidence of candidates included."""
+        attention = self._builder.attention or {}
+        return {
+            **self.prepared.facts(),
+            **{f"attention {name}": value for name, value in attention.items()},
+        }
+
     def describe(self) -> list[PromptPart]:
         """Write out the first prompt of the first example, part by part, with its label."""
         labelled, answers = self.prepared.data[Draw(0, 0)], self._builder.answers
@@ -185,7 +194,7 @@ class TrainingJob:
             progress=self._progress,
         )
         if self._processes.is_main:
-            details = {**prepared.facts(), **outcome.details(), "device": llm.placement.reason}
+            details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
             card = self._card(outcome)
             finish(work, model, self._builder, card, self._provenance, details)
         return outcome
@@ -196,7 +205,7 @@ class TrainingJob:
             base_model=self.source.name,
             revision=settings["model"]["revision"],
             mode=self.request.mode,
-            data=self.prepared.facts(),
+            data=self._facts(),
             settings={n: v for n, v in settings.items() if n not in _OWN_PLACE_IN_CARD},
             best=outcome.best,
             steps=outcome.steps,
