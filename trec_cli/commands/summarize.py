@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -236,7 +237,13 @@ def summarize(
         from trec_cli.summarize.settings import SummarySettings
         from trec_cli.summarize.setup import Setup
 
-        options.check_engine(context, engine, local=_LOCAL_DECODING, remote={"endpoint"})
+        options.check_engine(
+            context,
+            engine,
+            local=_LOCAL_DECODING,
+            remote={"endpoint"},
+            embeds=mode == "attention",
+        )
         texts = options.names(attributes)
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
         settings = SummarySettings(*sizes, texts, chat_template, domain, repair, rewrites)
@@ -246,11 +253,18 @@ def summarize(
         if mode == "attention":
             job = _with_vectors(job, query, vectors)
             asked = (query, temperature, top_k, query_items, budget or max_new_tokens)
-            setup = _with_attention(setup, embedder, *asked)
+            setup = _with_attention(setup, embedder, engine, *asked)
         if engine == "openai":
             from trec_cli.summarize.remote import remote_setup
 
-            limits = (concurrency, timeout, retries, price_in, price_out, max_cost)
+            limits = options.ServerLimits(
+                concurrency=concurrency,
+                timeout=timeout,
+                retries=retries,
+                price_in=price_in,
+                price_out=price_out,
+                max_cost=max_cost,
+            )
             server = options.server(base_url, model, api_key_env, limits, extra_body)
             setup = remote_setup(setup, server, endpoint)
         _run_with_model(terminal, job, setup, dry_run)
@@ -276,14 +290,16 @@ def _with_vectors(job: _Job, query: Query, given: Path | None) -> _Job:
     return dataclasses.replace(job, vectors=place)
 
 
-def _with_attention(setup: "Setup", embedder: str, *settings: Any) -> "Setup":
+def _with_attention(
+    setup: "Setup", embedder: str, engine: options.EngineName, *settings: Any
+) -> "Setup":
     from trec_cli.embedding.model import EmbedderSource
     from trec_cli.summarize.attention import AttentionSettings
 
     return dataclasses.replace(
         setup,
         attention=AttentionSettings(*settings),
-        embedder=EmbedderSource(embedder, setup.source),
+        embedder=EmbedderSource(embedder, setup.source, served=engine == "openai"),
     )
 
 
@@ -346,8 +362,11 @@ def _unless_done(terminal: Terminal, job: _Job, provenance: Provenance) -> Itera
     if is_stream(job.out):
         yield True
         return
+    outputs = [job.out, *([job.vectors] if job.vectors else [])]
     with locked(job.out):
-        done = up_to_date(job.out, provenance.settings, overwrite=job.overwrite)
+        check = partial(up_to_date, settings=provenance.settings, overwrite=job.overwrite)
+        checked = [check(output) for output in outputs]  # each, to refuse what is another's
+        done = all(checked)
         if done:
             terminal.info(f"{job.out} is there already, made with the same settings")
         terminal.result(output=str(job.out), already_done=done)
