@@ -1,5 +1,6 @@
 """Mode attention through the commands: summarize, train, score, with tiny models."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.commands.test_summarize import example, last_line, make_run, rows_or_
 from tests.scores_file import scores_in
 from trec_cli.attention.target import find_target, read_vectors
 from trec_cli.commands.app import app
+from trec_cli.errors import OutputFailed
 from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.manifest import file_hash, read_manifest
 from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
@@ -374,6 +376,29 @@ def test_lost_vectors_are_made_again_by_the_same_command(run: Path, trec: Trec) 
     fields = last_line(attention(trec, run, "--query", "candidate", "--json"))
     assert (fields["calls"], fields["texts_embedded"]) == (0, 0)
     assert place.read_bytes() == before
+
+
+def test_a_full_disk_between_vectors_and_summaries_leaves_no_pair_that_is_none(
+    run: Path, trec: Trec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--mode", "attention", "--query", "candidate"]
+    attention(trec, run, "--query", "candidate")
+    before = (run / "summaries-attention.jsonl").read_bytes()
+    changed = [*words, "--temperature", "0.9"]
+
+    def full(path: Path, lines: object) -> None:
+        raise OutputFailed(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trec_cli.summarize.run.write_lines", full)
+        assert trec("summarize", run, *changed, "--overwrite").exit_code == 5
+    assert (run / "summaries-attention.jsonl").read_bytes() == before
+    refused = trec("score", run, "--mode", "attention", "--zero-shot")
+    assert refused.exit_code == 3
+    assert "is not finished" in refused.stderr
+    again = trec("summarize", run, *changed)
+    assert again.exit_code == 0, again.stderr
+    assert trec("score", run, "--mode", "attention", "--zero-shot").exit_code == 0
 
 
 def test_summaries_of_other_examples_are_warned_of(run: Path, trec: Trec) -> None:

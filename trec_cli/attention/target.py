@@ -21,6 +21,7 @@ from trec_cli.attention.weights import attention_weights, block_keys, strongest
 from trec_cli.embedding.vectors import ItemVectors
 from trec_cli.errors import InputError, UsageError
 from trec_cli.jsonl import is_stream
+from trec_cli.manifest import is_unfinished
 from trec_cli.records import Block, Example, Summary
 
 _NOTE = "trec"
@@ -172,4 +173,8 @@ def find_target(
     place = vectors or vectors_path(file)
     if place is None:
         raise UsageError("summaries of --query candidate through a pipe need --vectors FILE")
+    # The two are written one after another, and only together do they mean anything.
+    if is_unfinished(place) or (not is_stream(file) and is_unfinished(file)):
+        fix = "run the same trec summarize again; it ends at once where all texts are there"
+        raise InputError.of(place, "is not finished: a run was stopped while it wrote it", fix)
     return read_vectors(place)
