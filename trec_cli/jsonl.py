@@ -33,6 +33,7 @@ class FaultList:
     """Collects faults and raises them together, at the end or when there are too many."""
 
     def __init__(self, file: Path | str) -> None:
+        """Take the file, as the user named it."""
         self.file = "standard input" if is_stream(file) else str(file)
         self._faults: list[Fault] = []
 

@@ -82,6 +82,7 @@ class Server:
         self._breaker = Breaker(settings.concurrency)
 
     def __enter__(self) -> "Server":
+        """Open the connections; the answers of one block share them."""
         self._runner = asyncio.Runner()
         self._client = _client(self.settings, self._key)
         self._freed = asyncio.Condition()
@@ -93,6 +94,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close the connections."""
         try:
             self._runner.run(self._client.close())
         finally:

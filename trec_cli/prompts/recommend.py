@@ -94,10 +94,12 @@ class Cuts:
     evidence_tokens: int = 0
 
     def __add__(self, other: "Cuts") -> "Cuts":
+        """Sum what was cut, kind by kind."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Cuts(*(mine + theirs for mine, theirs in pairs))
 
     def __bool__(self) -> bool:
+        """Tell whether anything was cut."""
         return any(dataclasses.astuple(self))
 
     def __str__(self) -> str:

@@ -157,6 +157,7 @@ class Setup:
             count=writer.tokens,
             one_line=writer.continues,
             repair=self.summary.repair,
+            cut=writer.cut,
         )
 
     def engine(self, writer: PromptWriter) -> tuple[Engine, str]:

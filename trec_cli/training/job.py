@@ -83,6 +83,11 @@ class TrainingJob:
         valid: Sequence[SummarizedExample],
         progress: Progress,
     ) -> None:
+        """Take what :func:`make_job` has read, and hash the inputs.
+
+        Raises:
+            UsageError: the device is not there.
+        """
         self.request, self.source = request, source
         self._processes, self._progress = processes, progress
         self._builder, self._questions, self._valid = builder, questions, valid
