@@ -197,6 +197,18 @@ def test_other_examples_on_stdin_are_other_settings(run: Path, trec: Trec) -> No
     assert "examples: " in refused.stderr
 
 
+def test_items_on_stdin_are_known_by_their_content(run: Path, trec: Trec) -> None:
+    items = (run / "items.jsonl").read_bytes()
+    assert trec(run, "--items", "-", stdin=items).exit_code == 0
+    assert "already" in trec(run, "--items", "-", stdin=items).stderr
+    refused = trec(run, "--items", "-", stdin=items.replace(b"jazz", b"opera"))
+    assert refused.exit_code == 2
+    assert "items: " in refused.stderr
+    both = trec(run, "--items", "-", "--examples", "-", stdin=items)
+    assert both.exit_code == 2
+    assert "--items and --examples cannot both be standard input" in both.stderr
+
+
 def test_a_dry_run_shows_prompt_and_cost_and_writes_nothing(run: Path, trec: Trec) -> None:
     before = sorted(run.iterdir())
     result = trec(run, "--dry-run", "--json")

@@ -92,7 +92,7 @@ def test_a_text_far_beyond_its_limit_is_cut_before_it_is_checked() -> None:
     answer = checker.check(BLOCK, Generation(endless, 9, 9, True)).answer
     assert answer.text == "green tea, jazz piano, Wool socks"
     assert answer.flags == ("cut", "extended")
-    longer = "green tea, jazz piano, wool socks, red"  # as another tokenizer counts
+    longer = "green tea, jazz piano, wool socks, red lamp, chess"  # as another tokenizer counts
     assert 40 < count(longer) <= 80
     assert "cut" not in checker.check(BLOCK, Generation(longer, 9, 9, True)).answer.flags
 

@@ -1,8 +1,7 @@
 """``trec summarize``: a preference summary for every example."""
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from trec_cli.commands.inputs import resolve
 from trec_cli.commands.show import show_user
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import UsageError
-from trec_cli.jsonl import encode, is_stream, read_examples, read_items
+from trec_cli.jsonl import check_streams, content_hash, is_stream, read_examples, read_items
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
@@ -337,6 +336,7 @@ def _read(terminal: Terminal, job: _Job) -> tuple[dict[str, Item], list[Example]
     """Read the catalogue and the examples that were chosen."""
     from trec_cli.summarize.run import choose
 
+    check_streams({"--items": job.items, "--examples": job.examples})
     catalogue = None if job.items is None else read_items(job.items)
     chosen = choose(read_examples(job.examples, catalogue), job.splits, job.limit)
     if not chosen:
@@ -347,12 +347,19 @@ def _read(terminal: Terminal, job: _Job) -> tuple[dict[str, Item], list[Example]
     return catalogue or {}, chosen
 
 
-def _provenance(job: _Job, chosen: Sequence[Example], settings: dict[str, Any]) -> Provenance:
-    """Start the manifest; a stream's examples are known by their content."""
+def _provenance(
+    job: _Job,
+    items: Mapping[str, Item],
+    chosen: Sequence[Example],
+    settings: dict[str, Any],
+) -> Provenance:
+    """Start the manifest; what came through a stream is known by its content."""
     inputs = [path for path in (job.items, job.examples) if path is not None]
     about = {**settings, "splits": job.splits, "limit": job.limit}
     if is_stream(job.examples):
-        about["examples"] = hashlib.sha256(b"".join(map(encode, chosen))).hexdigest()
+        about["examples"] = content_hash(chosen)
+    if job.items is not None and is_stream(job.items):
+        about["items"] = content_hash(items.values())
     return Provenance("summarize", about, inputs)
 
 
@@ -381,7 +388,7 @@ def _run_without_model(terminal: Terminal, job: _Job, dry_run: bool) -> None:
         terminal.info(f"would write {len(chosen)} empty summaries to {job.out}; no model is needed")
         terminal.result(examples=len(chosen), calls=0, prompt_tokens=0)
         return
-    provenance = _provenance(job, chosen, {"mode": "none"})
+    provenance = _provenance(job, {}, chosen, {"mode": "none"})
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
             _finish(terminal, job, save(no_summaries(chosen), job.out, provenance))
@@ -400,7 +407,7 @@ def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool
     if dry_run:
         _show_plan(terminal, job, setup, writer, chosen)
         return
-    provenance = _provenance(job, chosen, setup.describe(writer))
+    provenance = _provenance(job, catalogue, chosen, setup.describe(writer))
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
             attention = setup.attender(catalogue, chosen, writer, job.store, terminal)

@@ -175,6 +175,7 @@ class PromptBuilder:
     """Builds prompt trees for one tokenizer, catalogue and setting.
 
     Attributes:
+        items: the catalogue.
         answers: the tokens that mean yes and no after these prompts.
         settings: as given, with ``chat`` decided.
         template: the prompt's text.
@@ -215,7 +216,7 @@ class PromptBuilder:
         name, slots = ("recommend_target", _TARGET_SLOTS) if target else ("recommend", _SLOTS)
         self.template = template or load_template(name, slots, prompts)
         self.target, self.attention = "evidence" in self.template.slots, attention
-        self._tokenizer, self._items = tokenizer, items
+        self._tokenizer, self.items = tokenizer, items
         self._max_positions = max_positions
         self._frame = make_frame(tokenizer, chat=settings.chat)
         self.settings = dataclasses.replace(settings, chat=self._frame.chat)
@@ -254,7 +255,7 @@ class PromptBuilder:
 
     def _encode_item(self, item_id: str) -> list[int]:
         """Encode an item's text; an item without any text is called unknown."""
-        return self._encode(self._items[item_id].text(self.settings.attributes)) or self._unknown
+        return self._encode(self.items[item_id].text(self.settings.attributes)) or self._unknown
 
     @property
     def _instruction_tokens(self) -> int:

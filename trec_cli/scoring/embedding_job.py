@@ -81,7 +81,7 @@ class EmbeddingJob:
         self._progress = progress
         self._made = self._hits = 0
         self.settings: Mapping[str, Any] = {
-            **request.settings(everything),
+            **request.settings(items, everything),
             "embedder": source.identity(),
             "attributes": request.prompt.attributes,
         }

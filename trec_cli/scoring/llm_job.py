@@ -274,7 +274,7 @@ def read_material(
     questions = with_summaries(chosen, summaries, request.split, file=place, target=target)
     builder = _builder(request, adapter, items, tokenizer, max_positions, target=target is not None)
     settings = {
-        **request.settings([*chosen, *(summaries or {}).values()]),
+        **request.settings(items, [*chosen, *(summaries or {}).values()]),
         "mode": request.mode,
         "adapter": adapter is not None,
         "prompt": dataclasses.asdict(builder.settings),

@@ -58,7 +58,7 @@ def make_recbole_job(request: ScoreRequest, work: Path, progress: Progress) -> "
         items,
         everything,
         work,
-        settings={**request.settings(everything), "recbole": version},
+        settings={**request.settings(items, everything), "recbole": version},
         progress=progress,
     )
 

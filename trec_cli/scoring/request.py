@@ -1,7 +1,6 @@
 """What a user asks of ``trec score``, checked before anything is read; no torch needed."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +11,14 @@ from trec_cli.attention.target import TargetAttention
 from trec_cli.database import IN_MEMORY
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import InputError, UsageError
-from trec_cli.jsonl import encode_all, is_stream
+from trec_cli.jsonl import check_streams, content_hash, is_stream
 from trec_cli.prompts.recommend import (
     SETTINGS_FILE,
     LearntPrompt,
     PromptSettings,
     load_settings,
 )
-from trec_cli.records import MODES, Example, Split
+from trec_cli.records import MODES, Example, Item, Split
 from trec_cli.scoring.adapters import Adapter, check_attention, check_prompt, read_adapter
 
 EMBEDDING = "embedding"
@@ -105,9 +104,9 @@ class ScoreRequest:
             raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
         if self.zero_shot and self.adapter:
             raise UsageError("--zero-shot and --adapter exclude each other; leave one out")
-        streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
-        if len(streams) > 1:
-            raise UsageError("--examples and --summaries cannot both be standard input")
+        check_streams(
+            {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
+        )
         foreign = self.typed & {
             "adapter",
             "zero_shot",
@@ -192,17 +191,19 @@ class ScoreRequest:
         """The input files."""
         return [path for path in (self.items, self.examples, self.summaries) if path]
 
-    def settings(self, records: Sequence[msgspec.Struct]) -> dict[str, Any]:
+    def settings(
+        self, items: Mapping[str, Item], records: Sequence[msgspec.Struct]
+    ) -> dict[str, Any]:
         """Settings that every scorer has.
 
-        ``records`` were read; they are hashed where one of the files is standard input,
-        whose name says nothing of it.
+        ``items`` and ``records`` were read; they are hashed where one of the files is
+        standard input, whose name says nothing of it.
         """
         common = {"scorer": self.scorer, "split": self.split, "limit": self.limit}
         if not any(map(is_stream, self.files)):
             return common
-        digest = hashlib.sha256(b"".join(encode_all(records))).hexdigest()
-        return {**common, "streamed": digest}
+        read = [*(items.values() if is_stream(self.items) else ()), *records]
+        return {**common, "streamed": content_hash(read)}
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """Take the first examples of the split.

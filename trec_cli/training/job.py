@@ -9,7 +9,7 @@ from typing import Any
 
 from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
-from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
+from trec_cli.jsonl import content_hash, is_stream, read_examples, read_items, read_summaries
 from trec_cli.lineage import other_versions
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.load import (
@@ -114,6 +114,8 @@ class TrainingJob:
         }
         if any(map(is_stream, request.inputs)):
             settings["records"] = fingerprint([*self._questions, *self._valid])
+        if is_stream(request.items):
+            settings["items"] = content_hash(self._builder.items.values())
         return settings
 
     @cached_property
