@@ -140,6 +140,21 @@ def test_a_second_output_takes_every_text_from_the_store(
     assert (tmp_path / "again.jsonl").read_bytes() == (run / "summaries-hier.jsonl").read_bytes()
 
 
+def test_no_weights_are_loaded_where_the_store_has_every_text(
+    run: Path, trec: Trec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trec(run)
+
+    def refuse(_source: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("trec_cli.summarize.setup.load_model", refuse)
+    again = trec(run, "--json", "--out", tmp_path / "again.jsonl")
+    assert again.exit_code == 0, again.stderr
+    assert last_line(again)["calls"] == 0
+    assert last_line(again)["device"].startswith("cpu")
+
+
 def test_examples_with_the_same_history_share_the_work(tmp_path: Path, trec: Trec) -> None:
     run = make_run(tmp_path / "run")
     write_lines(run / "examples.jsonl", [example(3, 4, example_id=name) for name in "abc"])
