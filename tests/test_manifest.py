@@ -95,8 +95,10 @@ def test_a_changed_input_or_setting_is_refused_and_named(made: tuple[Path, Prove
     output, provenance = made
     with pytest.raises(SettingsChanged, match="seed: 0 before, 1 now"):
         up_to_date(output, {**provenance.settings, "seed": 1})
-    with pytest.raises(SettingsChanged, match="inputs"):
+    with pytest.raises(SettingsChanged, match=r"\(inputs: other content now in in.jsonl\)"):
         up_to_date(output, {**provenance.settings, "inputs": ["other", "stream"]})
+    with pytest.raises(SettingsChanged, match="inputs: 2 files before, 1 now"):
+        up_to_date(output, {**provenance.settings, "inputs": ["stream"]})
     assert not up_to_date(output, {**provenance.settings, "seed": 1}, overwrite=True)
 
 

@@ -186,6 +186,7 @@ def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> 
     old = recorded_settings(output)
     if old is None:
         raise SettingsChanged(output, ["it has no manifest, so they are unknown"])
-    if changed := changed_settings(old, plain_settings(settings)):
+    names = list((read_manifest(output) or {}).get("inputs", {}))
+    if changed := changed_settings(old, plain_settings(settings), names):
         raise SettingsChanged(output, changed)
     return not is_unfinished(output)

@@ -145,6 +145,13 @@ def test_other_settings_of_attention_are_refused_until_overwrite(run: Path, trec
     assert "attention: " in refused.stderr
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_temperature_that_no_file_can_hold_is_refused(run: Path, trec: Trec, value: str) -> None:
+    refused = trec("summarize", run, "--mode", "attention", "--temperature", value)
+    assert refused.exit_code == 2
+    assert "--temperature" in refused.stderr
+
+
 @pytest.mark.parametrize("option", [["--query", "candidate"], ["--top-k", "1"]])
 def test_options_of_attention_are_refused_in_other_modes(
     run: Path, tiny_model: Callable[..., Path], tmp_path: Path, option: list[str]

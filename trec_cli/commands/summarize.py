@@ -107,7 +107,12 @@ QueryOption = Annotated[
 ]
 Temperature = Annotated[
     float,
-    _option(_ATTENTION, "Of the softmax over cosines: small looks at the best block.", min=0.001),
+    _option(
+        _ATTENTION,
+        "Of the softmax over cosines: small looks at the best block.",
+        min=0.001,
+        max=1_000_000,
+    ),
 ]
 TopK = Annotated[int, _option(_ATTENTION, "Block summaries that speak at most.", min=1)]
 QueryItems = Annotated[int, _option(_ATTENTION, "Last items that ask, for recent.", min=1)]
