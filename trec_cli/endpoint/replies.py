@@ -11,6 +11,8 @@ _TOKEN_ID = "token_id:"
 _ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 _CUT = {"length", "max_tokens"}
 _DECLINED = "content_filter"
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, or that are nested beyond all measure."""
 
 
 class BadReply(Exception):  # noqa: N818 - reads as a statement
@@ -100,7 +102,7 @@ class _Refusal(msgspec.Struct):
 def _decode(content: bytes, kind: Any) -> Any:
     try:
         reply = msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadReply(
             _said(content) or f"the answer is not what the protocol says: {error}"
         ) from None
@@ -113,7 +115,7 @@ def _said(content: bytes) -> str:
     """Give what a server says of a fault that its status does not tell; else nothing."""
     try:
         error = msgspec.json.decode(content, type=_Refusal).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return ""
     return f"the answer is an error: {shorten(msgspec.json.encode(error).decode())}"
 

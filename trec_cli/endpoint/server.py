@@ -17,7 +17,7 @@ import msgspec
 
 from trec_cli.endpoint.costs import Budget, Tally
 from trec_cli.endpoint.faults import Breaker, Failed, Failure, shorten
-from trec_cli.endpoint.replies import BadReply, Usage
+from trec_cli.endpoint.replies import UNREADABLE, BadReply, Usage
 from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import ModelError
 
@@ -281,7 +281,7 @@ class Server:
         content = content.replace(*self._secret)
         try:
             plain = msgspec.json.encode(msgspec.json.decode(content))
-        except msgspec.MsgspecError:  # no JSON, so nothing will be read from it
+        except UNREADABLE:  # so nothing will be read from it
             return content
         key, stars = self._secret
         return plain.replace(msgspec.json.encode(key.decode())[1:-1], stars)
