@@ -184,6 +184,7 @@ class Peer:
     """Another library in a process and an environment of its own, asked line by line."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
+        """Take the running process, with pipes to its stdin and stdout."""
         assert process.stdin
         assert process.stdout
         self._stdin, self._stdout = process.stdin, process.stdout

@@ -107,7 +107,7 @@ def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | No
     packed = load_model(ModelSource(options.model, dtype="float32"))
     pack_linears(packed.model, head=True)
     local = LocalEngine(
-        packed,
+        lambda: packed,
         writer.frame,
         Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0),
         identity=model_identity(ModelSource(options.model)),

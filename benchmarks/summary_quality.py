@@ -58,6 +58,7 @@ class Tokens:
     """Counts and cuts by the tokens of a model."""
 
     def __init__(self, model: str) -> None:
+        """Load the tokenizer of a model, by name or folder."""
         from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model)

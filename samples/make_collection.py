@@ -42,6 +42,7 @@ class Draws:
     """Draws made of ``Generator.random`` alone, whose stream NumPy keeps between versions."""
 
     def __init__(self, *keys: str | int) -> None:
+        """Take what the stream of draws depends on, beside the seed."""
         self._generator = generator(SEED, *keys)
 
     def between(self, low: float, high: float) -> float:
@@ -109,14 +110,15 @@ def read_words() -> Words:
 
 
 class Crowd:
-    """Users who walk through the things.
-
-    Args:
-        things: the catalogue.
-        flavour: keeps the draws of the two flavours apart.
-    """
+    """Users who walk through the things."""
 
     def __init__(self, things: Sequence[Thing], flavour: str) -> None:
+        """Draw how popular each thing is.
+
+        Args:
+            things: the catalogue.
+            flavour: keeps the draws of the two flavours apart.
+        """
         self._flavour = flavour
         self._things = things
         self._domains = list(dict.fromkeys(thing.domain for thing in things))

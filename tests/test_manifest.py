@@ -11,7 +11,14 @@ import pytest
 
 from trec_cli import __version__
 from trec_cli.errors import InputError, SettingsChanged
-from trec_cli.manifest import Provenance, file_hash, manifest_path, read_manifest, up_to_date
+from trec_cli.manifest import (
+    Provenance,
+    file_hash,
+    is_unfinished,
+    manifest_path,
+    read_manifest,
+    up_to_date,
+)
 
 
 @pytest.fixture
@@ -88,8 +95,10 @@ def test_a_changed_input_or_setting_is_refused_and_named(made: tuple[Path, Prove
     output, provenance = made
     with pytest.raises(SettingsChanged, match="seed: 0 before, 1 now"):
         up_to_date(output, {**provenance.settings, "seed": 1})
-    with pytest.raises(SettingsChanged, match="inputs"):
+    with pytest.raises(SettingsChanged, match=r"\(inputs: other content now in in.jsonl\)"):
         up_to_date(output, {**provenance.settings, "inputs": ["other", "stream"]})
+    with pytest.raises(SettingsChanged, match="inputs: 2 files before, 1 now"):
+        up_to_date(output, {**provenance.settings, "inputs": ["stream"]})
     assert not up_to_date(output, {**provenance.settings, "seed": 1}, overwrite=True)
 
 
@@ -144,3 +153,35 @@ def test_publishing_leaves_output_and_manifest_and_nothing_else(tmp_path: Path) 
     assert manifest is not None
     assert manifest["users"] == 3
     assert {p.name for p in tmp_path.iterdir()} == {"scores.jsonl", "scores.jsonl.manifest.json"}
+
+
+def test_a_run_that_fails_between_output_and_manifest_is_continued(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    provenance = Provenance("score", {"k": 1}, [])
+
+    def fail() -> None:
+        with provenance.publish(output):
+            output.write_bytes(b"new")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert is_unfinished(output)
+    assert not up_to_date(output, provenance.settings)
+    with pytest.raises(SettingsChanged):
+        up_to_date(output, {**provenance.settings, "k": 2})
+    with provenance.publish(output):
+        output.write_bytes(b"new")
+    assert up_to_date(output, provenance.settings)
+    assert not is_unfinished(output)
+
+
+def test_a_run_that_fails_before_it_has_written_leaves_what_was_there(
+    made: tuple[Path, Provenance],
+) -> None:
+    output, provenance = made
+    other = Provenance("score", {"k": 9}, [])
+    with pytest.raises(KeyboardInterrupt), other.publish(output):
+        raise KeyboardInterrupt
+    assert not is_unfinished(output)
+    assert up_to_date(output, provenance.settings)

@@ -40,6 +40,7 @@ class ContentKeys:
     """Makes the keys of what one model makes; its identity is part of each."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
+        """Take what decides all that the model makes, as plain JSON values."""
         body = msgspec.json.encode(dict(identity), order="sorted")
         self._start = hashlib.blake2b(body, digest_size=_KEY_BYTES)
 
@@ -101,6 +102,7 @@ class ContentStore(Generic[Value]):
             self._db.executescript(_TABLES.format(table=self.table, columns=columns))
 
     def __enter__(self) -> Self:
+        """Give the store itself."""
         return self
 
     def __exit__(
@@ -109,6 +111,7 @@ class ContentStore(Generic[Value]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close the file; what was put is kept."""
         self._db.close()
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, Value]:

@@ -39,6 +39,7 @@ class SettingsChanged(UsageError):  # noqa: N818 - reads as a statement
     """The output exists already and was made with other settings."""
 
     def __init__(self, path: Path, changed: Sequence[str]) -> None:
+        """Name the output, and each setting that differs with its old and new value."""
         names = "; ".join(changed)
         super().__init__(
             f"{path} was made with other settings ({names}). "
@@ -50,6 +51,7 @@ class OutputLocked(UsageError):  # noqa: N818
     """Another process is writing the same output."""
 
     def __init__(self, path: Path) -> None:
+        """Name the output."""
         super().__init__(
             f"{path} is being written by another trec run. "
             "Wait for it to end, or write to another place with --out."
@@ -73,6 +75,7 @@ class Fault:
     fix: str = ""
 
     def __str__(self) -> str:
+        """Write place, problem and remedy on one line."""
         place = self.file if self.line is None else f"{self.file}, line {self.line}"
         return f"{place}: {self.problem}" + (f" ({self.fix})" if self.fix else "")
 
@@ -83,6 +86,7 @@ class InputError(TrecError):
     exit_code = 3
 
     def __init__(self, faults: Sequence[Fault]) -> None:
+        """Take the faults in the order in which they were found, 20 (``MAX_FAULTS``) at most."""
         self.faults = tuple(faults)
         more = len(faults) >= MAX_FAULTS
         tail = [f"… stopped after {MAX_FAULTS} faults"] if more else []
@@ -110,6 +114,7 @@ class OutputFailed(PartialError):  # noqa: N818
     """An output could not be written; nothing half-written was left."""
 
     def __init__(self, path: Path | str, reason: OSError) -> None:
+        """Name the output (or what it was in words), and say what the system said."""
         super().__init__(
             f"cannot write {path}: {reason.strerror or reason}. Nothing half-written was left; "
             "free some space or choose another --out, then run the same command again."

@@ -5,9 +5,10 @@ file, line and what to do.  ``-`` is standard input or output.
 """
 
 import gzip
+import hashlib
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import jsonlines
 import msgspec
 
-from trec_cli.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.errors import MAX_FAULTS, Fault, InputError, UsageError
 from trec_cli.records import Example, Item, Summary, UserSequence
 from trec_cli.type_errors import in_words
 
@@ -29,10 +30,25 @@ def is_stream(path: Path | str) -> bool:
     return str(path) == STREAM
 
 
+def check_streams(files: Mapping[str, Path | None]) -> None:
+    """Refuse two inputs from one standard input, of which the second would find nothing.
+
+    Args:
+        files: by the option that names each.
+
+    Raises:
+        UsageError: naming the options.
+    """
+    streams = [option for option, path in files.items() if path and is_stream(path)]
+    if len(streams) > 1:
+        raise UsageError(f"{streams[0]} and {streams[1]} cannot both be standard input")
+
+
 class FaultList:
     """Collects faults and raises them together, at the end or when there are too many."""
 
     def __init__(self, file: Path | str) -> None:
+        """Take the file, as the user named it."""
         self.file = "standard input" if is_stream(file) else str(file)
         self._faults: list[Fault] = []
 
@@ -303,6 +319,14 @@ def encode(record: Item | msgspec.Struct | dict[str, Any]) -> bytes:
     else:
         body = record
     return _encoder.encode(body) + b"\n"
+
+
+def content_hash(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> str:
+    """SHA-256 of records as lines: what a stream held, whose name says nothing of it."""
+    digest = hashlib.sha256()
+    for line in encode_all(records):
+        digest.update(line)
+    return digest.hexdigest()
 
 
 def encode_all(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> Iterator[bytes]:

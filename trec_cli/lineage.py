@@ -11,13 +11,14 @@ Four things can be wrong with an output:
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from trec_cli.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.jsonl import is_stream
 from trec_cli.manifest import MANIFEST_SUFFIX, file_hash, manifest_path, read_manifest
 from trec_cli.runs import RunFolder
 
@@ -82,6 +83,17 @@ def other_versions(manifest: Mapping[str, Any], present: Mapping[str, str]) -> l
         if _STREAM not in (present[here], recorded[there]) and present[here] != recorded[there]
     ]
     return [path.name if times[path.name] == 1 else str(path) for path in changed]
+
+
+def stale(output: Path, inputs: Iterable[Path]) -> list[str]:
+    """Name those of some files that an output was made from in another version.
+
+    Nothing is said of streams, nor where the output has no manifest.
+    """
+    if is_stream(output) or (manifest := read_manifest(output)) is None:
+        return []
+    present = {str(p): file_hash(p) for p in inputs if not is_stream(p) and p.exists()}
+    return other_versions(manifest, present)
 
 
 def _same_files(recorded: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

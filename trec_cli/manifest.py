@@ -73,20 +73,25 @@ class Provenance:
     def publish(self, *outputs: Path) -> Iterator[dict[str, Any]]:
         """Hold the moment in which outputs and their manifests are written.
 
-        Gives a dictionary for what else the manifests should say.  A run killed in between
-        leaves a note of its settings, by which the same command knows that the output is
-        its own and makes it again (:func:`up_to_date`).
+        Gives a dictionary for what else the manifests should say.  A run that is killed in
+        between, or fails when part of it is in place, leaves a note of its settings, by which
+        the same command knows that the output is its own and makes it again
+        (:func:`up_to_date`).
         """
         details: dict[str, Any] = {}
+        before = list(map(_stamp, outputs))
         for output in outputs:
             write_bytes(_note_path(output), [msgspec.json.encode(self.settings)])
         try:
             yield details
             for output in outputs:
                 self.write(output, details)
-        finally:
-            for output in outputs:
-                _note_path(output).unlink(missing_ok=True)
+        except BaseException:
+            if before != list(map(_stamp, outputs)):
+                raise
+            _forget(outputs)
+            raise
+        _forget(outputs)
 
     def write(self, output: Path, details: Mapping[str, Any] | None = None) -> None:
         """Write the manifest of ``output``, which must be complete."""
@@ -110,6 +115,25 @@ class Provenance:
 
 def _note_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.writing")
+
+
+def _forget(outputs: Sequence[Path]) -> None:
+    for output in outputs:
+        _note_path(output).unlink(missing_ok=True)
+
+
+def _stamp(output: Path) -> tuple[int, int] | None:
+    """Tell a file or folder from whatever is put into its place."""
+    try:
+        found = output.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def is_unfinished(output: Path) -> bool:
+    """Tell whether a run is putting an output into place, or was stopped while it did."""
+    return _note_path(output).exists()
 
 
 def _hash_or_stream(path: Path | str) -> str:
@@ -157,12 +181,12 @@ def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> 
         SettingsChanged: it exists with other settings (or without manifest), and not
             ``overwrite``.
     """
-    note = _note_path(output)
-    if overwrite or not (output.exists() or note.exists()):
+    if overwrite or not (output.exists() or is_unfinished(output)):
         return False
     old = recorded_settings(output)
     if old is None:
         raise SettingsChanged(output, ["it has no manifest, so they are unknown"])
-    if changed := changed_settings(old, plain_settings(settings)):
+    names = list((read_manifest(output) or {}).get("inputs", {}))
+    if changed := changed_settings(old, plain_settings(settings), names):
         raise SettingsChanged(output, changed)
-    return not note.exists()
+    return not is_unfinished(output)

@@ -121,14 +121,27 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     return plain
 
 
-def changed_settings(old: Settings, new: Settings) -> list[str]:
-    """Name the settings that differ, each with its old and new value."""
-    names = sorted(old.keys() | new.keys())
+def changed_settings(old: Settings, new: Settings, inputs: Sequence[str] = ()) -> list[str]:
+    """Name the settings that differ, each with its old and new value.
+
+    ``inputs`` are the names of the old input files; their hashes would tell nobody anything.
+    """
+    differ = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
     return [
-        f"{name}: {old.get(name)} before, {new.get(name)} now"
-        for name in names
-        if old.get(name) != new.get(name)
+        _changed_inputs(old[name], new[name], inputs)
+        if name == "inputs" and name in old and name in new
+        else f"{name}: {old.get(name)} before, {new.get(name)} now"
+        for name in differ
     ]
+
+
+def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]) -> str:
+    """Say which input files hold something else, by name where the numbers agree."""
+    if len(old) != len(new):
+        return f"inputs: {len(old)} files before, {len(new)} now"
+    places = [place for place, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
+    told = [Path(names[n]).name if len(names) == len(old) else f"file {n + 1}" for n in places]
+    return f"inputs: other content now in {', '.join(told)}"
 
 
 class _Record(msgspec.Struct):

@@ -89,6 +89,13 @@ def test_one_block_gets_everything_though_all_its_items_ask() -> None:
     assert recent_weights(np.array([EAST, NORTH]), [(0, 2)], 3, 0.1, [True]).tolist() == [1.0]
 
 
+def test_of_a_short_history_all_items_ask() -> None:
+    vectors = np.array([EAST, NORTH])
+    # Three are to ask and there are two: (1, 1) is as near to each of them.
+    weights = recent_weights(vectors, [(0, 1), (1, 2)], 3, 0.1, [True, True])
+    assert weights.tolist() == [0.5, 0.5]
+
+
 def test_the_strongest_come_first_and_newer_ones_win_ties() -> None:
     assert strongest(np.array([0.3, 0.2, 0.3, 0.2, 0.0]), 9) == [2, 0, 3, 1]
     assert strongest(np.array([0.25] * 4), 2) == [3, 2]

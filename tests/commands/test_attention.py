@@ -1,5 +1,6 @@
 """Mode attention through the commands: summarize, train, score, with tiny models."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.commands.test_summarize import example, last_line, make_run, rows_or_
 from tests.scores_file import scores_in
 from trec_cli.attention.target import find_target, read_vectors
 from trec_cli.commands.app import app
+from trec_cli.errors import OutputFailed
 from trec_cli.jsonl import read_examples, read_items, read_summaries
 from trec_cli.manifest import file_hash, read_manifest
 from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
@@ -141,6 +143,13 @@ def test_other_settings_of_attention_are_refused_until_overwrite(run: Path, trec
     refused = trec("summarize", run, "--mode", "attention", "--temperature", "0.5")
     assert refused.exit_code == 2
     assert "attention: " in refused.stderr
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_temperature_that_no_file_can_hold_is_refused(run: Path, trec: Trec, value: str) -> None:
+    refused = trec("summarize", run, "--mode", "attention", "--temperature", value)
+    assert refused.exit_code == 2
+    assert "--temperature" in refused.stderr
 
 
 @pytest.mark.parametrize("option", [["--query", "candidate"], ["--top-k", "1"]])
@@ -305,6 +314,113 @@ def test_an_adapter_of_one_query_refuses_summaries_of_the_other(tmp_path: Path, 
     assert refused.exit_code == 2
     assert "different kinds" in refused.stderr
     assert trec("score", run, "--mode", "attention", "--zero-shot").exit_code == 0
+
+
+def test_an_adapter_remembers_how_its_evidence_was_chosen(
+    tmp_path: Path, trec: Trec, tiny_model: Callable[..., Path]
+) -> None:
+    run = make_run(tmp_path / "run", users=12)
+    asked = ["--mode", "attention", "--query", "candidate"]
+    attention(trec, run, "--query", "candidate")
+    learn = ["--mode", "attention", "--epochs", "1", "--max-tokens", "2000", "--merge"]
+    assert trec("train", run, *learn).exit_code == 0
+    kept = json.loads((run / "model-attention" / "prompt.json").read_text())["attention"]
+    assert kept.pop("embedder")["pooling"] == "mean"
+    assert kept == {"temperature": 0.1, "top_k": 3, "budget": 12}
+    assert "| attention top_k | 3 |" in (run / "model-attention" / "README.md").read_text()
+
+    attention(trec, run, "--query", "candidate", "--temperature", "0.5", "--overwrite")
+    merged = ["--zero-shot", "--model", str(run / "model-attention-merged")]
+    for options in (["--model", str(tiny_model())], merged):
+        words = ["score", str(run), "--mode", "attention", *options]
+        refused = CliRunner().invoke(app, words)
+        assert refused.exit_code == 2, refused.stderr
+        assert "--temperature is 0.5 here and 0.1 there" in refused.stderr
+        assert "--top-k" not in refused.stderr
+    assert trec("score", run, "--mode", "attention", "--zero-shot").exit_code == 0
+
+    words = ["summarize", str(run), *asked, "--embedder", "llm", "--overwrite", *SMALL]
+    assert CliRunner().invoke(app, [*words, "--model", str(tiny_model())]).exit_code == 0
+    warned = trec("score", run, "--mode", "attention")
+    assert warned.exit_code == 0, warned.stderr
+    assert "trained on evidence by vectors of" in warned.stderr
+    attention(trec, run, "--query", "candidate", "--overwrite")
+    assert "vectors of" not in trec("score", run, "--mode", "attention", "--overwrite").stderr
+
+
+def test_an_adapter_that_says_nothing_of_evidence_is_scored(tmp_path: Path, trec: Trec) -> None:
+    run = make_run(tmp_path / "run", users=12)
+    attention(trec, run, "--query", "candidate")
+    learn = ["--mode", "attention", "--epochs", "1", "--max-tokens", "2000"]
+    assert trec("train", run, *learn).exit_code == 0
+    file = run / "model-attention" / "prompt.json"
+    older = json.loads(file.read_text())
+    del older["attention"]
+    file.write_text(json.dumps(older))
+    assert trec("score", run, "--mode", "attention").exit_code == 0
+
+
+def test_vectors_elsewhere_are_written_and_never_over_those_of_other_settings(
+    run: Path, trec: Trec, tmp_path: Path
+) -> None:
+    words = ["--query", "candidate"]
+    attention(trec, run, *words)
+    place = tmp_path / "v.safetensors"
+    assert "already" not in attention(trec, run, *words, "--vectors", place).stderr
+    before = place.read_bytes()
+    other = [*words, "--temperature", "0.5", "--out", tmp_path / "other.jsonl", "--vectors", place]
+    refused = trec("summarize", run, "--mode", "attention", *other)
+    assert refused.exit_code == 2
+    assert "v.safetensors was made with other settings" in refused.stderr
+    assert place.read_bytes() == before
+
+
+def test_lost_vectors_are_made_again_by_the_same_command(run: Path, trec: Trec) -> None:
+    attention(trec, run, "--query", "candidate")
+    place = run / "summaries-attention.vectors.safetensors"
+    before = place.read_bytes()
+    place.unlink()
+    fields = last_line(attention(trec, run, "--query", "candidate", "--json"))
+    assert (fields["calls"], fields["texts_embedded"]) == (0, 0)
+    assert place.read_bytes() == before
+
+
+def test_a_full_disk_between_vectors_and_summaries_leaves_no_pair_that_is_none(
+    run: Path, trec: Trec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--mode", "attention", "--query", "candidate"]
+    attention(trec, run, "--query", "candidate")
+    before = (run / "summaries-attention.jsonl").read_bytes()
+    changed = [*words, "--temperature", "0.9"]
+
+    def full(path: Path, lines: object) -> None:
+        raise OutputFailed(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trec_cli.summarize.run.write_lines", full)
+        assert trec("summarize", run, *changed, "--overwrite").exit_code == 5
+    assert (run / "summaries-attention.jsonl").read_bytes() == before
+    refused = trec("score", run, "--mode", "attention", "--zero-shot")
+    assert refused.exit_code == 3
+    assert "is not finished" in refused.stderr
+    again = trec("summarize", run, *changed)
+    assert again.exit_code == 0, again.stderr
+    assert trec("score", run, "--mode", "attention", "--zero-shot").exit_code == 0
+
+
+def test_summaries_of_other_examples_are_warned_of(run: Path, trec: Trec) -> None:
+    attention(trec, run)
+    words = ["score", run, "--mode", "attention", "--zero-shot"]
+    assert "another version" not in trec(*words).stderr
+    shorter = [example(n, min(n * 3, 12)) for n in range(6)]
+    write_lines(run / "examples.jsonl", shorter)
+    shown = CliRunner().invoke(app, ["summarize", str(run), "--mode", "attention", "--show", "u1"])
+    assert "another version of examples.jsonl" in shown.stderr
+    shifted = [example(n, min(n * 3, 13), positives=["i1"]) for n in range(6)]
+    write_lines(run / "examples.jsonl", shifted)
+    warned = trec(*words, "--overwrite")
+    assert warned.exit_code == 0, warned.stderr
+    assert "another version of examples.jsonl" in warned.stderr
 
 
 def test_examples_with_items_that_have_no_vector_are_named(run: Path, trec: Trec) -> None:

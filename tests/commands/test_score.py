@@ -290,6 +290,20 @@ def test_another_stream_is_not_taken_for_the_same(run: Path) -> None:
     assert "streamed" in result.stderr
 
 
+@pytest.mark.parametrize("scorer", ["llm", "bm25"])
+def test_items_on_stdin_are_known_by_their_content(
+    run: Path, tiny_model: Callable[..., Path], scorer: str
+) -> None:
+    items = (run / "items.jsonl").read_bytes()
+    model = ["--model", str(tiny_model())] if scorer == "llm" else []
+    words = ["score", str(run), "--scorer", scorer, "--items", "-", *model]
+    assert CliRunner().invoke(app, words, input=items).exit_code == 0
+    assert "finished already" in CliRunner().invoke(app, words, input=items).stderr
+    refused = CliRunner().invoke(app, words, input=items.replace(b"Thing", b"Other"))
+    assert refused.exit_code == 2
+    assert "streamed: " in refused.stderr
+
+
 def test_a_dry_run_shows_the_prompt_and_the_cost_and_writes_nothing(run: Path, model: Path) -> None:
     before = sorted(run.iterdir())
     result = trec(run, "--zero-shot", "--model", model, "--dry-run", "--json")

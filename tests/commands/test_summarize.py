@@ -140,6 +140,21 @@ def test_a_second_output_takes_every_text_from_the_store(
     assert (tmp_path / "again.jsonl").read_bytes() == (run / "summaries-hier.jsonl").read_bytes()
 
 
+def test_no_weights_are_loaded_where_the_store_has_every_text(
+    run: Path, trec: Trec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trec(run)
+
+    def refuse(_source: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("trec_cli.summarize.setup.load_model", refuse)
+    again = trec(run, "--json", "--out", tmp_path / "again.jsonl")
+    assert again.exit_code == 0, again.stderr
+    assert last_line(again)["calls"] == 0
+    assert last_line(again)["device"].startswith("cpu")
+
+
 def test_examples_with_the_same_history_share_the_work(tmp_path: Path, trec: Trec) -> None:
     run = make_run(tmp_path / "run")
     write_lines(run / "examples.jsonl", [example(3, 4, example_id=name) for name in "abc"])
@@ -195,6 +210,18 @@ def test_other_examples_on_stdin_are_other_settings(run: Path, trec: Trec) -> No
     refused = trec(run, "--examples", "-", stdin=line)
     assert refused.exit_code == 2
     assert "examples: " in refused.stderr
+
+
+def test_items_on_stdin_are_known_by_their_content(run: Path, trec: Trec) -> None:
+    items = (run / "items.jsonl").read_bytes()
+    assert trec(run, "--items", "-", stdin=items).exit_code == 0
+    assert "already" in trec(run, "--items", "-", stdin=items).stderr
+    refused = trec(run, "--items", "-", stdin=items.replace(b"jazz", b"opera"))
+    assert refused.exit_code == 2
+    assert "items: " in refused.stderr
+    both = trec(run, "--items", "-", "--examples", "-", stdin=items)
+    assert both.exit_code == 2
+    assert "--items and --examples cannot both be standard input" in both.stderr
 
 
 def test_a_dry_run_shows_prompt_and_cost_and_writes_nothing(run: Path, trec: Trec) -> None:

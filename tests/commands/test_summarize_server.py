@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.commands.test_summarize import last_line, make_run, rows, rows_or_none
+from tests.commands.test_summarize import (
+    example,
+    last_line,
+    make_run,
+    rows,
+    rows_or_none,
+    write_lines,
+)
 from tests.endpoint.conftest import api, pauses
 from tests.endpoint.faulty_server import KEY, Fault, FaultyServer, Plan, finish
 from trec_cli.commands.app import app
@@ -298,3 +305,101 @@ def test_a_refused_text_is_asked_for_again_with_a_frequency_penalty(
     assert {body["frequency_penalty"] for body in again} == {0.4}
     assert {tuple(b["prompt"]) for b in again} <= {tuple(b["prompt"]) for b in first}
     assert all(body["stop"] == ["\n"] for body in api.bodies)
+
+
+def test_titles_that_the_tokenizer_here_cannot_tell_apart_are_asked_for_each(
+    run: Path, options: list[str], api: FaultyServer, tmp_path: Path
+) -> None:
+    """A chat needs the tokenizer only to count: a key of its ids would mix up two users."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "-": 1, "title": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    words.save_pretrained(tmp_path / "words")
+    items = [{"item_id": "a", "title": "tea"}, {"item_id": "b", "title": "jazz"}]
+    write_lines(run / "items.jsonl", items)
+    more = {"candidates": ["a", "b"], "positives": ["b"]}
+    users = [example(n, 0, history=[name], **more) for n, name in enumerate("ab")]
+    write_lines(run / "examples.jsonl", users)
+    words_ = ["summarize", str(run), *options, "--tokenizer", str(tmp_path / "words")]
+    result = CliRunner().invoke(app, [*words_, "--no-repair"])
+    assert result.exit_code == 0, result.stderr
+    assert len(api.bodies) == 2
+    first, second = read_summaries(run / "summaries-hier.jsonl").values()
+    assert first.summary != second.summary
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_a_missing_text_is_named_by_its_own_first_item(
+    run: Path, trec: Trec, api: FaultyServer, endpoint: str
+) -> None:
+    """Not by an item of the template's example, which all prompts share."""
+    api.plan = lambda number, _: Fault(500) if number > 2 else None
+    result = trec(run, "--endpoint", endpoint, "--concurrency", "1")
+    assert result.exit_code == 5
+    assert "no 0 é日本; brand: B" in result.stderr or "no 7 é日本; brand: B" in result.stderr
+    assert "Cordless Drill" not in result.stderr
+
+
+def test_what_a_server_says_of_an_error_under_status_200_is_told(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    api.plan = lambda *_: Fault(body=b'{"error": {"message": "no credit left"}}')
+    result = trec(run)
+    assert result.exit_code == 4
+    assert "no credit left" in result.stderr
+
+
+ATTENTION = ["--mode", "attention", "--query", "candidate"]
+
+
+def test_a_server_writes_and_an_embedder_here_attends(
+    run: Path, trec: Trec, tiny_embedder: Path
+) -> None:
+    local = ["--embedder", str(tiny_embedder), "--device", "cpu", "--max-tokens", "500"]
+    result = trec(run, *ATTENTION, *local)
+    assert result.exit_code == 0, result.stderr
+    assert (run / "summaries-attention.vectors.safetensors").exists()
+
+
+def test_the_language_model_embeds_here_though_a_server_writes(
+    run: Path, trec: Trec, tiny_model: Callable[..., Path]
+) -> None:
+    """What --tokenizer names is the model, and its vectors are those of --engine local."""
+    words = ["summarize", str(run), *ATTENTION, "--model", str(tiny_model())]
+    local = [*words, "--embedder", "llm", "--max-new-tokens", "12"]
+    assert CliRunner().invoke(app, local).exit_code == 0
+    place = run / "summaries-attention.vectors.safetensors"
+    before = place.read_bytes()
+    result = trec(run, *ATTENTION, "--embedder", "llm", "--overwrite", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert last_line(result)["texts_embedded"] == 0
+    assert place.read_bytes() == before
+    (run / "generations.sqlite").unlink()
+    again = last_line(trec(run, *ATTENTION, "--embedder", "llm", "--overwrite", "--json"))
+    assert again["texts_embedded"] > 0
+    assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("config", [False, True])
+def test_a_tokenizer_alone_cannot_embed_and_nothing_is_asked(
+    run: Path,
+    trec: Trec,
+    api: FaultyServer,
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    config: bool,
+) -> None:
+    alone = tmp_path / "tokenizer"
+    alone.mkdir()
+    for file in tiny_model().glob("*token*"):
+        shutil.copy(file, alone)
+    if config:
+        shutil.copy(tiny_model() / "config.json", alone)
+    result = trec(run, *ATTENTION, "--embedder", "llm", "--tokenizer", alone)
+    assert result.exit_code == 4, result.stderr
+    assert "--embedder llm cannot be used" in result.stderr
+    assert "name its folder with --tokenizer" in result.stderr
+    assert api.bodies == []

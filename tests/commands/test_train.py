@@ -83,7 +83,7 @@ def test_the_adapter_folder_holds_what_the_contract_says(run: Path, tiny_model: 
     ]
     config = json.loads((out / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tiny_model())
-    assert load_settings(out)[0].max_length == 512
+    assert load_settings(out).settings.max_length == 512
     assert [line["step"] for line in read_log(out / "training-log.jsonl") if "loss" in line] == [
         *range(1, 7)
     ]
@@ -160,6 +160,8 @@ def test_merging_writes_full_weights_that_say_the_same(run: Path, tiny_model: Ti
     merged = trec(run, tiny_model(), "--epochs", 1, "--learning-rate", 0.01, "--merge")
     assert merged.exit_code == 0, merged.output
     folder = run / "model-none-merged"
+    origin = json.loads((folder / "merged.json").read_bytes())
+    assert origin["adapter_sha256"] == file_hash(run / "model-none")
     assert {"config.json", "model.safetensors", "tokenizer.json", "prompt.json"} <= set(
         names(folder)
     )

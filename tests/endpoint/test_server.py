@@ -76,6 +76,10 @@ def test_so_many_requests_are_in_flight_and_never_more(api: FaultyServer) -> Non
         Fault(body=b'{"choices": [{"message": {"content": "half'),
         Fault(body=b"\xff\xfe{}"),
         Fault(body=b'"a text"'),
+        Fault(body=b'{"choices": [{"message": {"content": "\xff"}, "finish_reason": "stop"}]}'),
+        Fault(body=b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}]}'),
+        Fault(body=b'{"more": ' + b"[" * 100_000),
+        Fault(body=b'{"choices": [' + b'{"message": ' * 50_000),
         Fault(body=b""),
         Fault(body=b'{"choices": []}'),
         Fault(body=b'{"object": "chat.completion"}'),
@@ -274,6 +278,23 @@ def test_a_server_that_adds_tokens_to_a_prompt_is_found_out(api: FaultyServer) -
         list(server.answers([ids_request(5, 6)]))
 
 
+def test_what_came_with_a_fault_is_given_before_it(api: FaultyServer) -> None:
+    server = Server(settings(api, concurrency=1))
+
+    async def at_once(request: Request[TextReply]) -> TextReply:
+        if request.question == "lie":
+            raise ModelError("other tokens were read")
+        return TextReply(str(request.question), True, None)
+
+    server._ask = at_once  # type: ignore[method-assign, assignment]
+    with server:
+        answers = server.answers([chat(question) for question in ("a", "b", "lie", "c")])
+        given = next(answers).values()
+        assert [reply.text for reply in given if isinstance(reply, TextReply)] == ["a", "b", "c"]
+        with pytest.raises(ModelError, match="other tokens"):
+            next(answers)
+
+
 Echo = Callable[[], Fault]
 
 
@@ -297,6 +318,36 @@ def test_a_key_that_the_server_repeats_is_in_no_text(api: FaultyServer) -> None:
     (outcome,) = ask(Server(settings(api)), "a")
     assert isinstance(outcome, TextReply)
     assert outcome.text == "Your key is ***."
+
+
+@pytest.mark.parametrize("key", ["sk/secret/0123", 'sk"secret\\0123', "sk-secret-0123"])
+def test_a_key_that_the_server_writes_with_escapes_is_in_no_text(
+    api: FaultyServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    escaped = "".join(f"\\u{ord(character):04x}" for character in key)
+    for written in (json.dumps(key)[1:-1].replace("/", "\\/"), escaped):
+        answer = {
+            "choices": [{"message": {"content": "Your key is KEY."}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 3},
+        }
+        body = json.dumps(answer).replace("KEY", written).encode()
+        api.plan = lambda *_, body=body: Fault(body=body)
+        (outcome,) = ask(Server(settings(api)), "a")
+        assert isinstance(outcome, TextReply)
+        assert outcome.text == "Your key is ***."
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-secret\n0123456789", "sk-secret 0123456789", "sk-é-0123456789"]
+)
+def test_a_key_that_no_header_takes_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UsageError, match="characters that no key has") as raised:
+        EndpointSettings("http://127.0.0.1:8000/v1", "m").key()
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from samples.tiny_model import build_tokenizer
 from trec_cli.errors import InputError, UsageError
 from trec_cli.prompts.recommend import (
     Cuts,
+    LearntPrompt,
     PromptBuilder,
     PromptSettings,
     PromptTree,
@@ -293,7 +294,7 @@ def test_a_template_must_not_start_with_a_slot(tmp_path: Path) -> None:
 def test_saved_settings_come_back_with_the_template(tmp_path: Path) -> None:
     build = builder(attributes=("t",), recent=2)
     save_settings(tmp_path, build)
-    assert load_settings(tmp_path) == (build.settings, SHORT)
+    assert load_settings(tmp_path) == LearntPrompt(build.settings, SHORT)
 
 
 def test_missing_or_damaged_settings_are_an_input_error(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_the_built_in_template_and_a_users_own_are_checked(tmp_path: Path) -> No
 
 def test_an_adapters_prompt_remembers_its_kind(tmp_path: Path) -> None:
     save_settings(tmp_path, target_builder())
-    settings, template = load_settings(tmp_path)
-    assert PromptBuilder(BYTES, ITEMS, settings, template=template).target
+    learnt = load_settings(tmp_path)
+    assert PromptBuilder(BYTES, ITEMS, learnt.settings, template=learnt.template).target
 
 
 @given(

@@ -56,6 +56,36 @@ def test_wrong_slots_are_named_with_those_that_must_be(
     assert f"slots are wrong: {named} (it must hold exactly {{items}})" in str(caught.value)
 
 
+def test_a_slot_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Its text would be counted once against the budget and stand in the prompt twice."""
+    (tmp_path / "summarize_block.txt").write_text("{items} and again {items}")
+    with pytest.raises(InputError, match=r"holds \{items\} more than once"):
+        load_template("summarize_block", ["items"], tmp_path, "news")
+
+
+def test_a_text_for_one_domain_comes_before_the_one_for_all(tmp_path: Path) -> None:
+    (tmp_path / "news").mkdir()
+    (tmp_path / "news" / "summarize_block.txt").write_text("News: {items}")
+    (tmp_path / "summarize_block.txt").write_text("All: {items}")
+    texts = [
+        load_template("summarize_block", ["items"], tmp_path, domain).text
+        for domain in ("news", "products")
+    ]
+    assert texts == ["News: {items}", "All: {items}"]
+
+
+@pytest.mark.parametrize(
+    "place", ["newz/summarize_block.txt", "news/summarise_block.txt", "news/recommend.txt"]
+)
+def test_a_text_in_a_folder_where_nobody_looks_is_not_passed_over(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place).parent.mkdir()
+    (tmp_path / place).write_text("{items}")
+    with pytest.raises(InputError, match=r"is no prompt of trec .*folder named general, news"):
+        load_template("summarize_block", ["items"], tmp_path, "news")
+
+
 def test_a_template_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "summarize_block.txt").write_bytes("é {items}".encode("latin-1"))
     with pytest.raises(InputError, match="is not UTF-8 text"):

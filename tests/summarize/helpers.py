@@ -16,7 +16,7 @@ from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.settings import SummarySettings
 from trec_cli.summarize.source import Answer
-from trec_cli.summarize.store import IN_MEMORY, Store
+from trec_cli.summarize.store import IN_MEMORY, Store, id_bytes
 
 ITEMS = {f"i{n}": Item(f"i{n}", {"title": f"thing {n}"}) for n in range(60)}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -72,6 +72,9 @@ class ScriptedEngine:
         again = copy(self)
         again.identity = {**self.identity, "attempt": attempt}
         return again
+
+    def reads(self, prompt: Prompt) -> bytes:
+        return id_bytes(prompt.ids)
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         places = range(len(prompts))

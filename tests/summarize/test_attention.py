@@ -62,6 +62,14 @@ def test_a_low_weight_gets_nothing_of_a_small_budget() -> None:
     assert summary
 
 
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_a_budget_below_what_stands_between_texts_is_kept(budget: int) -> None:
+    texts = ["likes tea and pots", "likes jazz and more", "likes both of them"]
+    summary, _ = attend(HISTORY, texts, top_k=3, temperature=1e6, budget=budget)
+    assert summary
+    assert make_writer(SummarySettings(), ITEMS).tokens(summary) <= budget
+
+
 def test_a_high_temperature_lets_all_speak_and_of_equal_ones_the_newest() -> None:
     summary, _ = attend(HISTORY, ["one", "two", "three"], top_k=2, temperature=1e6)
     assert summary == "one; three"

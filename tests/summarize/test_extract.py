@@ -30,6 +30,11 @@ def test_brands_by_frequency_then_titles_the_newest_first() -> None:
     assert extract(Source(SHOP), 99, words) == wanted
 
 
+def test_control_characters_of_items_reach_no_summary() -> None:
+    items = (item("nul\x00bell \x07 tea", category="ja\u2028zz\x1b[31m"),)
+    assert extract(Source(items), 99, words) == "ja zz [31m, nul bell tea"
+
+
 def test_what_does_not_fit_is_passed_over_for_what_does() -> None:
     # Falke , Ippodo are 3; ", Blue wool socks" would make 7, ", Green tea" makes 6.
     assert extract(Source(SHOP), 6, words) == "Falke, Ippodo, Green tea"

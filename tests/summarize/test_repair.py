@@ -85,6 +85,18 @@ def test_without_repair_texts_stay_as_they_are_and_are_flagged(text: str, flag: 
     assert flag in answer.flags
 
 
+def test_a_text_far_beyond_its_limit_is_cut_before_it_is_checked() -> None:
+    """A server may ignore max_tokens; checking so many words would take hours."""
+    checker = Checker(40, count, cut=WRITER.cut)
+    endless = "green tea, jazz piano, wool " + " ".join(f"word{n}" for n in range(100_000))
+    answer = checker.check(BLOCK, Generation(endless, 9, 9, True)).answer
+    assert answer.text == "green tea, jazz piano, Wool socks"
+    assert answer.flags == ("cut", "extended")
+    longer = "green tea, jazz piano, wool socks, red lamp, chess"  # as another tokenizer counts
+    assert 40 < count(longer) <= 80
+    assert "cut" not in checker.check(BLOCK, Generation(longer, 9, 9, True)).answer.flags
+
+
 def test_a_merge_that_repeats_one_of_its_summaries_is_an_echo() -> None:
     merge = WRITER.merge(["green tea, jazz", "wool socks, green tea"], ALL)
     assert check("wool socks, green tea", prompt=merge, repair=False).flags == ("echo",)

@@ -6,7 +6,7 @@ item of the examples, also for negatives that training draws anew in each epoch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trec_cli.attention.weights import attention_weights, block_keys, strongest
 from trec_cli.embedding.vectors import ItemVectors
 from trec_cli.errors import InputError, UsageError
 from trec_cli.jsonl import is_stream
+from trec_cli.manifest import is_unfinished
 from trec_cli.records import Block, Example, Summary
 
 _NOTE = "trec"
@@ -54,11 +55,17 @@ class TargetAttention:
         vectors: of the items in histories and candidates.
         settings: how candidates ask.
         files: where both were read from.
+        embedder: what made the vectors; empty where nobody says.
     """
 
     vectors: ItemVectors
     settings: TargetSettings
     files: Sequence[Path] = ()
+    embedder: Mapping[str, Any] = field(default_factory=dict)
+
+    def recorded(self) -> dict[str, Any]:
+        """Give what an adapter should remember of the evidence that it has learnt from."""
+        return {**asdict(self.settings), "embedder": dict(self.embedder)}
 
     def weights(
         self, history: Sequence[str], blocks: Sequence[Block], candidates: Sequence[str]
@@ -135,10 +142,13 @@ def read_vectors(path: Path) -> TargetAttention:
             ids = msgspec.json.decode(file.get_tensor("ids").tobytes(), type=list[str])
             matrix = file.get_tensor("vectors")
         settings = msgspec.convert(note, TargetSettings)
+        embedder = msgspec.convert(note.get("embedder", {}), dict[str, Any])
     except (safetensors.SafetensorError, msgspec.MsgspecError, KeyError, TypeError) as error:
         raise InputError.of(path, f"holds no vectors of trec ({error})", fix) from None
+    if matrix.ndim != 2 or len(matrix) != len(ids):
+        raise InputError.of(path, f"holds {len(ids)} ids and vectors of shape {matrix.shape}", fix)
     rows = {name: row for row, name in enumerate(ids)}
-    return TargetAttention(ItemVectors(rows, matrix), settings, [path])
+    return TargetAttention(ItemVectors(rows, matrix), settings, [path], embedder)
 
 
 def find_target(
@@ -163,4 +173,8 @@ def find_target(
     place = vectors or vectors_path(file)
     if place is None:
         raise UsageError("summaries of --query candidate through a pipe need --vectors FILE")
+    # The two are written one after another, and only together do they mean anything.
+    if is_unfinished(place) or (not is_stream(file) and is_unfinished(file)):
+        fix = "run the same trec summarize again; it ends at once where all texts are there"
+        raise InputError.of(place, "is not finished: a run was stopped while it wrote it", fix)
     return read_vectors(place)

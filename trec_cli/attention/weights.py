@@ -69,12 +69,13 @@ def recent_weights(
     block would be near to itself.  A block that consists of them alone gets weight 0, unless
     there is no other.
     """
-    before = max(0, len(vectors) - recent)
+    asking = max(0, len(vectors) - recent)
+    before = asking
     others = [start < before for start, _ in spans]
     either = [first and second for first, second in zip(seen, others, strict=True)]
     if not any(either):
         before, either = len(vectors), list(seen)
-    query = unit_rows(vectors[len(vectors) - recent :].sum(axis=0, keepdims=True))[0]
+    query = unit_rows(vectors[asking:].sum(axis=0, keepdims=True))[0]
     return attention_weights(query, block_keys(vectors, spans, before), temperature, either)
 
 

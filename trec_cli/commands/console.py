@@ -52,6 +52,13 @@ class Terminal:
     """The terminal of one command; it is the library's ``Progress``."""
 
     def __init__(self, *, quiet: bool, json_line: bool, data_on_stdout: bool = False) -> None:
+        """Take what the command's options say of how it speaks.
+
+        Args:
+            quiet: only warnings and errors.
+            json_line: end with one JSON line.
+            data_on_stdout: that line goes to stderr, because stdout has the data.
+        """
         self._quiet, self._json_line = quiet, json_line
         self._data_on_stdout = data_on_stdout
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
@@ -262,7 +262,7 @@ _SERVER_OPTIONS = {
     "max_cost",
     "extra_body",
 }
-_LOCAL_OPTIONS = {"device", "dtype", "max_tokens"}
+_LOCAL_OPTIONS = frozenset({"device", "dtype", "max_tokens"})
 
 
 def given(context: typer.Context, *places: str) -> frozenset[str]:
@@ -279,15 +279,18 @@ def check_engine(
     *,
     local: Collection[str] = (),
     remote: Collection[str] = (),
+    embeds: bool = False,
 ) -> None:
     """Refuse options, on the command line, of the engine that does not run.
 
-    ``local`` and ``remote`` name the command's own, beside those that several have.
+    ``local`` and ``remote`` name the command's own, beside those that several have; with
+    ``embeds`` an embedder runs here whatever the engine, with device, dtype and tokens.
 
     Raises:
         UsageError: naming the first of them.
     """
-    foreign = _SERVER_OPTIONS.union(remote), _LOCAL_OPTIONS.union(local)
+    here = frozenset() if embeds else _LOCAL_OPTIONS
+    foreign = _SERVER_OPTIONS.union(remote), here.union(local)
     wrong = given(context, "COMMANDLINE") & foreign[engine == "openai"]
     if wrong:
         other = "local" if engine == "openai" else "openai"
@@ -295,20 +298,32 @@ def check_engine(
         raise UsageError(f"--{option} is for --engine {other}, not for {engine}")
 
 
+class ServerLimits(NamedTuple):
+    """What bounds a server's work, as :class:`EndpointSettings` names it."""
+
+    concurrency: int
+    timeout: float
+    retries: int
+    price_in: float
+    price_out: float
+    max_cost: float | None
+
+
 def server(
     base_url: str | None,
     model: str,
     api_key_env: str,
-    limits: tuple[int, float, int, float, float, float | None],
+    limits: ServerLimits,
     extra_body: str | None,
 ) -> EndpointSettings:
-    """Put the options of a server together; ``limits`` run from concurrency to max_cost.
+    """Put the options of a server together.
 
     Raises:
         UsageError: an address is missing, or an option cannot work.
     """
     if base_url is None:
         raise UsageError("--engine openai needs the server's address: give --base-url")
-    settings = EndpointSettings(base_url, model, api_key_env, *limits, parse_extra(extra_body))
+    extra = parse_extra(extra_body)
+    settings = EndpointSettings(base_url, model, api_key_env, **limits._asdict(), extra=extra)
     settings.check()
     return settings

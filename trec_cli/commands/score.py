@@ -48,6 +48,7 @@ from trec_cli.commands.options import (
     Revision,
     Run,
     Seed,
+    ServerLimits,
     Store,
     Summaries,
     Timeout,
@@ -272,7 +273,14 @@ def score(
         check_engine(context, engine, remote={"top_logprobs", "check_with"})
         target = _Target(out, run, name, split)
         if scorer == "llm" and engine == "openai":
-            limits = (concurrency, timeout, retries, price_in, price_out, max_cost)
+            limits = ServerLimits(
+                concurrency=concurrency,
+                timeout=timeout,
+                retries=retries,
+                price_in=price_in,
+                price_out=price_out,
+                max_cost=max_cost,
+            )
             settings = server(base_url, model, api_key_env, limits, extra_body)
             remote = _Remote(settings, top_logprobs, check_with)
             _score_remote(request, remote, target, terminal, dry_run, overwrite)

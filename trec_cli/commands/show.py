@@ -12,6 +12,7 @@ from rich.tree import Tree
 from trec_cli.commands.console import Terminal
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.lineage import stale
 from trec_cli.records import Attention, Block, Example, Item, Summary
 
 _BAR = 20
@@ -33,6 +34,11 @@ def show_user(
     if as_json:
         terminal.result(summaries=[msgspec.to_builtins(summary) for summary in found])
         return
+    for name in stale(summaries, (items, examples)):
+        terminal.warn(
+            f"{summaries} was made from another version of {name}; what is shown of that may "
+            "not be what the summaries speak of"
+        )
     catalogue = read_items(items)
     by_id = {example.example_id: example for example in read_examples(examples, catalogue)}
     for summary in found:

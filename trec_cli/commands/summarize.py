@@ -1,10 +1,10 @@
 """``trec summarize``: a preference summary for every example."""
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from trec_cli.commands.inputs import resolve
 from trec_cli.commands.show import show_user
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import UsageError
-from trec_cli.jsonl import encode, is_stream, read_examples, read_items
+from trec_cli.jsonl import check_streams, content_hash, is_stream, read_examples, read_items
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.manifest import Provenance, up_to_date
 from trec_cli.outputs import locked
@@ -107,7 +107,12 @@ QueryOption = Annotated[
 ]
 Temperature = Annotated[
     float,
-    _option(_ATTENTION, "Of the softmax over cosines: small looks at the best block.", min=0.001),
+    _option(
+        _ATTENTION,
+        "Of the softmax over cosines: small looks at the best block.",
+        min=0.001,
+        max=1_000_000,
+    ),
 ]
 TopK = Annotated[int, _option(_ATTENTION, "Block summaries that speak at most.", min=1)]
 QueryItems = Annotated[int, _option(_ATTENTION, "Last items that ask, for recent.", min=1)]
@@ -236,7 +241,13 @@ def summarize(
         from trec_cli.summarize.settings import SummarySettings
         from trec_cli.summarize.setup import Setup
 
-        options.check_engine(context, engine, local=_LOCAL_DECODING, remote={"endpoint"})
+        options.check_engine(
+            context,
+            engine,
+            local=_LOCAL_DECODING,
+            remote={"endpoint"},
+            embeds=mode == "attention",
+        )
         texts = options.names(attributes)
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
         settings = SummarySettings(*sizes, texts, chat_template, domain, repair, rewrites)
@@ -246,11 +257,18 @@ def summarize(
         if mode == "attention":
             job = _with_vectors(job, query, vectors)
             asked = (query, temperature, top_k, query_items, budget or max_new_tokens)
-            setup = _with_attention(setup, embedder, *asked)
+            setup = _with_attention(setup, embedder, engine, *asked)
         if engine == "openai":
             from trec_cli.summarize.remote import remote_setup
 
-            limits = (concurrency, timeout, retries, price_in, price_out, max_cost)
+            limits = options.ServerLimits(
+                concurrency=concurrency,
+                timeout=timeout,
+                retries=retries,
+                price_in=price_in,
+                price_out=price_out,
+                max_cost=max_cost,
+            )
             server = options.server(base_url, model, api_key_env, limits, extra_body)
             setup = remote_setup(setup, server, endpoint)
         _run_with_model(terminal, job, setup, dry_run)
@@ -276,14 +294,16 @@ def _with_vectors(job: _Job, query: Query, given: Path | None) -> _Job:
     return dataclasses.replace(job, vectors=place)
 
 
-def _with_attention(setup: "Setup", embedder: str, *settings: Any) -> "Setup":
+def _with_attention(
+    setup: "Setup", embedder: str, engine: options.EngineName, *settings: Any
+) -> "Setup":
     from trec_cli.embedding.model import EmbedderSource
     from trec_cli.summarize.attention import AttentionSettings
 
     return dataclasses.replace(
         setup,
         attention=AttentionSettings(*settings),
-        embedder=EmbedderSource(embedder, setup.source),
+        embedder=EmbedderSource(embedder, setup.source, served=engine == "openai"),
     )
 
 
@@ -321,6 +341,7 @@ def _read(terminal: Terminal, job: _Job) -> tuple[dict[str, Item], list[Example]
     """Read the catalogue and the examples that were chosen."""
     from trec_cli.summarize.run import choose
 
+    check_streams({"--items": job.items, "--examples": job.examples})
     catalogue = None if job.items is None else read_items(job.items)
     chosen = choose(read_examples(job.examples, catalogue), job.splits, job.limit)
     if not chosen:
@@ -331,12 +352,19 @@ def _read(terminal: Terminal, job: _Job) -> tuple[dict[str, Item], list[Example]
     return catalogue or {}, chosen
 
 
-def _provenance(job: _Job, chosen: Sequence[Example], settings: dict[str, Any]) -> Provenance:
-    """Start the manifest; a stream's examples are known by their content."""
+def _provenance(
+    job: _Job,
+    items: Mapping[str, Item],
+    chosen: Sequence[Example],
+    settings: dict[str, Any],
+) -> Provenance:
+    """Start the manifest; what came through a stream is known by its content."""
     inputs = [path for path in (job.items, job.examples) if path is not None]
     about = {**settings, "splits": job.splits, "limit": job.limit}
     if is_stream(job.examples):
-        about["examples"] = hashlib.sha256(b"".join(map(encode, chosen))).hexdigest()
+        about["examples"] = content_hash(chosen)
+    if job.items is not None and is_stream(job.items):
+        about["items"] = content_hash(items.values())
     return Provenance("summarize", about, inputs)
 
 
@@ -346,8 +374,11 @@ def _unless_done(terminal: Terminal, job: _Job, provenance: Provenance) -> Itera
     if is_stream(job.out):
         yield True
         return
+    outputs = [job.out, *([job.vectors] if job.vectors else [])]
     with locked(job.out):
-        done = up_to_date(job.out, provenance.settings, overwrite=job.overwrite)
+        check = partial(up_to_date, settings=provenance.settings, overwrite=job.overwrite)
+        checked = [check(output) for output in outputs]  # each, to refuse what is another's
+        done = all(checked)
         if done:
             terminal.info(f"{job.out} is there already, made with the same settings")
         terminal.result(output=str(job.out), already_done=done)
@@ -362,7 +393,7 @@ def _run_without_model(terminal: Terminal, job: _Job, dry_run: bool) -> None:
         terminal.info(f"would write {len(chosen)} empty summaries to {job.out}; no model is needed")
         terminal.result(examples=len(chosen), calls=0, prompt_tokens=0)
         return
-    provenance = _provenance(job, chosen, {"mode": "none"})
+    provenance = _provenance(job, {}, chosen, {"mode": "none"})
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
             _finish(terminal, job, save(no_summaries(chosen), job.out, provenance))
@@ -381,7 +412,7 @@ def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool
     if dry_run:
         _show_plan(terminal, job, setup, writer, chosen)
         return
-    provenance = _provenance(job, chosen, setup.describe(writer))
+    provenance = _provenance(job, catalogue, chosen, setup.describe(writer))
     with _unless_done(terminal, job, provenance) as needed:
         if needed:
             attention = setup.attender(catalogue, chosen, writer, job.store, terminal)

@@ -126,10 +126,13 @@ class EmbedderSource:
     Attributes:
         name: ``llm``, or a name or folder of a sentence-embedding model.
         llm: the language model; its device, dtype and trust hold for the other, too.
+        served: whether that model writes on a server, so that ``llm`` is what stands here
+            for its tokenizer.
     """
 
     name: str
     llm: ModelSource
+    served: bool = False
 
     @property
     def is_llm(self) -> bool:
@@ -174,6 +177,12 @@ class EmbedderSource:
         try:
             yield
         except ModelError as error:
+            if self.is_llm and self.served:
+                raise ModelError(
+                    f"--embedder llm cannot be used: {error} A server gives no vectors, so the "
+                    "model itself must be here: name its folder with --tokenizer, or a "
+                    "sentence-embedding model with --embedder."
+                ) from error
             if self.is_llm:
                 raise
             raise ModelError(

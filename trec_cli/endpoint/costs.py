@@ -30,12 +30,19 @@ class Tally:
 
 
 class Budget:
-    """Keeps what is spent and what requests in flight may cost under a limit."""
+    """Keeps what is spent and what requests in flight may cost under a limit.
+
+    Attributes:
+        spent: by requests that have ended, in the currency of the prices.
+        reserved: what those in flight may cost at most; exactly 0 where there are none.
+    """
 
     def __init__(self, settings: EndpointSettings) -> None:
+        """Take prices and limit; nothing is spent yet."""
         self._settings = settings
         self.spent = 0.0
         self.reserved = 0.0
+        self._in_flight = 0
 
     def fits(self, most: float) -> bool:
         """Tell whether a request that costs at most ``most`` may be sent."""
@@ -45,9 +52,11 @@ class Budget:
     def reserve(self, most: float) -> None:
         """Count a request as sent."""
         self.reserved += most
+        self._in_flight += 1
 
     def settle(self, most: float, cost: float) -> None:
         """Replace what was reserved by what it has cost."""
-        # Not below zero by the rounding of many additions.
-        self.reserved = max(0.0, self.reserved - most)
+        self._in_flight -= 1
+        # The rounding of many additions would leave a rest, for which others wait for ever.
+        self.reserved = self.reserved - most if self._in_flight else 0.0
         self.spent += cost

@@ -37,6 +37,7 @@ class Failed(Exception):  # noqa: N818 - reads as a statement
     def __init__(
         self, reason: str, *, refused: bool = False, hopeless: bool = False, free: bool = False
     ) -> None:
+        """Say in a few words what the server did; they hold no key."""
         super().__init__(reason)
         self.refused, self.hopeless, self.free = refused, hopeless, free
 
@@ -49,6 +50,7 @@ class Breaker:
     """
 
     def __init__(self, concurrency: int) -> None:
+        """Take how many requests are in flight at most: they fail together."""
         self._limit = max(concurrency, _LEAST_IN_A_ROW)
         self._in_a_row = self._refused = 0
         self._answered = False

@@ -5,10 +5,14 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.endpoint.faults import shorten
+
 _TOKEN_ID = "token_id:"
 _ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 _CUT = {"length", "max_tokens"}
 _DECLINED = "content_filter"
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, or that are nested beyond all measure."""
 
 
 class BadReply(Exception):  # noqa: N818 - reads as a statement
@@ -91,14 +95,29 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
 
 
+class _Refusal(msgspec.Struct):
+    error: Any
+
+
 def _decode(content: bytes, kind: Any) -> Any:
     try:
         reply = msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadReply(f"the answer is not what the protocol says: {error}") from None
+    except UNREADABLE as error:
+        raise BadReply(
+            _said(content) or f"the answer is not what the protocol says: {error}"
+        ) from None
     if not reply.choices:
         raise BadReply("the answer has no choices")
     return reply
+
+
+def _said(content: bytes) -> str:
+    """Give what a server says of a fault that its status does not tell; else nothing."""
+    try:
+        error = msgspec.json.decode(content, type=_Refusal).error
+    except UNREADABLE:
+        return ""
+    return f"the answer is an error: {shorten(msgspec.json.encode(error).decode())}"
 
 
 def _usage(usage: _Usage | None) -> Usage | None:

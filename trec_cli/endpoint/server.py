@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+import msgspec
+
 from trec_cli.endpoint.costs import Budget, Tally
 from trec_cli.endpoint.faults import Breaker, Failed, Failure, shorten
-from trec_cli.endpoint.replies import BadReply, Usage
+from trec_cli.endpoint.replies import UNREADABLE, BadReply, Usage
 from trec_cli.endpoint.settings import EndpointSettings
 from trec_cli.errors import ModelError
 
@@ -80,6 +82,7 @@ class Server:
         self._breaker = Breaker(settings.concurrency)
 
     def __enter__(self) -> "Server":
+        """Open the connections; the answers of one block share them."""
         self._runner = asyncio.Runner()
         self._client = _client(self.settings, self._key)
         self._freed = asyncio.Condition()
@@ -91,6 +94,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close the connections."""
         try:
             self._runner.run(self._client.close())
         finally:
@@ -139,7 +143,7 @@ class Server:
             while left:
                 got = self._runner.run(_take(arrived))
                 left -= len(got)
-                yield {place: _result(outcome) for place, outcome in got}
+                yield from _given(got)
         finally:
             self._runner.run(_stop(workers))
 
@@ -231,8 +235,7 @@ class Server:
         except TimeoutError:
             raise BadReply(f"no whole answer within {self.settings.timeout:g} s") from None
         self.tally.retries += response.retries_taken
-        content: bytes = response.http_response.content
-        return content.replace(*self._secret)
+        return self._scrub_body(response.http_response.content)
 
     def _create(self, request: Request[R]) -> Awaitable[Any]:
         body = self.settings.body(request.fields)
@@ -271,7 +274,17 @@ class Server:
 
     def _scrub(self, text: str) -> str:
         """Take the API key out of a text: a server may repeat it."""
-        return text.encode().replace(*self._secret).decode()
+        return self._scrub_body(text.encode()).decode()
+
+    def _scrub_body(self, content: bytes) -> bytes:
+        """Take the API key out of an answer, also where JSON writes it with escapes."""
+        content = content.replace(*self._secret)
+        try:
+            plain = msgspec.json.encode(msgspec.json.decode(content))
+        except UNREADABLE:  # so nothing will be read from it
+            return content
+        key, stars = self._secret
+        return plain.replace(msgspec.json.encode(key.decode())[1:-1], stars)
 
 
 class _OverBudget(Exception):  # noqa: N818 - reads as a statement
@@ -325,10 +338,14 @@ async def _take(arrived: "asyncio.Queue[Any]") -> list[Any]:
     return got
 
 
-def _result(outcome: Any) -> Any:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+def _given(got: Sequence[tuple[int, Any]]) -> Iterator[dict[int, Any]]:
+    """Give what was answered before a fault that came with it is raised: it has been paid."""
+    good = {place: outcome for place, outcome in got if not isinstance(outcome, BaseException)}
+    if good:
+        yield good
+    for _, outcome in got:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def _stop(workers: Sequence["asyncio.Task[None]"]) -> None:

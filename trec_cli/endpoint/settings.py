@@ -71,7 +71,8 @@ class EndpointSettings:
         key = os.environ.get(self.api_key_env, "").strip()
         if not key and self.api_key_env != DEFAULT_KEY_VARIABLE:
             raise UsageError("the environment variable that --api-key-env names is not set")
-        if not key.isascii():
+        # A line break in a key would be shown, with all of it, by whoever refuses the header.
+        if not (key.isascii() and key.isprintable()) or " " in key:
             raise UsageError("the API key holds characters that no key has; set it again")
         return key or _NO_KEY
 

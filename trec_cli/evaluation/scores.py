@@ -62,6 +62,7 @@ class ScoresFile:
     shown: str = ""
 
     def __str__(self) -> str:
+        """Name the file as the user did."""
         return self.shown or str(self.path)
 
 

@@ -152,7 +152,9 @@ def model_identity(source: ModelSource) -> dict[str, str]:
     if not folder.is_dir():
         commit = getattr(load_config(source), "_commit_hash", None)
         return {"name": source.name, "revision": str(commit or source.revision or "unknown")}
-    return {"name": folder.name, "revision": _folder_fingerprint(folder)}
+    # "." has no name of its own, and ".." that of no model.
+    name = folder.resolve().name if folder.name in ("", "..") else folder.name
+    return {"name": name, "revision": _folder_fingerprint(folder)}
 
 
 def _folder_fingerprint(folder: Path) -> str:

@@ -45,6 +45,7 @@ class Member:
         return (self.inside or self.file.name).endswith(".gz")
 
     def __str__(self) -> str:
+        """Name the file, and what lies inside it."""
         return f"{self.file}:{self.inside}" if self.inside else str(self.file)
 
 
@@ -71,6 +72,7 @@ class Source:
         self.chosen = next((m for m in self.members if m.file == path and not m.inside), None)
 
     def __enter__(self) -> "Source":
+        """Give the source itself."""
         return self
 
     def __exit__(
@@ -79,6 +81,7 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Remove what was unpacked."""
         if self._temporary is not None:
             self._temporary.cleanup()
 

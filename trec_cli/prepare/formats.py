@@ -46,5 +46,6 @@ class Found:
         return list(dict.fromkeys(m.file for members in self.files.values() for m in members))
 
     def __str__(self) -> str:
+        """Name the format and its files."""
         names = ", ".join(str(m) for members in self.files.values() for m in members)
         return f"{self.format.name} ({names})"

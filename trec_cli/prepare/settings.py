@@ -35,6 +35,7 @@ class Sizes:
         return int(self.train + self.valid + self.test)
 
     def __str__(self) -> str:
+        """Write the sizes as the option takes them."""
         return f"{self.train}, {self.valid}, {self.test}"
 
 

@@ -94,10 +94,12 @@ class Cuts:
     evidence_tokens: int = 0
 
     def __add__(self, other: "Cuts") -> "Cuts":
+        """Sum what was cut, kind by kind."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Cuts(*(mine + theirs for mine, theirs in pairs))
 
     def __bool__(self) -> bool:
+        """Tell whether anything was cut."""
         return any(dataclasses.astuple(self))
 
     def __str__(self) -> str:
@@ -173,10 +175,12 @@ class PromptBuilder:
     """Builds prompt trees for one tokenizer, catalogue and setting.
 
     Attributes:
+        items: the catalogue.
         answers: the tokens that mean yes and no after these prompts.
         settings: as given, with ``chat`` decided.
         template: the prompt's text.
         target: whether branches carry evidence, and the prefix no summary.
+        attention: what evidence is made with, for :func:`save_settings`; None without.
     """
 
     def __init__(
@@ -189,6 +193,7 @@ class PromptBuilder:
         prompts: Path | None = None,
         template: Template | None = None,
         target: bool = False,
+        attention: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare all that does not depend on the user.
 
@@ -201,6 +206,7 @@ class PromptBuilder:
             template: a template already loaded (from an adapter); wins over ``prompts``
                 and ``target``.
             target: every candidate brings its evidence.
+            attention: what that is made with; written beside the settings, and not used.
 
         Raises:
             InputError: the template's slots are wrong.
@@ -209,8 +215,8 @@ class PromptBuilder:
         """
         name, slots = ("recommend_target", _TARGET_SLOTS) if target else ("recommend", _SLOTS)
         self.template = template or load_template(name, slots, prompts)
-        self.target = "evidence" in self.template.slots
-        self._tokenizer, self._items = tokenizer, items
+        self.target, self.attention = "evidence" in self.template.slots, attention
+        self._tokenizer, self.items = tokenizer, items
         self._max_positions = max_positions
         self._frame = make_frame(tokenizer, chat=settings.chat)
         self.settings = dataclasses.replace(settings, chat=self._frame.chat)
@@ -249,7 +255,7 @@ class PromptBuilder:
 
     def _encode_item(self, item_id: str) -> list[int]:
         """Encode an item's text; an item without any text is called unknown."""
-        return self._encode(self._items[item_id].text(self.settings.attributes)) or self._unknown
+        return self._encode(self.items[item_id].text(self.settings.attributes)) or self._unknown
 
     @property
     def _instruction_tokens(self) -> int:
@@ -408,18 +414,35 @@ class PromptBuilder:
 
 
 def save_settings(folder: Path, builder: PromptBuilder) -> None:
-    """Write ``prompt.json`` into an adapter folder: settings and the template's text."""
+    """Write ``prompt.json`` into an adapter folder: settings, the template's text, attention."""
     template = builder.template
     content = {
         **dataclasses.asdict(builder.settings),
         "template": template.text,
         "template_sha256": template_hash(template),
+        **({"attention": dict(builder.attention)} if builder.attention else {}),
     }
     body = msgspec.json.format(msgspec.json.encode(content), indent=2)
     write_bytes(folder / SETTINGS_FILE, [body, b"\n"])
 
 
-def load_settings(folder: Path) -> tuple[PromptSettings, Template]:
+@dataclass(frozen=True)
+class LearntPrompt:
+    """The prompt that an adapter or a merged model has learnt from.
+
+    Attributes:
+        settings: of the prompt.
+        template: its text.
+        attention: temperature, top_k, budget and embedder of the candidates' evidence; None
+            where there was none, or nobody has written it down.
+    """
+
+    settings: PromptSettings
+    template: Template
+    attention: Mapping[str, Any] | None = None
+
+
+def load_settings(folder: Path) -> LearntPrompt:
     """Read back what :func:`save_settings` wrote.
 
     Raises:
@@ -429,8 +452,8 @@ def load_settings(folder: Path) -> tuple[PromptSettings, Template]:
     try:
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         template = Template("recommend", str(content.pop("template")))
-        content.pop("template_sha256", None)
-        return msgspec.convert(content, PromptSettings), template
+        attention = msgspec.convert(content.pop("attention", None), dict[str, Any] | None)
+        return LearntPrompt(msgspec.convert(content, PromptSettings), template, attention)
     except FileNotFoundError:
         raise InputError.of(path, "no such file", "train the adapter with trec train") from None
     except (msgspec.DecodeError, KeyError) as error:

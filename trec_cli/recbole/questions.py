@@ -100,6 +100,7 @@ class Unknown:
         )
 
     def __str__(self) -> str:
+        """Say it in a sentence."""
         return (
             f"never in training, and so tied at the lowest score: {self.cold_candidates} of "
             f"{self.candidates} candidates, {self.cold_positives} of {self.positives} positives; "

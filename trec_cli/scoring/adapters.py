@@ -9,8 +9,12 @@ import msgspec
 
 from trec_cli.errors import InputError, UsageError
 from trec_cli.manifest import read_manifest
-from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
-from trec_cli.prompts.template import Template
+from trec_cli.prompts.recommend import (
+    SETTINGS_FILE,
+    LearntPrompt,
+    PromptSettings,
+    load_settings,
+)
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -24,15 +28,13 @@ class Adapter:
         folder: the PEFT folder.
         base_model: name or folder of the model that it belongs to.
         revision: of that model, where it was named.
-        prompt: settings of the prompts it has learnt from.
-        template: their text.
+        learnt: the prompt that it has learnt from.
     """
 
     folder: Path
     base_model: str
     revision: str | None
-    prompt: PromptSettings
-    template: Template
+    learnt: LearntPrompt
 
     @property
     def files(self) -> list[Path]:
@@ -92,6 +94,48 @@ def check_prompt(learnt: PromptSettings, folder: Path, asked: Mapping[str, Any])
         )
 
 
+def check_attention(
+    learnt: Mapping[str, Any] | None, folder: Path, found: Mapping[str, Any], vectors: Path
+) -> str:
+    """Refuse evidence that is chosen or cut otherwise than what was learnt from.
+
+    Args:
+        learnt: what ``prompt.json`` says of it; None says nothing (older adapters).
+        folder: where that lies.
+        found: the same of the evidence at hand.
+        vectors: where that lies.
+
+    Returns:
+        A warning where another embedder made the vectors; empty where there is none.
+
+    Raises:
+        UsageError: naming each setting with both values.
+    """
+    if learnt is None:
+        return ""
+    differ = {name for name in found if found[name] != learnt.get(name)}
+    told = [
+        f"{_option(name)} is {found[name]} here and {learnt.get(name)} there"
+        for name in sorted(differ - {"embedder"})
+    ]
+    if told:
+        raise UsageError(
+            f"the evidence of {vectors} is not of the kind in {folder / SETTINGS_FILE}: "
+            f"{'; '.join(told)}. Run trec summarize --mode attention --query candidate with the "
+            "settings that it was trained on, train again, or score the base model (--zero-shot)"
+        )
+    if not differ:
+        return ""
+    return (
+        f"{folder} was trained on evidence by vectors of {_embedder(learnt)}, and {vectors} holds "
+        f"those of {_embedder(found)}; its scores may mean less"
+    )
+
+
+def _embedder(recorded: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, recorded.get("embedder", {}).values())) or "an unknown embedder"
+
+
 def _option(name: str) -> str:
     return "--chat-template" if name == "chat" else f"--{name.replace('_', '-')}"
 
@@ -114,8 +158,7 @@ def read_adapter(folder: Path) -> Adapter:
         raise InputError.of(folder / CONFIG_FILE, "names no base model", "train the adapter again")
     if not (folder / WEIGHTS_FILE).is_file():
         raise InputError.of(folder / WEIGHTS_FILE, "no such file", "train the adapter again")
-    prompt, template = load_settings(folder)
-    return Adapter(folder, str(base), config.get("revision"), prompt, template)
+    return Adapter(folder, str(base), config.get("revision"), load_settings(folder))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
         items,
         everything,
         request.choose(everything),
-        settings=request.settings(everything),
+        settings=request.settings(items, everything),
         inputs=[request.items, request.examples],
         seed=request.seed,
     )

@@ -62,13 +62,26 @@ class EmbeddingJob:
         source: EmbedderSource,
         progress: Progress,
     ) -> None:
+        """Choose the examples and describe the settings; nothing is embedded yet.
+
+        Args:
+            request: files, split, store and tokens of a batch.
+            items: the catalogue.
+            everything: all examples of the file.
+            source: the embedder.
+            progress: where to say what goes on.
+
+        Raises:
+            InputError: there is no example of the split.
+            ModelError: there is no such embedder.
+        """
         self.examples = request.choose(everything)
         self.inputs = [request.items, request.examples]
         self._request, self._items, self._source = request, items, source
         self._progress = progress
         self._made = self._hits = 0
         self.settings: Mapping[str, Any] = {
-            **request.settings(everything),
+            **request.settings(items, everything),
             "embedder": source.identity(),
             "attributes": request.prompt.attributes,
         }

@@ -283,7 +283,7 @@ def make_endpoint_job(
     """
     source = model_source(request, adapter)
     tokenizer = load_near_tokenizer(source)
-    material = read_material(request, adapter, tokenizer, None)
+    material = read_material(request, adapter, tokenizer, None, progress)
     settings = {
         **material.settings,
         "engine": "openai",

@@ -15,6 +15,7 @@ from typing import Any
 from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
 from trec_cli.jsonl import read_examples, read_items, read_summaries
+from trec_cli.lineage import stale
 from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.device import Placement, choose_device
 from trec_cli.llm.load import (
@@ -213,7 +214,7 @@ def make_llm_job(request: ScoreRequest, adapter: Adapter | None, progress: Progr
     if adapter and (difference := adapter.other_weights(identity)):
         progress.warn(difference)
     positions = max_positions(load_config(source))
-    material = read_material(request, adapter, load_tokenizer(source), positions)
+    material = read_material(request, adapter, load_tokenizer(source), positions, progress)
     settings = {
         **material.settings,
         "model": identity,
@@ -244,23 +245,36 @@ class Material:
 
 
 def read_material(
-    request: ScoreRequest, adapter: Adapter | None, tokenizer: Any, max_positions: int | None
+    request: ScoreRequest,
+    adapter: Adapter | None,
+    tokenizer: Any,
+    max_positions: int | None,
+    progress: Progress,
 ) -> Material:
     """Read the files and prepare the prompts.
 
     Raises:
         InputError: a file is at fault, or summaries are missing.
-        UsageError: the prompt settings leave no room or name attributes that no item has.
+        UsageError: the prompt settings leave no room or name attributes that no item has, or
+            evidence is of another kind than the adapter has learnt from.
     """
     items = read_items(request.items)
     chosen = request.choose(read_examples(request.examples, items))
     summaries = read_summaries(request.summaries) if request.summaries else None
     place = request.summaries or request.examples
     target = find_target(summaries, request.summaries, request.vectors)
+    if target and (difference := request.check_target(adapter, target)):
+        progress.warn(difference)
+    if request.summaries:
+        for name in stale(request.summaries, (request.items, request.examples)):
+            progress.warn(
+                f"{request.summaries} was made from another version of {name}; run trec summarize "
+                "again with --overwrite, or its summaries may not fit"
+            )
     questions = with_summaries(chosen, summaries, request.split, file=place, target=target)
     builder = _builder(request, adapter, items, tokenizer, max_positions, target=target is not None)
     settings = {
-        **request.settings([*chosen, *(summaries or {}).values()]),
+        **request.settings(items, [*chosen, *(summaries or {}).values()]),
         "mode": request.mode,
         "adapter": adapter is not None,
         "prompt": dataclasses.asdict(builder.settings),
@@ -287,14 +301,13 @@ def _builder(
     learnt = request.learnt_prompt(adapter)
     if learnt is None:
         check_attributes(request.prompt.attributes, items)
-    prompt, template = learnt or (request.prompt, None)
     return PromptBuilder(
         tokenizer,
         items,
-        prompt,
+        learnt.settings if learnt else request.prompt,
         max_positions=max_positions,
         prompts=request.prompts,
-        template=template,
+        template=learnt.template if learnt else None,
         target=target,
     )
 

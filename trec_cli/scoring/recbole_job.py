@@ -58,7 +58,7 @@ def make_recbole_job(request: ScoreRequest, work: Path, progress: Progress) -> "
         items,
         everything,
         work,
-        settings={**request.settings(everything), "recbole": version},
+        settings={**request.settings(items, everything), "recbole": version},
         progress=progress,
     )
 
@@ -76,6 +76,19 @@ class RecboleJob:
         settings: Mapping[str, Any],
         progress: Progress,
     ) -> None:
+        """Choose the examples; RecBole starts when they are scored.
+
+        Args:
+            request: the scorer's name, split, seed and what to learn from.
+            items: the catalogue.
+            everything: all examples of the file.
+            work: folder for RecBole's files and finished trials.
+            settings: what else decides the scores, such as RecBole's version.
+            progress: where to say what goes on.
+
+        Raises:
+            InputError: there is no example of the split.
+        """
         self.model = request.scorer.removeprefix(PREFIX)
         self.examples = request.choose(everything)
         self.inputs = [request.items, request.examples]

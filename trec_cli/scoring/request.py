@@ -1,21 +1,25 @@
 """What a user asks of ``trec score``, checked before anything is read; no torch needed."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from trec_cli.attention.target import TargetAttention
 from trec_cli.database import IN_MEMORY
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import InputError, UsageError
-from trec_cli.jsonl import encode_all, is_stream
-from trec_cli.prompts.recommend import SETTINGS_FILE, PromptSettings, load_settings
-from trec_cli.prompts.template import Template
-from trec_cli.records import MODES, Example, Split
-from trec_cli.scoring.adapters import Adapter, check_prompt, read_adapter
+from trec_cli.jsonl import check_streams, content_hash, is_stream
+from trec_cli.prompts.recommend import (
+    SETTINGS_FILE,
+    LearntPrompt,
+    PromptSettings,
+    load_settings,
+)
+from trec_cli.records import MODES, Example, Item, Split
+from trec_cli.scoring.adapters import Adapter, check_attention, check_prompt, read_adapter
 
 EMBEDDING = "embedding"
 _OPTION_FIELDS = {
@@ -100,9 +104,9 @@ class ScoreRequest:
             raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
         if self.zero_shot and self.adapter:
             raise UsageError("--zero-shot and --adapter exclude each other; leave one out")
-        streams = [path for path in (self.examples, self.summaries) if path and is_stream(path)]
-        if len(streams) > 1:
-            raise UsageError("--examples and --summaries cannot both be standard input")
+        check_streams(
+            {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
+        )
         foreign = self.typed & {
             "adapter",
             "zero_shot",
@@ -135,7 +139,7 @@ class ScoreRequest:
         adapter = read_adapter(folder)
         if "model" in self.given:
             adapter.check_base(self.source.name)
-        self._check_prompt(adapter.prompt, folder)
+        self._check_prompt(adapter.learnt.settings, folder)
         return adapter
 
     def _check_prompt(self, learnt: PromptSettings, folder: Path) -> None:
@@ -154,7 +158,7 @@ class ScoreRequest:
             return self.source.name
         return adapter.base_model
 
-    def learnt_prompt(self, adapter: Adapter | None) -> tuple[PromptSettings, Template] | None:
+    def learnt_prompt(self, adapter: Adapter | None) -> LearntPrompt | None:
         """Give the prompt of the adapter, or of a merged model (``trec train --merge``).
 
         None where nothing was trained: then the prompt is the one asked for.
@@ -163,30 +167,43 @@ class ScoreRequest:
             UsageError: another prompt was asked for.
         """
         if adapter:
-            return adapter.prompt, adapter.template
+            return adapter.learnt
         merged = Path(self.source.name)
         if not (merged / SETTINGS_FILE).is_file():
             return None
-        prompt, template = load_settings(merged)
-        self._check_prompt(prompt, merged)
-        return prompt, template
+        learnt = load_settings(merged)
+        self._check_prompt(learnt.settings, merged)
+        return learnt
+
+    def check_target(self, adapter: Adapter | None, target: TargetAttention) -> str:
+        """Refuse evidence of another kind than was learnt from; give a warning, or nothing.
+
+        Raises:
+            UsageError: see :func:`~trec_cli.scoring.adapters.check_attention`.
+        """
+        learnt = self.learnt_prompt(adapter)
+        folder = adapter.folder if adapter else Path(self.source.name)
+        attention = learnt.attention if learnt else None
+        return check_attention(attention, folder, target.recorded(), target.files[0])
 
     @property
     def files(self) -> list[Path]:
         """The input files."""
         return [path for path in (self.items, self.examples, self.summaries) if path]
 
-    def settings(self, records: Sequence[msgspec.Struct]) -> dict[str, Any]:
+    def settings(
+        self, items: Mapping[str, Item], records: Sequence[msgspec.Struct]
+    ) -> dict[str, Any]:
         """Settings that every scorer has.
 
-        ``records`` were read; they are hashed where one of the files is standard input,
-        whose name says nothing of it.
+        ``items`` and ``records`` were read; they are hashed where one of the files is
+        standard input, whose name says nothing of it.
         """
         common = {"scorer": self.scorer, "split": self.split, "limit": self.limit}
         if not any(map(is_stream, self.files)):
             return common
-        digest = hashlib.sha256(b"".join(encode_all(records))).hexdigest()
-        return {**common, "streamed": digest}
+        read = [*(items.values() if is_stream(self.items) else ()), *records]
+        return {**common, "streamed": content_hash(read)}
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """Take the first examples of the split.

@@ -68,6 +68,7 @@ class Cost:
     separate_tokens: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
+        """Sum the costs of different examples."""
         return Cost(
             self.users + other.users,
             self.candidates + other.candidates,

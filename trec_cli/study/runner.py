@@ -30,6 +30,7 @@ class Failure:
     message: str
 
     def __str__(self) -> str:
+        """Say which stage ended how."""
         return f"{self.stage} ended with exit code {self.code}: {self.message or 'no message'}"
 
 
@@ -50,6 +51,7 @@ class Done:
     """Knows which steps are done, by their manifests; a file is hashed once."""
 
     def __init__(self) -> None:
+        """Start without knowing any hash."""
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def seconds(self, step: Step) -> float | None:

@@ -67,7 +67,10 @@ class _Rung:
     """An engine and the keys of its texts."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.keys = engine, Keys(engine.identity)
+        self.engine, self._keys = engine, Keys(engine.identity)
+
+    def key(self, prompt: Prompt) -> bytes:
+        return self._keys.of(self.engine.reads(prompt))
 
 
 class Asker:
@@ -134,7 +137,7 @@ class Asker:
         Batches are planned from all that was missing when the round was first begun, and
         each is kept as one, so a killed run continues with the same batches.
         """
-        keys = [rung.keys.key(prompt.ids) for prompt in prompts]
+        keys = [rung.key(prompt) for prompt in prompts]
         unique = dict(zip(keys, prompts, strict=True))
         missing = self._store.begin(list(unique))
         with self._progress.task(what, total=len(unique)) as task:

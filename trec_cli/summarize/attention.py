@@ -92,7 +92,8 @@ class Attender:
         places = sorted(strongest(weights, self._settings.top_k))
         passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
         lengths = [self._writer.tokens(passage.text) for passage in passages]
-        room = self._settings.budget - max(0, len(passages) - 1)  # what stands between them
+        between = max(0, len(passages) - 1)
+        room = max(1, self._settings.budget - between)
         shares = Evidence(passages, room).shares(lengths)
         texts = [self._writer.cut(p.text, n) for p, n in zip(passages, shares, strict=True) if n]
         return joined(texts)

@@ -13,6 +13,11 @@ _PREAMBLE = re.compile(
 )
 
 
+def printable(text: str) -> str:
+    """Put a blank in the place of every character that nobody can see."""
+    return "".join(c if c.isprintable() or c.isspace() else " " for c in text)
+
+
 def clean(text: str) -> str:
     """Put the answer on one line and take away what only introduces it.
 
@@ -21,8 +26,7 @@ def clean(text: str) -> str:
     are removed as well.  Whoever reads the summary (the merge prompt, the recommender) can
     then rely on one line.
     """
-    printable = "".join(c if c.isprintable() or c.isspace() else " " for c in text)
-    rest = printable.rstrip("\ufffd").strip()
+    rest = printable(text).rstrip("\ufffd").strip()
     while match := _PREAMBLE.match(rest):
         rest = rest[match.end() :]
     rest = _BULLET.sub(", ", "\n" + rest).removeprefix(", ")

@@ -37,6 +37,9 @@ class Engine(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """What decides a text, beside the prompt; plain JSON values."""
 
+    def reads(self, prompt: Prompt) -> bytes:
+        """Give what the model is given of a prompt: the other part of the store's key."""
+
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Group prompts, by index, into what one call of :meth:`generate` gets."""
 

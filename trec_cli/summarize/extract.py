@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from trec_cli.records import Item
+from trec_cli.summarize.clean import printable
 from trec_cli.summarize.domains import FACETS
 from trec_cli.summarize.phrases import phrases
 from trec_cli.summarize.quality import facet
@@ -104,7 +105,7 @@ def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountToke
     written, said = says(text) if text else frozenset(), set(support([text]))
     longest = ""
     for raw, is_title in offered:
-        phrase = raw.strip(" .")
+        phrase = " ".join(printable(raw).split()).strip(" .")
         words = says(phrase)
         if words <= said or (is_title and words & written):
             continue

@@ -1,8 +1,8 @@
 """The local engine: a transformers model in this process."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any
 
 from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
@@ -10,6 +10,7 @@ from trec_cli.llm.load import LanguageModel
 from trec_cli.prompts.chat import Frame
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.store import id_bytes
 
 _MORE_PENALTY = 0.2
 _NO_REPEAT = 3
@@ -18,37 +19,67 @@ _NO_REPEAT = 3
 class LocalEngine:
     """A transformers model in this process, decoded greedily, many prompts at once.
 
+    The weights are loaded for the first text that is not in the store.
+
     Attributes:
         identity: see :class:`~trec_cli.summarize.engine.Engine`.
-        decoder: what writes the tokens.
     """
 
     def __init__(
         self,
-        llm: LanguageModel,
+        load: Callable[[], LanguageModel],
         frame: Frame,
         decoding: Decoding,
         *,
         identity: Mapping[str, Any],
         max_tokens: int,
     ) -> None:
-        """Take the loaded model, its chat frame and the tokens of one batch at most.
+        """Take the model, its chat frame and the tokens of one batch at most.
 
-        ``identity`` is the model's; the decoding settings are added to it.
+        Args:
+            load: gives the model; asked once, also for the engines of :meth:`retry`.
+            frame: what stands around every message.
+            decoding: how the model writes.
+            identity: the model's; the decoding settings are added to it.
+            max_tokens: of one batch, answers included.
         """
-        self._tokenizer, self._decoding, self._max_tokens = llm.tokenizer, decoding, max_tokens
-        self._again = partial(LocalEngine, llm, frame, identity=identity, max_tokens=max_tokens)
-        pad = llm.tokenizer.pad_token_id or 0
-        stops = stop_tokens(llm, frame)
-        if decoding.one_line:
-            stops |= line_ends(llm.tokenizer)
-        self.decoder = GreedyDecoder(
-            llm.model, decoding, stops=stops, pad=pad, max_tokens=max_tokens
+        self._load, self._frame = cache(load), frame
+        self._decoding, self._max_tokens = decoding, max_tokens
+        self._again = partial(
+            LocalEngine, self._load, frame, identity=identity, max_tokens=max_tokens
         )
         self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
 
+    @cached_property
+    def decoder(self) -> GreedyDecoder:
+        """What writes the tokens.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+        llm = self._load()
+        stops = stop_tokens(llm, self._frame)
+        if self._decoding.one_line:
+            stops |= line_ends(llm.tokenizer)
+        pad = llm.tokenizer.pad_token_id or 0
+        return GreedyDecoder(
+            llm.model, self._decoding, stops=stops, pad=pad, max_tokens=self._max_tokens
+        )
+
+    def reads(self, prompt: Prompt) -> bytes:
+        """Give the token ids."""
+        return id_bytes(prompt.ids)
+
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Group prompts of similar length into a few times what runs at once."""
+        """Group prompts of similar length into a few times what runs at once.
+
+        Here the weights are loaded, so that nobody takes that for the time of writing.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+        if prompts:
+            _ = self.decoder
         return plan_batches(
             [len(prompt.ids) for prompt in prompts],
             max_new_tokens=self._decoding.max_new_tokens,
@@ -58,7 +89,8 @@ class LocalEngine:
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
         """Decode all prompts in one go: their texts come together."""
         answers = self.decoder.decode([prompt.ids for prompt in prompts])
-        texts = self._tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
+        tokenizer = self._load().tokenizer
+        texts = tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
         yield {
             place: Generation(text, len(prompt.ids), answer.steps, answer.stopped)
             for place, (prompt, answer, text) in enumerate(

@@ -46,6 +46,7 @@ class Measures:
     empty: int = 0
 
     def __add__(self, other: "Measures") -> "Measures":
+        """Sum the counts of different texts."""
         mine = (getattr(self, name) for name in self.__slots__)
         theirs = (getattr(other, name) for name in self.__slots__)
         return Measures(*(a + b for a, b in zip(mine, theirs, strict=True)))

@@ -17,6 +17,7 @@ from trec_cli.llm.near_tokenizer import load_near_tokenizer, tokenizer_hash
 from trec_cli.summarize.engine import Engine, Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.setup import Setup
+from trec_cli.summarize.store import id_bytes
 
 _NAME_CHARACTERS = 100
 _MORE_PENALTY = 0.4
@@ -44,6 +45,10 @@ class RemoteEngine:
         if frequency_penalty:
             more = {"frequency_penalty": frequency_penalty}
             self._fields, self.identity = {**self._fields, **more}, {**self.identity, **more}
+
+    def reads(self, prompt: Prompt) -> bytes:
+        """Give the message in a chat: a similar tokenizer may not tell all texts apart."""
+        return prompt.message.encode() if self._kind == "chat" else id_bytes(prompt.ids)
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Give all prompts at once: their texts do not depend on each other's company."""
@@ -98,10 +103,10 @@ def _generation(reply: TextReply, request: Request[TextReply]) -> Generation:
 
 
 def _name(prompts: Sequence[Prompt], place: int) -> str:
-    """Name a prompt by what tells it from the template: its first line that is an item."""
-    lines = prompts[place].message.splitlines()
-    own = next((line for line in lines if line.startswith("- ")), lines[-1] if lines else "")
-    return f"prompt {place + 1}: {shorten(own, _NAME_CHARACTERS)}"
+    """Name a prompt by the first item or summary that it shows: a template may bring others."""
+    source = prompts[place].source
+    shown = [item.text() for item in source.shown] or source.summaries or ("",)
+    return f"prompt {place + 1}: {shorten(shown[0], _NAME_CHARACTERS)}"
 
 
 @dataclass(frozen=True)

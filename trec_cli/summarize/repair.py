@@ -24,6 +24,9 @@ MOST_REPEATED = 0.2
 """Share of word sequences that may have come before."""
 LEAST_PARTS = 0.5
 """Share of the items or summaries of which a text must say something."""
+FAR_BEYOND = 2
+"""A text of so many times its budget ignores the limit; another tokenizer may count a little
+more than ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ class Checker:
         count: counts the tokens of a text.
         one_line: the answer is the first line; what a model adds behind it is not meant.
         repair: False only flags what is wrong, and refuses nothing.
+        cut: gives a text cut after so many tokens; None where no text is ever too long.
     """
 
     budget: int
     count: Callable[[str], int]
     one_line: bool = False
     repair: bool = True
+    cut: Callable[[str, int], str] | None = None
 
     def check(self, prompt: Prompt, generation: Generation) -> Verdict:
         """Judge the answer to a prompt."""
@@ -63,10 +68,18 @@ class Checker:
         if not (generation.stopped or behind):
             flags.add("cut")
         if self.repair:
+            text = self._limited(text, flags)
             text = self._extended(prompt.source, self._mended(prompt.source, text, flags), flags)
         faults = frozenset(_faults(prompt, text))
         answer = Answer(text, _ordered(flags | faults))
         return Verdict(answer, faults if self.repair else frozenset())
+
+    def _limited(self, text: str, flags: set[str]) -> str:
+        """Cut what a server wrote beyond its limit: checking pages of it would take hours."""
+        if self.cut is None or self.count(text) <= FAR_BEYOND * self.budget:
+            return text
+        flags.add("cut")
+        return self.cut(text, self.budget)
 
     @staticmethod
     def _mended(source: Source, text: str, flags: set[str]) -> str:

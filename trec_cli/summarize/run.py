@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
@@ -33,6 +32,8 @@ SUMMARIZERS: Mapping[str, Summarizer] = MappingProxyType(
 Attend = Callable[[Example, Result], Result]
 WAVE = 2048
 """Examples worked on together: enough for full batches, few enough to fit in memory."""
+WAVE_ITEMS = 1 << 16
+"""History items of these together: with long histories fewer examples make a wave."""
 _SPOOL_BYTES = 1 << 25
 
 
@@ -44,17 +45,34 @@ def summarize(
     model: str,
     attend: Attend | None = None,
 ) -> Iterator[Summary]:
-    """Summarise examples in their order, :data:`WAVE` at a time.
+    """Summarise examples in their order, wave by wave (see :func:`waves`).
 
-    Memory depends on the wave, not on the number of examples.  ``attend`` makes the summary
-    of mode ``attention`` from the blocks.
+    Memory depends on the wave, not on the number of examples or the length of histories.
+    ``attend`` makes the summary of mode ``attention`` from the blocks.
     """
-    examples = iter(examples)
-    while wave := list(islice(examples, WAVE)):
+    for wave in waves(examples):
         results = SUMMARIZERS[mode]([example.history for example in wave], writer, ask)
         for example, result in zip(wave, results, strict=True):
             done = attend(example, result) if attend else result
             yield _record(example, mode, done, model)
+
+
+def waves(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """Cut examples, in order, into waves: :data:`WAVE` at most, with :data:`WAVE_ITEMS`.
+
+    A history that is longer than that makes a wave of its own.
+    """
+    wave: list[Example] = []
+    items = 0
+    for example in examples:
+        length = len(example.history)
+        if wave and (len(wave) == WAVE or items + length > WAVE_ITEMS):
+            yield wave
+            wave, items = [], 0
+        wave.append(example)
+        items += length
+    if wave:
+        yield wave
 
 
 def no_summaries(examples: Iterable[Example]) -> Iterator[Summary]:

@@ -15,6 +15,7 @@ from trec_cli.embedding.vectors import VectorMaker, item_vectors
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.generate import Decoding
 from trec_cli.llm.load import (
+    LanguageModel,
     ModelSource,
     load_config,
     load_model,
@@ -157,20 +158,28 @@ class Setup:
             count=writer.tokens,
             one_line=writer.continues,
             repair=self.summary.repair,
+            cut=writer.cut,
         )
 
     def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
-        """Load the model; give the engine and why it runs where it runs."""
-        llm = load_model(self.source)
-        pack_linears(llm.model, head=True)
+        """Give the engine, and why it runs where it runs; it loads the model when it must.
+
+        Raises:
+            UsageError: the device is not there.
+        """
         engine = LocalEngine(
-            llm,
+            self._load,
             writer.frame,
             self.decoding_of(writer),
             identity=self.identity(),
             max_tokens=self.max_tokens,
         )
-        return engine, llm.placement.reason
+        return engine, choose_device(self.source.device, self.source.dtype).reason
+
+    def _load(self) -> LanguageModel:
+        llm = load_model(self.source)
+        pack_linears(llm.model, head=True)
+        return llm
 
     def details(self) -> dict[str, Any]:
         """Give what the manifest should say of the engine's work, beside the counts."""

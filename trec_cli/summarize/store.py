@@ -1,7 +1,8 @@
 """The store of everything a model has written, in SQLite, so that nothing is made twice.
 
 A text is found by its content: a hash of the engine's identity (model, revision, decoding)
-and the prompt's token ids.  Runs, modes and grown histories share one store
+and of what it is given: the prompt's token ids, or the message where a server makes the
+tokens.  Runs, modes and grown histories share one store
 (:mod:`trec_cli.database`).
 """
 
@@ -13,7 +14,12 @@ import numpy as np
 from trec_cli.database import IN_MEMORY, ContentKeys, ContentStore
 from trec_cli.summarize.engine import Generation
 
-__all__ = ["IN_MEMORY", "Keys", "Store"]
+__all__ = ["IN_MEMORY", "Keys", "Store", "id_bytes"]
+
+
+def id_bytes(ids: Sequence[int]) -> bytes:
+    """Write token ids as bytes, four each, little-endian."""
+    return np.asarray(ids, dtype="<u4").tobytes()
 
 
 class Keys(ContentKeys):
@@ -21,7 +27,7 @@ class Keys(ContentKeys):
 
     def key(self, ids: Sequence[int]) -> bytes:
         """Hash the prompt's token ids together with the engine's identity."""
-        return self.of(np.asarray(ids, dtype="<u4").tobytes())
+        return self.of(id_bytes(ids))
 
 
 class Store(ContentStore[Generation]):

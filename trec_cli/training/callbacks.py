@@ -25,6 +25,7 @@ class EpochShare(TrainerCallback):  # type: ignore[misc]
     """Counts epochs: to the Trainer the whole plan is one."""
 
     def __init__(self, epochs: int) -> None:
+        """Take the number of epochs in the plan."""
         self._epochs = epochs
 
     def on_step_end(
@@ -41,6 +42,7 @@ class LogFile(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, path: Path) -> None:
+        """Take the log's path; its folder must be there."""
         self._path = path
 
     def on_train_begin(
@@ -162,6 +164,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
     """Moves the bar and tells the loss behind it."""
 
     def __init__(self, bar: Task) -> None:
+        """Take a bar with a step for every optimizer step."""
         self._bar = bar
         self._notes: dict[str, str] = {}
 

@@ -60,10 +60,19 @@ class TrainingExamples(Dataset[LabelledTree]):
         negatives_per_positive: int,
         seed: int,
     ) -> None:
+        """Take the examples, each with one negative at least.
+
+        Args:
+            questions: of split train.
+            builder: for the model's tokenizer.
+            negatives_per_positive: to draw, where there are as many.
+            seed: of the draws.
+        """
         self.questions, self.builder = questions, builder
         self._per_positive, self._seed = negatives_per_positive, seed
 
     def __len__(self) -> int:
+        """Count the examples; each is seen once an epoch."""
         return len(self.questions)
 
     def wanted(self, question: SummarizedExample) -> int:
@@ -85,6 +94,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         return [*example.positives, *negatives], labels
 
     def __getitem__(self, draw: Draw) -> LabelledTree:
+        """Build the tree of an example with an epoch's negatives, and its labels."""
         candidates, labels = self.candidates(draw)
         return LabelledTree(self.questions[draw.index].tree(self.builder, candidates), labels)
 

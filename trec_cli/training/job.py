@@ -9,7 +9,7 @@ from typing import Any
 
 from trec_cli.attention.target import find_target
 from trec_cli.attributes import check_attributes
-from trec_cli.jsonl import is_stream, read_examples, read_items, read_summaries
+from trec_cli.jsonl import content_hash, is_stream, read_examples, read_items, read_summaries
 from trec_cli.lineage import other_versions
 from trec_cli.llm.device import choose_device
 from trec_cli.llm.load import (
@@ -65,6 +65,7 @@ def make_job(request: TrainRequest, processes: Processes, progress: Progress) ->
         max_positions=max_positions(load_config(source)),
         prompts=request.prompts,
         target=target is not None,
+        attention=target.recorded() if target else None,
     )
     return TrainingJob(request, processes, source, builder, questions, valid, progress)
 
@@ -82,6 +83,11 @@ class TrainingJob:
         valid: Sequence[SummarizedExample],
         progress: Progress,
     ) -> None:
+        """Take what :func:`make_job` has read, and hash the inputs.
+
+        Raises:
+            UsageError: the device is not there.
+        """
         self.request, self.source = request, source
         self._processes, self._progress = processes, progress
         self._builder, self._questions, self._valid = builder, questions, valid
@@ -108,6 +114,8 @@ class TrainingJob:
         }
         if any(map(is_stream, request.inputs)):
             settings["records"] = fingerprint([*self._questions, *self._valid])
+        if is_stream(request.items):
+            settings["items"] = content_hash(self._builder.items.values())
         return settings
 
     @cached_property
@@ -135,6 +143,14 @@ class TrainingJob:
             "with --overwrite, or the adapter learns from summaries that may not fit"
             for name in changed
         ]
+
+    def _facts(self) -> dict[str, Any]:
+        """Say what is learnt from, the evidence of candidates included."""
+        attention = self._builder.attention or {}
+        return {
+            **self.prepared.facts(),
+            **{f"attention {name}": value for name, value in attention.items()},
+        }
 
     def describe(self) -> list[PromptPart]:
         """Write out the first prompt of the first example, part by part, with its label."""
@@ -185,7 +201,7 @@ class TrainingJob:
             progress=self._progress,
         )
         if self._processes.is_main:
-            details = {**prepared.facts(), **outcome.details(), "device": llm.placement.reason}
+            details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
             card = self._card(outcome)
             finish(work, model, self._builder, card, self._provenance, details)
         return outcome
@@ -196,7 +212,7 @@ class TrainingJob:
             base_model=self.source.name,
             revision=settings["model"]["revision"],
             mode=self.request.mode,
-            data=self.prepared.facts(),
+            data=self._facts(),
             settings={n: v for n, v in settings.items() if n not in _OWN_PLACE_IN_CARD},
             best=outcome.best,
             steps=outcome.steps,

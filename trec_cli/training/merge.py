@@ -4,14 +4,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import torch
 
 from trec_cli.llm.adapted import load_adapted
 from trec_cli.llm.load import ModelSource, load_config
-from trec_cli.manifest import Provenance, up_to_date
-from trec_cli.outputs import locked
+from trec_cli.manifest import Provenance, file_hash, up_to_date
+from trec_cli.outputs import locked, write_bytes
 from trec_cli.prompts.recommend import SETTINGS_FILE
 from trec_cli.training.work import replace_folder
+
+ORIGIN_FILE = "merged.json"
+"""In the merged folder: what it was made from."""
 
 
 def merged_folder(adapter: Path) -> Path:
@@ -24,7 +28,8 @@ def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False
 
     The base model is loaded unquantized on the CPU, whatever it was trained with; the sum
     is made in float32 and saved in the base model's own dtype. ``prompt.json`` is put in
-    too: ``trec score --model`` needs the same prompt.
+    too: ``trec score --model`` needs the same prompt. ``merged.json`` says from which adapter;
+    it also tells two merges apart where all that differs lies in the middle of large weights.
 
     Returns:
         False where the merged folder was there already, made from this adapter.
@@ -43,6 +48,8 @@ def merge_adapter(source: ModelSource, adapter: Path, *, overwrite: bool = False
         llm.model.to(load_config(source).dtype or torch.float32).save_pretrained(str(fresh))
         llm.tokenizer.save_pretrained(str(fresh))
         shutil.copyfile(adapter / SETTINGS_FILE, fresh / SETTINGS_FILE)
+        origin = {"base_model": source.name, "adapter_sha256": file_hash(adapter)}
+        write_bytes(fresh / ORIGIN_FILE, [msgspec.json.encode(origin)])
         with provenance.publish(out):
             replace_folder(fresh, out)
     return True

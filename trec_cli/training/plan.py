@@ -61,9 +61,11 @@ class StepPlan(Sampler[Row]):
         return len(self._steps)
 
     def __len__(self) -> int:
+        """Count the rows of all steps and processes."""
         return sum(self._rows_of(step, self.rows_per_step) for step in self._steps)
 
     def __iter__(self) -> Iterator[Row]:
+        """Yield every row, step by step; of each step the processes' rows in turn."""
         for step in self._steps:
             yield from self._spread(step, self._rows_of(step, self.rows_per_step))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trec_cli.errors import UsageError
-from trec_cli.jsonl import is_stream
+from trec_cli.jsonl import check_streams, is_stream
 from trec_cli.records import MODES
 from trec_cli.training.settings import TrainSettings
 
@@ -58,9 +58,9 @@ class TrainRequest:
             raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
         if is_stream(self.out):
             raise UsageError("an adapter is a folder and cannot go to standard output")
-        streams = [path for path in self.inputs if is_stream(path)]
-        if len(streams) > 1:
-            raise UsageError("--examples and --summaries cannot both be standard input")
+        check_streams(
+            {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
+        )
 
     @property
     def valid_limit(self) -> int:

@@ -75,6 +75,11 @@ class TrainSettings:
     lora: LoraSettings = LoraSettings()
 
     def __post_init__(self) -> None:
+        """Refuse a step that leaves a process without a user.
+
+        Raises:
+            UsageError: there are fewer users in a step than processes.
+        """
         if self.users_per_step < self.processes:
             raise UsageError(
                 f"--users-per-step {self.users_per_step} is less than the {self.processes} "

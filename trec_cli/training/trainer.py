@@ -115,6 +115,18 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         validate: Callable[[Any], dict[str, float]] | None,
         callbacks: list[TrainerCallback],
     ) -> None:
+        """Take the model and what to train it on.
+
+        Args:
+            model: with its adapter.
+            args: of the Trainer.
+            data: the training examples.
+            plan: which of them make which row.
+            loss: on the answer, or on the whole prompt.
+            packed: False computes one prompt at a time.
+            validate: gives metrics of the model; None for no validation.
+            callbacks: beside the Trainer's own.
+        """
         super().__init__(
             model=model,
             args=args,

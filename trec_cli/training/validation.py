@@ -44,6 +44,7 @@ class Validator:
         self._per_positive = negatives_per_positive
 
     def __len__(self) -> int:
+        """Count the validation examples."""
         return len(self._trees)
 
     def __call__(self, model: Any) -> dict[str, float]:

@@ -21,6 +21,7 @@ class WorkFolder:
     """
 
     def __init__(self, out: Path) -> None:
+        """Take the adapter folder to come; nothing is made yet."""
         self.out = out
         self.path = out.with_name(f".{out.name}.partial")
 
