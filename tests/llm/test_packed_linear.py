@@ -1,10 +1,9 @@
-"""Packed linear layers compute what the plain ones do, forwards and backwards."""
+"""Packed linear layers compute what the plain ones do."""
 
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from samples.tiny_model import FAMILIES, VOCABULARY, build_model
@@ -48,39 +47,14 @@ def test_the_head_is_packed_where_that_is_asked() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("backward", [True, False])
-def test_gradients_flow_through_to_the_input(bias: bool, backward: bool) -> None:
+def test_a_layer_gives_its_weights_back(bias: bool) -> None:
     torch.manual_seed(0)
-    layer = nn.Linear(24, 40, bias=bias).requires_grad_(False)
-    packed = PackedLinear(layer, backward=backward)
-    gradients = []
-    for each in (layer, packed):
-        states = torch.linspace(-1, 1, 2 * 5 * 24).reshape(2, 5, 24).requires_grad_()
-        (each(states) ** 2).sum().backward()
-        gradients.append(states.grad)
-    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+    layer = nn.Linear(24, 40, bias=bias)
+    packed = PackedLinear(layer)
     assert torch.equal(packed.weight, layer.weight)
-
-
-def adapted() -> Any:
-    torch.manual_seed(0)
-    settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    return get_peft_model(build_model("llama", initializer_range=0.3), settings)
-
-
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_an_adapter_learns_the_same_over_packed_layers() -> None:
-    plain, packed, ids = adapted(), adapted(), some_ids()
-    pack_linears(packed, backward=True)
-    for model in (plain, packed):
-        model(input_ids=ids, labels=ids).loss.backward()
-    wanted = {name: p.grad for name, p in plain.named_parameters() if p.requires_grad}
-    learnt = {name: p.grad for name, p in packed.named_parameters() if p.requires_grad}
-    assert learnt.keys() == wanted.keys()
-    assert not any("lora" in name for name in packed_in(packed))
-    assert any(name.endswith("q_proj.base_layer") for name in packed_in(packed))
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(learnt[name], gradient, rtol=1e-3, atol=1e-5)
+    states = torch.linspace(-1, 1, 2 * 5 * 24).reshape(2, 5, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(states), layer(states), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,10 +107,3 @@ def test_nothing_is_packed_where_a_product_comes_out_differently(
     true = packed_linear._product
     monkeypatch.setattr(packed_linear, "_product", lambda *given: true(*given) + 0.1)
     assert pack_linears(build_model("llama", initializer_range=0.3)) == 0
-
-
-def test_a_large_model_is_trained_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build_model("llama").requires_grad_(False)
-    monkeypatch.setattr(packed_linear, "_MOST_TRAINED", 1000)
-    assert pack_linears(model, backward=True) == 0
-    assert pack_linears(model) > 0

@@ -17,7 +17,6 @@ from trec_cli.errors import UsageError
 from trec_cli.llm.load import LanguageModel
 from trec_cli.llm.log_odds import BranchScorer, row_limits
 from trec_cli.llm.memory import shortage_explained
-from trec_cli.llm.packed_linear import pack_linears
 from trec_cli.manifest import Provenance, manifest_path
 from trec_cli.progress import Progress, Silent, Task
 from trec_cli.prompts.recommend import PromptBuilder, save_settings
@@ -187,7 +186,6 @@ def train(
     model = add_adapter(llm.model, prepared.settings, llm.revision)
     if prepared.settings.gradient_checkpointing:
         save_memory(model)
-    pack_linears(model, backward=True)
     arguments = _arguments(llm, prepared, work.path, save_every, report_to)
     checkpoint = _checkpoint(work, progress)
     scorer = _scorer(model, prepared, progress)
