@@ -369,10 +369,11 @@ def test_vectors_elsewhere_are_written_and_never_over_those_of_other_settings(
     assert "already" not in attention(trec, run, *words, "--vectors", place).stderr
     before = place.read_bytes()
     other = [*words, "--temperature", "0.5", "--out", tmp_path / "other.jsonl", "--vectors", place]
-    refused = trec("summarize", run, "--mode", "attention", *other)
-    assert refused.exit_code == 2
-    assert "v.safetensors was made with other settings" in refused.stderr
-    assert place.read_bytes() == before
+    for more in ([], ["--out", "-"]):
+        refused = trec("summarize", run, "--mode", "attention", *other, *more)
+        assert refused.exit_code == 2
+        assert "v.safetensors was made with other settings" in refused.stderr
+        assert place.read_bytes() == before
 
 
 def test_lost_vectors_are_made_again_by_the_same_command(run: Path, trec: Trec) -> None:

@@ -324,6 +324,7 @@ def test_bad_texts_are_asked_again_replaced_and_counted(run: Path, trec: Trec) -
     assert quality["summaries"] == 5
     assert (quality["faithfulness"], quality["empty"]) == (1.0, 0.0)
     assert "15 extractive" in result.stderr
+    assert "this model does not write well from these prompts" in " ".join(result.stderr.split())
     assert "quality: 100 % of content words" in result.stderr
     summaries = read_summaries(run / "summaries-hier.jsonl")
     blocks = [block for summary in summaries.values() for block in summary.blocks]

@@ -403,3 +403,16 @@ def test_a_tokenizer_alone_cannot_embed_and_nothing_is_asked(
     assert "--embedder llm cannot be used" in result.stderr
     assert "name its folder with --tokenizer" in result.stderr
     assert api.bodies == []
+
+
+def test_a_server_without_frequency_penalty_is_said_how_to_do_without(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    body = b'{"error": "unknown field: frequency_penalty"}'
+    api.plan = lambda _number, _question: (
+        Fault(status=400, body=body) if "frequency_penalty" in api.bodies[-1] else None
+    )
+    refused = trec(run, "--rewrites", "1", "--endpoint", "completions", "--concurrency", "1")
+    assert refused.exit_code == 5
+    assert "add --rewrites 0." in refused.stderr
+    assert trec(run, "--rewrites", "0", "--endpoint", "completions").exit_code == 0

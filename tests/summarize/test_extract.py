@@ -26,8 +26,22 @@ SHOP = (
 
 
 def test_brands_by_frequency_then_titles_the_newest_first() -> None:
-    wanted = "Falke, Ippodo, Blue wool socks, Green tea, Red wool socks"
+    wanted = "Falke, Ippodo, Blue wool socks, Green tea - 100 bags, Red wool socks"
     assert extract(Source(SHOP), 99, words) == wanted
+
+
+def test_a_title_beyond_a_third_of_the_budget_or_with_a_comma_ends_early() -> None:
+    # "Green tea - 100 bags" is 5: a third of 15, but more than a third of 14.
+    names = "Ippodo, Falke"
+    assert extract(Source(SHOP[:2]), 15, words) == f"{names}, Green tea - 100 bags, Red wool socks"
+    assert extract(Source(SHOP[:2]), 14, words) == f"{names}, Green tea, Red wool socks"
+
+
+def test_more_than_four_kinds_come_behind_the_titles() -> None:
+    items = tuple(item(f"{letter} title", brand=f"brand{letter}") for letter in "ABCDE")
+    titles = "E title, D title, C title, B title, A title"
+    wanted = f"brandE, brandD, brandC, brandB, {titles}, brandA"
+    assert extract(Source(items), 99, words) == wanted
 
 
 def test_control_characters_of_items_reach_no_summary() -> None:
@@ -50,25 +64,30 @@ def test_the_finest_kind_counts() -> None:
     assert extract(Source(news), 99, words) == "newspolitics, Vote today"
 
 
-def test_summaries_to_merge_give_their_phrases_in_turn_the_newest_first() -> None:
+def test_a_merge_names_kinds_and_takes_from_titles_and_summaries_in_turn() -> None:
     source = Source(SHOP, ("old one, tea", "jazz, socks. Tea", "new"))
-    assert extract(source, 99, words) == "new, jazz, old one, socks, tea"
+    turns = "Blue wool socks, new, jazz, old one, Green tea - 100 bags, Red wool socks"
+    assert extract(source, 99, words) == f"Falke, Ippodo, {turns}"
 
 
-def test_an_update_begins_with_the_new_items() -> None:
+def test_an_update_takes_from_the_newest_items_and_the_summary_in_turn() -> None:
     source = Source(SHOP, ("jazz, wool",), new=1)
-    assert extract(source, 99, words) == "Falke, jazz, Blue wool socks"
+    wanted = "Falke, Ippodo, Blue wool socks, jazz, Green tea - 100 bags, Red wool socks"
+    assert extract(source, 99, words) == wanted
 
 
-def test_a_text_is_extended_by_kinds_it_lacks_and_titles_it_has_no_word_of() -> None:
-    assert extend("wool socks", Source(SHOP), 99, words) == "wool socks, Falke, Ippodo, Green tea"
+def test_a_text_is_extended_by_kinds_it_lacks_and_titles_it_has_less_than_half_of() -> None:
+    # It has two of three words of "Blue wool socks", and none of the tea.
+    wanted = "wool socks, Falke, Ippodo, Green tea - 100 bags"
+    assert extend("wool socks", Source(SHOP), 99, words) == wanted
     assert extend("They like Falke.", Source(SHOP), 6, words) == "They like Falke. Ippodo"
     assert extend("wool socks", Source(SHOP), 3, words) == "wool socks"
 
 
 def test_a_merge_is_extended_by_phrases_it_lacks() -> None:
-    source = Source(SHOP, ("red socks, tea", "jazz"))
-    assert extend("tea, socks", source, 99, words) == "tea, socks, jazz, red socks"
+    source = Source(SHOP, ("red hat, tea", "jazz"))
+    wanted = "tea, socks, Falke, Ippodo, Blue wool socks, jazz, red hat"
+    assert extend("tea, socks", source, 16, words) == wanted
 
 
 GAMES = (
@@ -82,13 +101,14 @@ GAMES = (
 def test_items_without_kinds_have_those_of_their_titles() -> None:
     assert shared_parts(GAMES) == ["Fable", "PC", "Xbox 360"]
     assert shared_parts(GAMES[:1]) == []
-    wanted = "Xbox 360, Fable, Halo 3, Fable - PC, Fable: The Journey"
+    wanted = "Xbox 360, Fable, Halo 3 - Xbox 360, Fable - PC, Fable: The Journey (Xbox 360)"
     assert extract(Source((GAMES[1], GAMES[3], GAMES[0])), 99, words) == wanted
 
 
 def test_a_merge_begins_with_what_only_all_blocks_together_have_in_common() -> None:
     source = Source(GAMES, ("Halo 3, shooters", "Fable III"))
-    assert extract(source, 99, words) == "Fable, PC, Xbox 360, Fable III, Halo 3, shooters"
+    wanted = "Fable, PC, Xbox 360, Fable III, Halo 3, shooters"
+    assert extract(source, 16, words) == wanted
 
 
 def test_a_first_phrase_that_is_too_long_is_cut_at_a_word_or_inside_it() -> None:

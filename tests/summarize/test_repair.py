@@ -102,7 +102,7 @@ def test_a_merge_that_repeats_one_of_its_summaries_is_an_echo() -> None:
     assert check("wool socks, green tea", prompt=merge, repair=False).flags == ("echo",)
     assert check("wool socks, jazz", prompt=merge, repair=False).flags == ()
     same = WRITER.merge(["green tea, jazz", "jazz, green tea"], ALL)
-    assert check("jazz, green tea", prompt=same).flags == ()
+    assert check("jazz, green tea", prompt=same, repair=False).flags == ()
 
 
 def test_an_update_must_speak_of_the_new_items_and_of_what_came_before() -> None:
@@ -114,7 +114,8 @@ def test_an_update_must_speak_of_the_new_items_and_of_what_came_before() -> None
 
 def test_what_a_text_leaves_out_is_added_where_there_is_room() -> None:
     update = WRITER.update("green tea, jazz", ALL, 2)
-    wanted = Answer("green tea, jazz, Red lamp, Copper kettle", ("extended",))
+    everything = "green tea, jazz, Red lamp, Copper kettle, Chess board, Wool socks"
+    wanted = Answer(everything, ("extended",))
     assert check("green tea, jazz", prompt=update) == wanted
     assert check("green tea, jazz", prompt=update, budget=count("green tea, jazz")).flags == (
         "echo",
@@ -188,7 +189,7 @@ def test_an_empty_merge_answer_leaves_no_empty_summary() -> None:
     answers = ["wool, tea, jazz", "copper, chess, lamp", "", ""]
     asker = make_asker(ScriptedEngine(answers), checker=Checker(64, count), retries=1)
     [result] = summarize_hierarchical([ALL], WRITER, asker.ask)
-    assert result.summary == "copper, wool, chess, tea, lamp, jazz"
+    assert result.summary == "Red lamp, copper, wool, Copper kettle, chess, tea, Chess board, jazz"
     assert result.blocks[-1].flags == ("empty", "extractive")
 
 

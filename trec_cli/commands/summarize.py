@@ -36,6 +36,8 @@ _SUMMARY, _WRITING = "Summaries", "How the model writes"
 _LOCAL_DECODING = {"repetition_penalty", "no_repeat_ngram"}
 _CHECKS = "How texts are checked"
 _ATTENTION = "Mode attention"
+_MANY_REPLACED = 0.25
+"""More texts that had to be replaced are worth a warning."""
 _ATTENTION_OPTIONS = {
     "query",
     "temperature",
@@ -371,12 +373,15 @@ def _provenance(
 @contextmanager
 def _unless_done(terminal: Terminal, job: _Job, provenance: Provenance) -> Iterator[bool]:
     """Hold the output's lock; give whether there is anything to do."""
+    check = partial(up_to_date, settings=provenance.settings, overwrite=job.overwrite)
+    beside = [job.vectors] if job.vectors else []
     if is_stream(job.out):
+        for output in beside:
+            check(output)
         yield True
         return
-    outputs = [job.out, *([job.vectors] if job.vectors else [])]
+    outputs = [job.out, *beside]
     with locked(job.out):
-        check = partial(up_to_date, settings=provenance.settings, overwrite=job.overwrite)
         checked = [check(output) for output in outputs]  # each, to refuse what is another's
         done = all(checked)
         if done:
@@ -449,7 +454,7 @@ def _summarize(
 
         def tell(written: "Written") -> dict[str, Any]:
             _tell(terminal, asker.counts, writer, written)
-            _tell_quality(terminal, asker.counts, audit)
+            _tell_quality(terminal, asker.counts, audit, setup.advice())
             return {
                 **asdict(written),
                 **asker.counts.asdict(),
@@ -470,12 +475,18 @@ def _summarize(
             terminal.result(**setup.details())
 
 
-def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit") -> None:
+def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit", advice: str) -> None:
     """Say how good the summaries are, and how many texts had to be mended or replaced."""
     terminal.info(f"quality: {audit}")
     if counts.flags:
         flags = ", ".join(f"{number} {flag}" for flag, number in counts.flags.most_common())
         terminal.info(f"of {counts.texts} texts: {flags}")
+    replaced = counts.flags["extractive"]
+    if replaced > _MANY_REPLACED * counts.texts:
+        terminal.warn(
+            f"{replaced} of {counts.texts} texts were so bad that extractive ones stand in their "
+            f"place: this model does not write well from these prompts. Try {advice}"
+        )
 
 
 def _tell_vectors(terminal: Terminal, maker: "VectorMaker") -> dict[str, Any]:

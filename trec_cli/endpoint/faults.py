@@ -81,7 +81,13 @@ def shorten(text: str, limit: int = _SHOWN) -> str:
 
 
 def missing_error(
-    what: str, missing: Sequence[tuple[str, Failure]], total: int, *, server: str, dead: bool
+    what: str,
+    missing: Sequence[tuple[str, Failure]],
+    total: int,
+    *,
+    server: str,
+    dead: bool,
+    advice: str = "",
 ) -> TrecError:
     """Build the error for answers that are missing.
 
@@ -91,6 +97,7 @@ def missing_error(
         total: how many were asked for this time.
         server: its address.
         dead: whether this run has had no answer at all.
+        advice: a sentence about what to do.
 
     Returns:
         A PartialError (exit code 5), or a ModelError (4) where nothing works.
@@ -106,6 +113,6 @@ def missing_error(
     )
     message = (
         f"{head}What was answered is kept; the same command asks only for the rest.\n"
-        f"{server}:\n{said}\nMissing:\n{names}{rest}"
+        f"{server}:\n{said}\nMissing:\n{names}{rest}" + (f"\n{advice}" if advice else "")
     )
     return ModelError(message) if dead else PartialError(message)

@@ -107,6 +107,8 @@ class EndpointJob(TreeJob):
 
     def _score(self, place: int) -> list[float]:
         """Ask once for each different prompt, so that equal candidates tie exactly."""
+        if self._check:
+            self._check.prepare()
         tree, example = self.tree(place), self.examples[place]
         branches = list(dict.fromkeys(map(tuple, tree.branches)))
         requests = [self._request([*tree.prefix, *branch]) for branch in branches]
@@ -212,11 +214,16 @@ class LocalCheck:
         max_tokens: int,
         progress: Progress,
     ) -> None:
-        """Take the model's name and how to load it; it is loaded at the first comparison."""
+        """Take the model's name and how to load it."""
         self._name, self._load, self._answers = name, load, answers
         self._max_tokens, self._progress = max_tokens, progress
         self._users = self._candidates = 0
         self._largest = 0.0
+
+    def prepare(self) -> None:
+        """Load the model before the server is paid for what it will be compared with."""
+        if self._users < _CHECKED_USERS:
+            _ = self._scorer
 
     def compare(self, tree: PromptTree, scores: Sequence[float]) -> None:
         """Score a tree here, too, unless enough were compared."""

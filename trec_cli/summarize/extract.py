@@ -17,6 +17,10 @@ CountTokens = Callable[[str], int]
 _TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")
 _TITLE_PARTS = re.compile(r"\s*(?:[,;()\[\]|]|\s-\s|:\s)\s*")
 _LEAST_WORDS = 2
+_FIRST_KINDS = 4
+"""Kinds that stand before the titles; the others come last."""
+_TITLE_SHARE = 3
+"""A title is named whole where it takes at most one part in so many of the budget."""
 _ENDS = (".", "!", "?")
 Wanted = tuple[str, bool]
 """A phrase, and whether it is a title."""
@@ -30,22 +34,22 @@ def extract(source: Source, budget: int, count: CountTokens) -> str:
 def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
     """Add to a text what it leaves out, as long as ``budget`` tokens allow.
 
-    What there is to say comes in this order: of summaries that were to be merged or updated,
-    their phrases in turn, the newest summary first; of items that are shown, their kinds,
-    then the titles, each up to its first comma, dash, colon or bracket, the newest first.  A
-    title is left out where the text has a word of it already, any other phrase where all its
-    words have been said.
-
+    What there is to say comes in this order: the first kinds of the items, then in turn a
+    title, and of every summary that was to be merged or updated a phrase, the newest first.
     Kinds are categories or brands by frequency (the newer first where equal); where there
-    are none, what several titles have in common: a series, a platform.  That may show only
-    when all blocks are seen together, so a merge begins with it.
+    are none, what several titles have in common: a series, a platform.
+
+    A title is left out where the text has half of its words, any other phrase where all its
+    words have been said.  Titles that hold a comma, or would take more than a third of the
+    budget, end at their first comma, dash, colon or bracket.
     """
+    named = kinds(source.items)
+    titles = [(_name(item, budget, count), True) for item in reversed(source.items)]
+    rest = [(kind, False) for kind in named[_FIRST_KINDS:]]
     lists = [[(phrase, False) for phrase in phrases(s)] for s in reversed(source.summaries)]
-    if source.shown:
-        lists = [list(_of_items(source.shown)), *lists]
-    merges = source.summaries and not _kinds(source.items)
-    common = [(part, False) for part in shared_parts(source.items)] if merges else []
-    added = _fitting(text, [*common, *_in_turn(lists)], budget, count)
+    first = [(kind, False) for kind in named[:_FIRST_KINDS]]
+    offered = [*first, *_in_turn([[*titles, *rest], *lists])]
+    added = _fitting(text, offered, budget, count)
     if not added:
         return text
     end = text.rstrip()[-1:]
@@ -53,14 +57,21 @@ def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
     return separator.join([text, ", ".join(added)]) if text else ", ".join(added)
 
 
-def _of_items(items: Sequence[Item]) -> Iterator[Wanted]:
-    yield from ((kind, False) for kind in _kinds(items) or shared_parts(items))
-    yield from ((short_title(item.title) or item.text(), True) for item in reversed(items))
+def _name(item: Item, budget: int, count: CountTokens) -> str:
+    """Give the title, or what of it is short enough to stand in a list."""
+    title = item.title or item.text()
+    whole = len(phrases(title)) == 1 and count(title) * _TITLE_SHARE <= budget
+    return title if whole else short_title(title)
 
 
-def _kinds(items: Sequence[Item]) -> list[str]:
+def kinds(items: Sequence[Item]) -> list[str]:
+    """Give the categories or brands of items, or else what several titles have in common.
+
+    Args:
+        items: oldest first.
+    """
     found = Counter(value for item in reversed(items) if (value := facet(item, FACETS)))
-    return [kind for kind, _ in found.most_common()]
+    return [kind for kind, _ in found.most_common()] or shared_parts(items)
 
 
 def shared_parts(items: Sequence[Item]) -> list[str]:
@@ -107,7 +118,7 @@ def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountToke
     for raw, is_title in offered:
         phrase = " ".join(printable(raw).split()).strip(" .")
         words = says(phrase)
-        if words <= said or (is_title and words & written):
+        if words <= said or (is_title and 2 * len(words & written) >= len(words)):
             continue
         longest = longest or phrase
         if count(", ".join([text, *kept, phrase] if text else [*kept, phrase])) <= budget:

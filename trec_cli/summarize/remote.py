@@ -1,7 +1,7 @@
 """The remote engine: any OpenAI-compatible server writes the summaries."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -75,8 +75,17 @@ class RemoteEngine:
                 named,
                 len(prompts),
                 server=f"{server.settings.base_url} ({server.note()})",
+                advice=self._advice(missing.values()),
                 dead=not server.tally.answered and any(each.asked for each in missing.values()),
             )
+
+    def _advice(self, failures: Iterable[Failure]) -> str:
+        """Say how to do without what some servers do not take."""
+        refused = any("frequency_penalty" in failure.reason for failure in failures)
+        penalised = "frequency_penalty" in self._fields
+        if not (refused and penalised):
+            return ""
+        return "The server refuses how bad texts are asked for again; add --rewrites 0."
 
     def retry(self, attempt: int) -> "RemoteEngine":
         """Give the same model with a frequency penalty, which every server knows."""
@@ -153,6 +162,13 @@ class RemoteSetup(Setup):
         """Give the engine, and how it is reached."""
         engine = RemoteEngine(self.server, self.kind, self.identity(), self.decoding_of(writer))
         return engine, f"{self.endpoint.base_url} ({self.kind} endpoint)"
+
+    def advice(self) -> str:
+        """Say what to try where the model writes badly."""
+        more = super().advice()
+        if self.kind == "completions":
+            return more
+        return f"--endpoint completions, whose prompts small models read best; or {more}"
 
     def details(self) -> dict[str, Any]:
         """Give what the server was asked and what it cost."""

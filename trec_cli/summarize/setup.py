@@ -34,6 +34,9 @@ from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter, frame_for, 
 from trec_cli.summarize.repair import Checker
 from trec_cli.summarize.settings import SummarySettings
 
+_LIST_SHARE = 2
+"""Of a list of keywords the model writes one part in so many."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -148,8 +151,16 @@ class Setup:
         return Attender(found, self.attention, writer), maker
 
     def decoding_of(self, writer: PromptWriter) -> Decoding:
-        """Give the decoding: an answer that continues a line ends with that line."""
-        return dataclasses.replace(self.decoding, one_line=writer.continues)
+        """Give the decoding: an answer that continues a line ends with that line.
+
+        Of such a list the model writes a half: the other is for the newest items and for
+        what most of them have in common, of which small models say too little.
+        """
+        if not writer.continues:
+            return self.decoding
+        most = self.decoding.max_new_tokens
+        most = -(-most // _LIST_SHARE) if self.summary.repair else most
+        return dataclasses.replace(self.decoding, one_line=True, max_new_tokens=most)
 
     def checker(self, writer: PromptWriter) -> Checker:
         """Give what checks the texts."""
@@ -180,6 +191,10 @@ class Setup:
         llm = load_model(self.source)
         pack_linears(llm.model, head=True)
         return llm
+
+    def advice(self) -> str:
+        """Say what to try where the model writes badly."""
+        return "a larger --model, another --domain, or --prompts of your own."
 
     def details(self) -> dict[str, Any]:
         """Give what the manifest should say of the engine's work, beside the counts."""
