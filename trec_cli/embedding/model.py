@@ -36,6 +36,7 @@ from trec_cli.llm.load import (
     load_model,
     max_positions,
     model_identity,
+    no_bars_in_logs,
     refuse_random_weights,
 )
 from trec_cli.llm.packed_linear import pack_linears
@@ -243,6 +244,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _load_sentence_model(source: ModelSource) -> Embedder:
+    no_bars_in_logs()
     placement = choose_device(source.device, source.dtype)
     remote = {"trust_remote_code": source.trust_remote_code}
     with explained(source.name):

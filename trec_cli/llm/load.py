@@ -97,6 +97,12 @@ def load_config(source: ModelSource) -> Any:
         return AutoConfig.from_pretrained(source.name, **source._hub_arguments)
 
 
+def no_bars_in_logs() -> None:
+    """Keep the progress bars of transformers out of what is no terminal."""
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
 def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     """Load model and tokenizer onto the chosen device, in eval mode.
 
@@ -107,8 +113,7 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
             code that was not allowed, or cannot be reached.
     """
     placement = choose_device(source.device, source.dtype)
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+    no_bars_in_logs()
     tokenizer = load_tokenizer(source)
     with explained(source.name):
         model, report = AutoModelForCausalLM.from_pretrained(
