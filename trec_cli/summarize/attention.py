@@ -16,6 +16,7 @@ from trec_cli.attention.weights import Weights, recent_weights, strongest
 from trec_cli.embedding.vectors import ItemVectors
 from trec_cli.records import Attention, Block, Example, Key, Query
 from trec_cli.summarize.hierarchical import block_summaries
+from trec_cli.summarize.phrases import cut_back
 from trec_cli.summarize.prompts import Ask, PromptWriter
 from trec_cli.summarize.result import Result
 
@@ -95,8 +96,14 @@ class Attender:
         between = max(0, len(passages) - 1)
         room = max(1, self._settings.budget - between)
         shares = Evidence(passages, room).shares(lengths)
-        texts = [self._writer.cut(p.text, n) for p, n in zip(passages, shares, strict=True) if n]
-        return joined(texts)
+        return joined(self._within(p.text, n) for p, n in zip(passages, shares, strict=True) if n)
+
+    def _within(self, text: str, tokens: int) -> str:
+        """Give a text cut at the last whole phrase that fits; half a word might be untrue."""
+        if self._writer.tokens(text) <= tokens:
+            return text
+        cut = self._writer.cut(text, tokens)
+        return cut_back(cut) or cut
 
     def _of_candidates(
         self, example: Example, blocks: Sequence[Block]
