@@ -1,7 +1,7 @@
 """``trec summarize``: a preference summary for every example."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from trec_cli.commands import options
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.inputs import resolve
 from trec_cli.commands.show import show_user
+from trec_cli.commands.summary_notes import show_plan, tell_quality, tell_run, tell_vectors
 from trec_cli.embedding import DEFAULT_EMBEDDER
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import check_streams, content_hash, is_stream, read_examples, read_items
@@ -25,9 +25,7 @@ from trec_cli.records import SPLITS, Domain, Example, Item, Mode, Query
 
 if TYPE_CHECKING:
     from trec_cli.embedding.vectors import VectorMaker
-    from trec_cli.summarize.asking import Counts
     from trec_cli.summarize.attention import Attender
-    from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.prompts import PromptWriter
     from trec_cli.summarize.run import Written
     from trec_cli.summarize.setup import Setup
@@ -36,8 +34,6 @@ _SUMMARY, _WRITING = "Summaries", "How the model writes"
 _LOCAL_DECODING = {"repetition_penalty", "no_repeat_ngram"}
 _CHECKS = "How texts are checked"
 _ATTENTION = "Mode attention"
-_MANY_REPLACED = 0.25
-"""More texts that had to be replaced are worth a warning."""
 _ATTENTION_OPTIONS = {
     "query",
     "temperature",
@@ -415,7 +411,7 @@ def _run_with_model(terminal: Terminal, job: _Job, setup: "Setup", dry_run: bool
     catalogue, chosen = _read(terminal, job)
     writer = setup.writer(catalogue)
     if dry_run:
-        _show_plan(terminal, job, setup, writer, chosen)
+        show_plan(terminal, job.mode, setup, writer, chosen)
         return
     provenance = _provenance(job, catalogue, chosen, setup.describe(writer))
     with _unless_done(terminal, job, provenance) as needed:
@@ -441,7 +437,7 @@ def _summarize(
     from trec_cli.summarize.store import Store
 
     attender, maker = attention or (None, None)
-    told = _tell_vectors(terminal, maker) if maker else {}
+    told = tell_vectors(terminal, maker) if maker else {}
     beside = {}
     if attender and maker and job.vectors:
         beside[job.vectors] = attender.target.encoded(maker.identity)
@@ -453,8 +449,8 @@ def _summarize(
         audit = Audit(writer.items)
 
         def tell(written: "Written") -> dict[str, Any]:
-            _tell(terminal, asker.counts, writer, written)
-            _tell_quality(terminal, asker.counts, audit, setup.advice())
+            tell_run(terminal, asker.counts, writer, written)
+            tell_quality(terminal, asker.counts, audit, setup.advice())
             return {
                 **asdict(written),
                 **asker.counts.asdict(),
@@ -473,85 +469,3 @@ def _summarize(
             return save(watched, job.out, provenance, tell, beside)
         finally:  # what a run has cost is told of a run that failed, too
             terminal.result(**setup.details())
-
-
-def _tell_quality(terminal: Terminal, counts: "Counts", audit: "Audit", advice: str) -> None:
-    """Say how good the summaries are, and how many texts had to be mended or replaced."""
-    terminal.info(f"quality: {audit}")
-    if counts.flags:
-        flags = ", ".join(f"{number} {flag}" for flag, number in counts.flags.most_common())
-        terminal.info(f"of {counts.texts} texts: {flags}")
-    replaced = counts.flags["extractive"]
-    if replaced > _MANY_REPLACED * counts.texts:
-        terminal.warn(
-            f"{replaced} of {counts.texts} texts were so bad that extractive ones stand in their "
-            f"place: this model does not write well from these prompts. Try {advice}"
-        )
-
-
-def _tell_vectors(terminal: Terminal, maker: "VectorMaker") -> dict[str, Any]:
-    """Say how many vectors were made, to people and for the manifest."""
-    terminal.info(f"{maker.made} texts embedded, {maker.hits} vectors found in the store")
-    return {"texts_embedded": maker.made, "vectors_found": maker.hits}
-
-
-def _tell(terminal: Terminal, counts: "Counts", writer: "PromptWriter", written: "Written") -> None:
-    """Say what the run came to, and warn of what makes summaries doubtful."""
-    terminal.info(
-        f"{written.examples} summaries: {counts.calls} calls, {counts.hits} found in the store, "
-        f"{counts.shared} shared; {counts.prompt_tokens} tokens read, {counts.new_tokens} written "
-        f"({counts.rate} a second)"
-    )
-    cuts = writer.cuts
-    terminal.info(
-        f"cut: {cuts.long_items} of {cuts.items} items at --item-tokens, {cuts.squeezed_items} "
-        f"to fit the prompt, {cuts.long_summaries} summaries; "
-        f"{counts.at_limit} of {counts.calls + counts.hits} texts met --max-new-tokens"
-    )
-    if counts.empty or written.empty_summaries:
-        terminal.warn(
-            f"{counts.empty} texts are empty; {written.empty_summaries} examples have an empty "
-            "summary although they have a history"
-        )
-    if counts.echoes:
-        terminal.warn(f"{counts.echoes} texts only repeat a piece of their prompt")
-
-
-def _show_plan(
-    terminal: Terminal,
-    job: _Job,
-    setup: "Setup",
-    writer: "PromptWriter",
-    chosen: Sequence[Example],
-) -> None:
-    """Show one exact prompt, its parts, and what the run would cost at most."""
-    from trec_cli.summarize.run import estimate
-
-    sample = next((example for example in chosen if example.history), None)
-    if sample is not None:
-        prompt = writer.block(sample.history[: setup.summary.block_size])
-        terminal.info(f"The first prompt of example {sample.example_id!r}:\n")
-        terminal.info(writer.show(prompt) + "\n")
-        terminal.table(_table("Its parts", ("part", "tokens"), prompt.parts))
-    cost = estimate(chosen, job.mode, writer)
-    rows = [(what, each.calls, each.prompt_tokens) for what, each in cost.rounds.items()]
-    money = setup.most_cost(cost.prompt_tokens, cost.calls)
-    total = ("all", cost.calls, cost.prompt_tokens)
-    terminal.table(_table("Calls at most", ("round", "calls", "prompt tokens"), [*rows, total]))
-    terminal.info(
-        f"{len(chosen)} examples, {cost.shared} requests shared, at most "
-        f"{cost.calls * setup.decoding.max_new_tokens} new tokens"
-        f"{f', {money:.4f} in money' if money else ''}; "
-        "what the store holds costs nothing, and bad texts are asked for again, each at most "
-        f"{setup.retries} times. Nothing was written."
-    )
-    terminal.result(examples=len(chosen), calls=cost.calls, prompt_tokens=cost.prompt_tokens)
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    table = Table(*columns, title=title, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
