@@ -21,7 +21,7 @@ show trec prepare "$news" --out "$run" --min-history 5 --max-history 15 --long k
   --train-users 36 --valid-users 4 --test-users 24
 show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40
 show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4 \
-  --users-per-step 2 --learning-rate 5e-4
+  --users-per-step 1 --learning-rate 1e-3
 show trec score "$run" --mode hier --zero-shot --model "$model"
 show trec score "$run" --mode hier --model "$model"
 show trec score "$run" --scorer popularity
@@ -38,8 +38,8 @@ What you just saw
   4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier),
                 and from baselines that need no language model.
   5. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
-                the table shows that the machinery works, not how good the method is. Eighteen training
-                steps teach this model no more than how often the answer is yes.
+                the table shows that the machinery works, not how good the method is. Thirty-six training
+                steps teach this model little more than how often the answer is yes.
 
 What to look at
   $run/summaries-hier.jsonl   the summaries, with every intermediate one

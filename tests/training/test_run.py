@@ -124,3 +124,15 @@ def test_more_processes_than_examples_are_refused() -> None:
         prepare(
             questions(2), [], builder(), replace(QUICK, users_per_step=8, processes=8), CPU.device
         )
+
+
+def test_a_training_of_few_steps_says_what_few_users_need() -> None:
+    def said(users: int, settings: TrainSettings) -> str:
+        valid = questions(2, "valid")
+        prepared = prepare(questions(users), valid, builder(), settings, CPU.device)
+        return " ".join(prepared.warnings())
+
+    one_user = replace(QUICK, users_per_step=1, epochs=25)
+    assert "only 99 optimizer steps" in said(9, replace(QUICK, users_per_step=1, epochs=11))
+    assert "take --users-per-step 1 --learning-rate 1e-3" in said(16, QUICK)
+    assert "optimizer steps" not in said(4, one_user)

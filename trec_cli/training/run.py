@@ -39,6 +39,10 @@ from trec_cli.training.trainer import Counts, PackedTrainer
 from trec_cli.training.validation import Validator
 from trec_cli.training.work import BEST_FILE, WorkFolder, replace_folder
 
+_FEW_STEPS = 100
+_FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
+"""What learnt most from 250 users (docs/results.md)."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -65,6 +69,11 @@ class Prepared:
             found.append(str(self.measure.cuts))
         if not self.valid and self.settings.valid_users:
             found.append("there are no examples of split valid: nothing chooses the best adapter")
+        if self.plan.steps < _FEW_STEPS:
+            found.append(
+                f"only {self.plan.steps} optimizer steps: a model learns little in so few; for few "
+                f"users take {_FEW_USERS}, or more --epochs"
+            )
         return found
 
     def facts(self) -> dict[str, Any]:
