@@ -119,7 +119,8 @@ def test_a_dry_run_lists_the_commands_and_runs_none(tmp_path: Path, here: Here) 
     assert result.exit_code == 0
     assert here.stages == []
     assert not (tmp_path / "out").exists()
-    assert result.stderr.count("[to do] trec prepare") == 2
+    assert result.stderr.count("[to do] trec prepare") == 1
+    assert result.stderr.count("[shared] trec prepare of popularity") == 1
     assert "3 commands for 2 arms, 3 to do" in result.stderr
     run(tmp_path)
     assert "3 commands for 2 arms, 0 to do" in run(tmp_path, "--dry-run").stderr

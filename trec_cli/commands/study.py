@@ -98,13 +98,18 @@ def _check_options(context: typer.Context, steps: Mapping[str, "list[Step]"]) ->
 def _list(study: "Study", steps: Mapping[str, "list[Step]"], terminal: Terminal) -> None:
     """List what a run would do, each command once."""
     from trec_cli.study.runner import open_steps
+    from trec_cli.study.steps import Step
 
-    states = dict(open_steps(steps))
+    states, owners = dict(open_steps(steps)), dict[Step, str]()
     for arm in study.arms:
         terminal.info(f"{arm.name}:")
         for step in steps[arm.name]:
             state = "done" if states[step] else "to do"
-            terminal.info(f"  [{state}] trec {shlex.join(step.arguments)}")
+            command = f"[{state}] trec {shlex.join(step.arguments)}"
+            if step in owners:
+                command = f"[shared] trec {step.arguments[0]} of {owners[step]}"
+            owners.setdefault(step, arm.name)
+            terminal.info(f"  {command}")
     left = sum(not done for done in states.values())
     terminal.info(f"dry run: {len(states)} commands for {len(study.arms)} arms, {left} to do")
     commands = [list(step.arguments) for step in states]
