@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer
+from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
 from trec_cli.embedding.vectors import ItemVectors
-from trec_cli.records import Attention, Example, Item, Key
+from trec_cli.records import Attention, Block, Example, Item, Key
 from trec_cli.summarize.attention import Attender, AttentionSettings, joined, named_items
+from trec_cli.summarize.phrases import phrases
+from trec_cli.summarize.prompts import PromptWriter, frame_for, load_templates
+from trec_cli.summarize.result import Result
 from trec_cli.summarize.run import summarize
 from trec_cli.summarize.settings import SummarySettings
 
@@ -94,6 +97,19 @@ def test_a_list_is_cut_behind_a_whole_phrase() -> None:
     )
     summary, _ = attend(["tea", "pot"], [text], budget=tokens)
     assert summary == "green tea, porcelain teapots"
+
+
+def test_what_whole_phrases_leave_of_a_lists_budget_is_filled_with_others() -> None:
+    frame = frame_for(tokenizer(), load_templates("products"), None)
+    writer = PromptWriter(tokenizer(), frame, ITEMS, SummarySettings(domain="products"))
+    lists = ["old violin concertos, tea", "porcelain of the last century, jazz"]
+    blocks = [Block(level=0, start=2 * n, end=2 * n + 2, summary=t) for n, t in enumerate(lists)]
+    budget = writer.tokens("old violin concertos; jazz, tea")
+    chosen = AttentionSettings(query_items=1, budget=budget, top_k=2, temperature=1e6)
+    result = Attender(VECTORS, chosen, writer)(example(HISTORY[:5]), Result("", blocks))
+    assert writer.tokens(result.summary) <= budget
+    # Both lists were cut in their first phrase.
+    assert phrases(result.summary)[-1] in ("jazz", "tea")
 
 
 def test_an_empty_block_summary_never_speaks() -> None:

@@ -15,10 +15,12 @@ from trec_cli.attention.target import TargetAttention, TargetSettings
 from trec_cli.attention.weights import Weights, recent_weights, strongest
 from trec_cli.embedding.vectors import ItemVectors
 from trec_cli.records import Attention, Block, Example, Key, Query
+from trec_cli.summarize.extract import extend
 from trec_cli.summarize.hierarchical import block_summaries
 from trec_cli.summarize.phrases import cut_back
 from trec_cli.summarize.prompts import Ask, PromptWriter
 from trec_cli.summarize.result import Result
+from trec_cli.summarize.source import Source
 
 STORED_WEIGHTS = 8
 """Highest weights of a candidate that are written into the file."""
@@ -89,14 +91,23 @@ class Attender:
         )
 
     def _summary(self, blocks: Sequence[Block], weights: Weights) -> str:
-        """Join the strongest block summaries, in time order, cut to the budget by weight."""
+        """Join the strongest block summaries, in time order, cut to the budget by weight.
+
+        What whole phrases leave of the budget is filled with others that fit, of lists.
+        """
         places = sorted(strongest(weights, self._settings.top_k))
         passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
         lengths = [self._writer.tokens(passage.text) for passage in passages]
         between = max(0, len(passages) - 1)
         room = max(1, self._settings.budget - between)
         shares = Evidence(passages, room).shares(lengths)
-        return joined(self._within(p.text, n) for p, n in zip(passages, shares, strict=True) if n)
+        heard = [(passage, share) for passage, share in zip(passages, shares, strict=True) if share]
+        text = joined(self._within(passage.text, share) for passage, share in heard)
+        if not self._writer.continues:
+            return text
+        rising = sorted((passage for passage, _ in heard), key=lambda passage: passage.weight)
+        more = Source(summaries=tuple(passage.text for passage in rising))
+        return extend(text, more, self._settings.budget, self._writer.tokens)
 
     def _within(self, text: str, tokens: int) -> str:
         """Give a text cut at the last whole phrase that fits; half a word might be untrue."""
