@@ -27,7 +27,7 @@ from trec_cli.evaluation.report import account, origins, quality_table, versions
 from trec_cli.evaluation.results import Options, evaluate_systems, summarise
 from trec_cli.evaluation.slices import length_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
-from trec_cli.manifest import Provenance
+from trec_cli.manifest import Provenance, manifest_path
 
 LIBRARY = "/* the charts' library */"
 HOSTILE = "</script><script>alert(1)</script>"
@@ -274,6 +274,33 @@ def test_a_hostile_attribute_value_stays_text_in_slices(tmp_path: Path) -> None:
     assert len(page.scripts) == 3
     figure = json.loads(page.scripts[0])[-1]
     assert figure["choices"][0]["data"][0]["y"][0].startswith("&lt;/script&gt;")
+
+
+def test_without_a_run_folder_manifests_lead_to_summaries_and_training(tmp_path: Path) -> None:
+    """As in a study, where every arm's work lies in folders of its own."""
+
+    def made(name: str, command: str, *inputs: Path) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        about = {"command": command, "inputs": {str(file): "0" for file in inputs}}
+        manifest_path(path).write_text(json.dumps(about), encoding="utf-8")
+        return path
+
+    log = made("work/model-hier/training-log.jsonl", "train")
+    adapter = log.with_name("adapter_config.json")
+    texts = made("summarize/summaries-hier.jsonl", "summarize")
+    items = made("items.jsonl", "prepare")
+    gone = tmp_path / "summaries-gone.jsonl"
+    scores = [
+        made("a/scores-one.jsonl", "score", items, texts, adapter, gone),
+        made("b/scores-two.jsonl", "score", items, texts),
+        made("c/scores-bm25.jsonl", "score", items),
+    ]
+    sources = Sources.find(None, items, None, scores)
+    assert sources.summaries == {"one": texts}
+    assert sources.logs == {"one": log}
+    assert sources.explained == [texts, log.parent, *scores]
 
 
 @pytest.mark.slow

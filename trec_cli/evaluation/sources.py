@@ -1,6 +1,6 @@
 """What a RUN folder holds besides scores, for the report; every part of it may be absent."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from trec_cli.evaluation.background import AskedLine, read_example_lines
 from trec_cli.jsonl import read_lines
 from trec_cli.manifest import read_manifest
 from trec_cli.records import MODES
-from trec_cli.runs import TRAINING_LOG, RunFolder, told_apart
+from trec_cli.runs import TRAINING_LOG, RunFolder, system_name, told_apart
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Sources:
     Attributes:
         items: the catalogue, for titles.
         examples: for slices, and for the histories of single users.
-        summaries: by mode.
-        logs: training logs by adapter (the mode, and what else its name says).
+        summaries: by mode; without RUN by system.
+        logs: training logs by adapter (the mode, and what else its name says), likewise.
         explained: outputs whose manifests say how they were made.
     """
 
@@ -36,9 +36,15 @@ class Sources:
     def find(
         cls, run: Path | None, items: Path | None, examples: Path | None, scores: list[Path]
     ) -> "Sources":
-        """Take the files that were named, and those of RUN that exist."""
+        """Take the files that were named, and those of RUN that exist.
+
+        Without RUN, as in a study, the scores' manifests tell what they were made with.
+        """
         if run is None:
-            return cls(items, examples, explained=scores)
+            texts, adapters = _behind(scores)
+            logs = {name: folder / TRAINING_LOG for name, folder in adapters.items()}
+            made = [*texts.values(), *adapters.values(), *scores]
+            return cls(items, examples, texts, logs, made)
         folder = RunFolder(run)
         summaries = {mode: folder.summaries(mode) for mode in MODES}
         models = folder.adapters()
@@ -76,6 +82,26 @@ class Sources:
             mode: [entry for _, entry in read_lines(path, decode, allow_empty=True)]
             for mode, path in self.logs.items()
         }
+
+
+def _behind(scores: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Find the summaries and the adapters with which scores were made, as far as they exist.
+
+    Each is named by the first system that it served.
+    """
+    texts, adapters = dict[Path, str](), dict[Path, str]()
+    systems = told_apart(list(map(system_name, scores)), scores)
+    for system, path in zip(systems, scores, strict=True):
+        for file in map(Path, (read_manifest(path) or {}).get("inputs", ())):
+            if file.name == "adapter_config.json" and (file.parent / TRAINING_LOG).is_file():
+                adapters.setdefault(file.parent, system)
+            elif file.is_file() and (read_manifest(file) or {}).get("command") == "summarize":
+                texts.setdefault(file, system)
+    return _by_name(texts), _by_name(adapters)
+
+
+def _by_name(systems: Mapping[Path, str]) -> dict[str, Path]:
+    return {system: path for path, system in systems.items()}
 
 
 def _existing(path: Path) -> Path | None:
