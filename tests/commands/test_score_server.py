@@ -118,6 +118,13 @@ def test_the_same_model_here_and_there_gives_the_same_scores(
     assert "warning" not in result.stderr
 
 
+def test_a_model_to_check_with_that_is_not_there_costs_nothing(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    assert trec(run, "--zero-shot", "--check-with", "models/none-such").exit_code == 4
+    assert api.bodies == []
+
+
 def test_another_model_there_is_warned_of(run: Path, trec: Trec, model: Path) -> None:
     result = trec(run, "--zero-shot", "--check-with", model)
     assert result.exit_code == 0

@@ -416,3 +416,12 @@ def test_a_server_without_frequency_penalty_is_said_how_to_do_without(
     assert refused.exit_code == 5
     assert "add --rewrites 0." in refused.stderr
     assert trec(run, "--rewrites", "0", "--endpoint", "completions").exit_code == 0
+
+
+def test_bad_texts_of_a_chat_endpoint_lead_to_the_other_endpoint(run: Path, trec: Trec) -> None:
+    """The answers of the test server have no support in the items."""
+    said = " ".join(trec(run).stderr.split())
+    assert "Try --endpoint completions" in said
+    (run / "summaries-hier.jsonl").unlink()
+    said = " ".join(trec(run, "--endpoint", "completions").stderr.split())
+    assert "Try a larger --model" in said
