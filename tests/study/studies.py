@@ -53,23 +53,34 @@ def invoke(*arguments: object) -> Result:
 
 
 class Here:
-    """A launcher that runs commands in this process and remembers them.
+    """A crew that runs commands in this process, one after another, and remembers them.
 
     ``instead`` may end a command in its place.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
+        self._ended: list[tuple[str, Ending]] = []
+        self.size = 1
         self.stages: list[str] = []
         self.instead: Callable[[list[str]], Ending | None] = lambda _: None
-        monkeypatch.setattr("trec_cli.study.launch.launch", self)
+        monkeypatch.setattr("trec_cli.study.launch.Crew", self._hire)
 
-    def __call__(self, arguments: Sequence[str], **_: Any) -> Ending:
+    def _hire(self, size: int, **_: Any) -> "Here":
+        self.size = size
+        return self
+
+    def start(self, name: str, arguments: Sequence[str]) -> None:
         """Run a command."""
         words = list(arguments)
         self.stages.append(words[0])
-        if (ending := self.instead(words)) is not None:
-            return ending
+        self._ended.append((name, self.instead(words) or self._run(words)))
+
+    def wait(self) -> tuple[str, Ending]:
+        """Tell how the first of those that have ended did."""
+        return self._ended.pop(0)
+
+    def _run(self, words: list[str]) -> Ending:
         with self._patch.context() as patch:
             patch.setattr(sys, "argv", ["trec", *words])
             result = invoke(*words)

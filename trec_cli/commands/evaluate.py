@@ -115,6 +115,16 @@ Changes = Annotated[
         help_="KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    _option(
+        _STUDY,
+        "--jobs",
+        help_="Commands of the study at once; each has its share of the cores, and one GPU.",
+        shown="1",
+        min=1,
+    ),
+]
 
 
 def evaluate(
@@ -140,6 +150,7 @@ def evaluate(
     seed: Seed = 0,
     study: StudyFile = None,
     changes: Changes = None,
+    jobs: Jobs = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -172,6 +183,7 @@ def evaluate(
                 changes or [],
                 out,
                 terminal,
+                jobs=jobs or 1,
                 dry_run=dry_run,
                 overwrite=overwrite,
                 quiet=quiet,
@@ -180,8 +192,9 @@ def evaluate(
                 ),
             )
             return
-        if changes:
-            raise UsageError("--set changes a study: name it with --study")
+        if changes or jobs:
+            asked = "--set changes" if changes else "--jobs is for"
+            raise UsageError(f"{asked} a study: name it with --study")
         from trec_cli.evaluation.metrics import DEFAULT_KS
         from trec_cli.evaluation.outputs import Plan, find_files
         from trec_cli.evaluation.results import Options

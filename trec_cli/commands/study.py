@@ -14,13 +14,14 @@ from trec_cli.outputs import locked
 
 if TYPE_CHECKING:
     from trec_cli.evaluation.results import Summary
-    from trec_cli.study.launch import Launch
+    from trec_cli.study.launch import Crew
     from trec_cli.study.plan import Arm, Study
     from trec_cli.study.runner import Outcome
     from trec_cli.study.steps import Step
 
 OWN_OPTIONS = {
-    "study", "changes", "out", "dry_run", "overwrite", "quiet", "json_line", "debug", "config",
+    "study", "changes", "jobs", "out", "dry_run", "overwrite",
+    "quiet", "json_line", "debug", "config",
 }  # fmt: skip
 """Parameters of ``trec eval`` that go with ``--study``; the others stand in its ``[eval]``."""
 
@@ -48,17 +49,18 @@ def run_study(
     out: Path | None,
     terminal: Terminal,
     *,
+    jobs: int,
     dry_run: bool,
     overwrite: bool,
     quiet: bool,
     show: Callable[["Summary"], None],
 ) -> None:
-    """Run a study; ``show`` shows the table of its evaluation.
+    """Run a study, ``jobs`` commands at once; ``show`` shows the table of its evaluation.
 
     Raises:
         PartialError: arms failed; the others are done and compared.
     """
-    from trec_cli.study.launch import launch
+    from trec_cli.study.launch import Crew
     from trec_cli.study.plan import read_study
     from trec_cli.study.steps import steps_of
 
@@ -71,8 +73,9 @@ def run_study(
     if dry_run:
         _list(study, steps, terminal)
         return
+    hire = partial(Crew, say=partial(typer.echo, err=True), quiet=quiet)
     with locked(out / "study.json"):
-        outcome = _run(study, steps, out, partial(launch, quiet=quiet), terminal, overwrite, show)
+        outcome = _run(study, steps, out, hire, jobs, terminal, overwrite, show)
     _complain(outcome, len(study.arms))
 
 
@@ -120,7 +123,8 @@ def _run(
     study: "Study",
     steps: Mapping[str, "list[Step]"],
     out: Path,
-    start: "Launch",
+    hire: Callable[[int], "Crew"],
+    jobs: int,
     terminal: Terminal,
     overwrite: bool,
     show: Callable[["Summary"], None],
@@ -129,9 +133,9 @@ def _run(
     from trec_cli.study.results import write_results
     from trec_cli.study.runner import Runner
 
-    outcome = Runner(steps, start, terminal, overwrite=overwrite).run()
+    outcome = Runner(steps, hire(jobs), terminal, overwrite=overwrite).run()
     arms = [arm for arm in study.arms if arm.name not in outcome.failed]
-    summary = _compare(study, arms, out, start, terminal, overwrite) if arms else None
+    summary = _compare(study, arms, out, hire(1), terminal, overwrite) if arms else None
     files = write_results(study, dict(steps), outcome, summary, out)
     terminal.info(f"wrote {', '.join(map(str, files))}")
     failed = sorted(outcome.failed)
@@ -145,7 +149,7 @@ def _compare(
     study: "Study",
     arms: Sequence["Arm"],
     out: Path,
-    start: "Launch",
+    crew: "Crew",
     terminal: Terminal,
     overwrite: bool,
 ) -> "Summary":
@@ -162,7 +166,8 @@ def _compare(
         terminal.warn(f"{study.reference} has no scores: compared with {reference.name} instead")
     scores = [path for arm in arms for path in scores_of(arm, out)]
     words = evaluation_arguments(study, out, scores, reference)
-    ending = start([*words, *(["--overwrite"] if overwrite else [])])
+    crew.start("eval", [*words, *(["--overwrite"] if overwrite else [])])
+    _, ending = crew.wait()
     if ending.code:
         raise PartialError(f"all arms are scored, but trec eval failed: {ending.message}")
     return read_summary(out)

@@ -14,7 +14,7 @@ from typing import Any
 from trec_cli.errors import InputError
 from trec_cli.manifest import file_hash, read_manifest
 from trec_cli.progress import Progress
-from trec_cli.study.launch import Launch
+from trec_cli.study.launch import Crew
 from trec_cli.study.steps import Step
 
 _OWN = {"--json", "--quiet", "-q", "--overwrite"}
@@ -45,6 +45,10 @@ class Outcome:
 
     failed: dict[str, Failure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+_NOT_YET = Failure("", 0, "")
+"""In place of how a step ended that has not."""
 
 
 class Done:
@@ -86,65 +90,106 @@ class Done:
 
 
 class Runner:
-    """Runs the steps of arms, each step once."""
+    """Runs the steps of arms, each step once, as many at a time as the crew has hands."""
 
     def __init__(
         self,
         arms: Mapping[str, Sequence[Step]],
-        launch: Launch,
+        crew: Crew,
         progress: Progress,
         *,
         overwrite: bool = False,
     ) -> None:
         """Prepare to run; with ``overwrite`` outputs of other settings are replaced."""
-        self._arms, self._launch, self._progress = arms, launch, progress
+        self._arms, self._crew, self._progress = arms, crew, progress
         self._more = ("--overwrite",) if overwrite else ()
-        self._steps = list(dict.fromkeys(step for steps in arms.values() for step in steps))
+        self._before = _before(arms)
+        self._numbers = {step: number for number, step in enumerate(self._before, 1)}
         self._done = Done()
+        self._working: dict[str, Step] = {}
+        self._started: dict[Step, float] = {}
         self._ended: dict[Step, Failure | None] = {}
         self._took: dict[Step, float] = {}
 
     def run(self) -> Outcome:
-        """Run everything, arm by arm; an arm whose step fails is left there.
+        """Run everything, in the order of the arms; an arm whose step fails is left there.
 
         Raises:
-            KeyboardInterrupt: from ``launch``.
+            KeyboardInterrupt: from the crew.
         """
-        outcome = Outcome()
-        for name, steps in self._arms.items():
-            failure = self._first_failure(steps)
-            if failure:
-                outcome.failed[name] = failure
-                self._progress.warn(f"arm {name} failed: {failure}")
-            outcome.seconds[name] = round(sum(self._took.get(step, 0.0) for step in steps), 1)
-        return outcome
+        self._start_what_can()
+        while self._working:
+            self._take_one()
+            self._start_what_can()
+        failed = {name: why for name, steps in self._arms.items() if (why := self._failure(steps))}
+        seconds = {
+            name: round(sum(self._took.get(step, 0.0) for step in steps), 1)
+            for name, steps in self._arms.items()
+        }
+        return Outcome(failed, seconds)
 
-    def _first_failure(self, steps: Sequence[Step]) -> Failure | None:
-        for step in steps:
-            if step not in self._ended:
-                self._ended[step] = self._run(step)
-            if failure := self._ended[step]:
-                return failure
-        return None
+    def _start_what_can(self) -> None:
+        """Go through the steps in order; one that is done may let a later one begin."""
+        for step in self._before:
+            if len(self._working) == self._crew.size:
+                return
+            if self._may_start(step):
+                self._start_or_skip(step)
 
-    def _run(self, step: Step) -> Failure | None:
-        """Run a step unless it is done; note how long it took."""
+    def _may_start(self, step: Step) -> bool:
+        """Tell whether it is this step's turn.
+
+        One command at a time writes summaries: the next finds in the store what it has in
+        common with those before.
+        """
+        busy = set(self._working.values())
+        if step in self._ended or step in busy:
+            return False
+        if step.stage == "summarize" and any(other.stage == "summarize" for other in busy):
+            return False
+        return all(self._ended.get(other, _NOT_YET) is None for other in self._before[step])
+
+    def _start_or_skip(self, step: Step) -> None:
+        """Start a step, unless it is done; then note how long it took."""
         seconds = self._done.seconds(step)
         if seconds is not None:
-            self._took[step] = seconds
-            return None
-        place = self._steps.index(step)
+            self._took[step], self._ended[step] = seconds, None
+            return
+        number = self._numbers[step]
+        left = [other for other in self._before if other not in self._ended]
         self._progress.info(
-            f"[{place + 1} of {len(self._steps)}] trec {shlex.join(step.arguments)}"
-            f"{_estimate(self._steps[place:], self._took)}"
+            f"[{number} of {len(self._before)}] trec {shlex.join(step.arguments)}"
+            f"{_estimate(left, self._took, self._crew.size)}"
         )
-        started = time.monotonic()
-        ending = self._launch([*step.arguments, *self._more])
-        self._took[step] = time.monotonic() - started
-        return Failure(step.stage, ending.code, ending.message) if ending.code else None
+        name = f"{number} {step.stage}"
+        self._working[name], self._started[step] = step, time.monotonic()
+        self._crew.start(name, [*step.arguments, *self._more])
+
+    def _take_one(self) -> None:
+        """Wait for one of the steps at work."""
+        name, ending = self._crew.wait()
+        step = self._working.pop(name)
+        self._took[step] = time.monotonic() - self._started[step]
+        failure = Failure(step.stage, ending.code, ending.message) if ending.code else None
+        self._ended[step] = failure
+        for arm, steps in self._arms.items() if failure else ():
+            if step in steps:
+                self._progress.warn(f"arm {arm} failed: {failure}")
+
+    def _failure(self, steps: Sequence[Step]) -> Failure | None:
+        return next((why for step in steps if (why := self._ended.get(step))), None)
 
 
-def _estimate(left: Sequence[Step], took: Mapping[Step, float]) -> str:
+def _before(arms: Mapping[str, Sequence[Step]]) -> dict[Step, list[Step]]:
+    """List every step once, in the order of the arms, with those that it must wait for."""
+    before: dict[Step, list[Step]] = {}
+    for steps in arms.values():
+        for place, step in enumerate(steps):
+            before.setdefault(step, []).extend(steps[:place])
+    return before
+
+
+def _estimate(left: Sequence[Step], took: Mapping[Step, float], hands: int) -> str:
     """Say how long the steps left may take, from those of the same stage."""
     known: defaultdict[str, list[float]] = defaultdict(list)
     for step, seconds in took.items():
@@ -154,7 +199,7 @@ def _estimate(left: Sequence[Step], took: Mapping[Step, float]) -> str:
         return ""
     rest = len(left) - len(guesses)
     unknown = f", and {rest} steps of unknown length" if rest else ""
-    return f" (about {in_words(sum(guesses))} left{unknown})"
+    return f" (about {in_words(sum(guesses) / hands)} left{unknown})"
 
 
 def in_words(seconds: float) -> str:
