@@ -247,6 +247,19 @@ def test_a_dry_run_of_one_block_counts_the_tokens_exactly(tmp_path: Path, trec: 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "most"),
+    [([], 6), (["--no-repair"], 12), (["--domain", "sentences"], 12)],
+)
+def test_a_dry_run_counts_half_the_tokens_where_the_model_writes_half_of_a_list(
+    arguments: list[str], most: int, tmp_path: Path, trec: Trec
+) -> None:
+    run = make_run(tmp_path / "run")
+    write_lines(run / "examples.jsonl", [example(3, 4), example(4, 5)])  # a block each
+    shown = trec(run, "--dry-run", "--max-new-tokens", "12", *arguments).stderr
+    assert f"at most {2 * most} new tokens" in shown
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--split", "dev"], 2, "choose from train, valid, test"),

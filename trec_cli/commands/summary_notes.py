@@ -82,12 +82,13 @@ def show_plan(
         terminal.table(_table("Its parts", ("part", "tokens"), prompt.parts))
     cost = estimate(chosen, mode, writer)
     rows = [(what, each.calls, each.prompt_tokens) for what, each in cost.rounds.items()]
-    money = setup.most_cost(cost.prompt_tokens, cost.calls)
+    new_tokens = cost.calls * setup.decoding_of(writer).max_new_tokens
+    money = setup.most_cost(cost.prompt_tokens, new_tokens)
     total = ("all", cost.calls, cost.prompt_tokens)
     terminal.table(_table("Calls at most", ("round", "calls", "prompt tokens"), [*rows, total]))
     terminal.info(
         f"{len(chosen)} examples, {cost.shared} requests shared, at most "
-        f"{cost.calls * setup.decoding.max_new_tokens} new tokens"
+        f"{new_tokens} new tokens"
         f"{f', {money:.4f} in money' if money else ''}; "
         "what the store holds costs nothing, and bad texts are asked for again, each at most "
         f"{setup.retries} times. Nothing was written."

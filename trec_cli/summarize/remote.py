@@ -174,9 +174,9 @@ class RemoteSetup(Setup):
         """Give what the server was asked and what it cost."""
         return {"endpoint": self.server.details()}
 
-    def most_cost(self, prompt_tokens: int, calls: int) -> float:
-        """Give what calls cost at most."""
-        return self.endpoint.price(prompt_tokens, calls * self.decoding.max_new_tokens)
+    def most_cost(self, prompt_tokens: int, new_tokens: int) -> float:
+        """Give what so many tokens cost, in money."""
+        return self.endpoint.price(prompt_tokens, new_tokens)
 
 
 def remote_setup(setup: Setup, endpoint: EndpointSettings, kind: Kind) -> RemoteSetup:

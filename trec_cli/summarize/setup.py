@@ -200,6 +200,6 @@ class Setup:
         """Give what the manifest should say of the engine's work, beside the counts."""
         return {}
 
-    def most_cost(self, prompt_tokens: int, calls: int) -> float:  # noqa: ARG002 - a server's
-        """Give what calls cost at most, in money: nothing here."""
+    def most_cost(self, prompt_tokens: int, new_tokens: int) -> float:  # noqa: ARG002 - a server's
+        """Give what so many tokens cost, in money: nothing here."""
         return 0.0
