@@ -159,6 +159,29 @@ name = "none"
     assert study.arms[1].tables["train"]["model"] == "b/c/Large 7B"
 
 
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        (["none-recent-3", "bm25"], ["none-recent-3", "bm25"]),
+        (["bm25", "none"], ["none-recent-0", "none-recent-3", "bm25"]),
+    ],
+)
+def test_some_arms_can_be_chosen_by_their_name_or_that_of_their_table(
+    only: list[str], names: list[str], tmp_path: Path
+) -> None:
+    path = write_study(tmp_path, RECENT, TOP + 'reference = "none-recent-3"\n')
+    assert [arm.name for arm in read_study(path, only=only).arms] == names
+
+
+def test_an_unknown_arm_and_a_missing_reference_are_refused(tmp_path: Path) -> None:
+    path = write_study(tmp_path, RECENT, TOP)
+    with pytest.raises(UsageError, match="--arm bm52: the study has no such arm; use none-recent"):
+        read_study(path, only=["bm52"])
+    with pytest.raises(UsageError, match="add --arm none-recent-0, or --set reference=bm25"):
+        read_study(path, only=["bm25"])
+    assert read_study(path, ["reference=bm25"], ["bm25"]).reference == "bm25"
+
+
 def test_settings_can_be_replaced_from_outside(tmp_path: Path) -> None:
     path = write_study(tmp_path, RECENT, TOP)
     study = read_study(path, ["source=other place", "train.lora-rank=4", "prepare.seed = 7"])

@@ -141,9 +141,28 @@ def test_options_that_the_study_decides_are_refused(extra: list[str], tmp_path: 
     assert "does not go with --study" in result.stderr
 
 
-def test_a_study_needs_a_folder_and_set_needs_a_study(tmp_path: Path) -> None:
+def test_a_study_needs_a_folder(tmp_path: Path) -> None:
     assert invoke("eval", "--study", write_study(tmp_path)).exit_code == 2
-    assert invoke("eval", tmp_path, "--set", "a=1").exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["--set", "a=1"], ["--arm", "none"], ["--jobs", "2"]])
+def test_options_of_studies_need_a_study(words: list[str], tmp_path: Path) -> None:
+    result = invoke("eval", tmp_path, *words)
+    assert result.exit_code == 2
+    assert f"{words[0]} is for a study" in result.stderr
+
+
+def test_chosen_arms_alone_are_run_and_compared(tmp_path: Path, here: Here) -> None:
+    study = write_study(tmp_path, ARMS + RANDOM)
+    result = run(tmp_path, "--arm", "popularity", "--arm", "random", study=study)
+    assert result.exit_code == 0, result.stderr
+    assert set(read(tmp_path / "out" / "metrics.json")["systems"]) == {"popularity", "random"}
+    here.stages.clear()
+    assert run(tmp_path, study=study).exit_code == 0
+    assert here.stages == ["score", "eval"]
+    assert set(read(tmp_path / "out" / "metrics.json")["systems"]) == {
+        "popularity", "bm25", "random"
+    }  # fmt: skip
 
 
 def test_killed_hard_the_same_command_ends_with_the_same_bytes(tmp_path: Path) -> None:

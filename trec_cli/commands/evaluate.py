@@ -115,6 +115,10 @@ Changes = Annotated[
         help_="KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
     ),
 ]
+Arms = Annotated[
+    list[str] | None,
+    _option(_STUDY, "--arm", help_="Run and compare only this arm; repeatable.", shown="all"),
+]
 Jobs = Annotated[
     int | None,
     _option(
@@ -150,6 +154,7 @@ def evaluate(
     seed: Seed = 0,
     study: StudyFile = None,
     changes: Changes = None,
+    arm: Arms = None,
     jobs: Jobs = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
@@ -181,6 +186,7 @@ def evaluate(
                 context,
                 study,
                 changes or [],
+                arm or [],
                 out,
                 terminal,
                 jobs=jobs or 1,
@@ -192,9 +198,9 @@ def evaluate(
                 ),
             )
             return
-        if changes or jobs:
-            asked = "--set changes" if changes else "--jobs is for"
-            raise UsageError(f"{asked} a study: name it with --study")
+        for option, given in {"--set": changes, "--arm": arm, "--jobs": jobs}.items():
+            if given:
+                raise UsageError(f"{option} is for a study: name it with --study")
         from trec_cli.evaluation.metrics import DEFAULT_KS
         from trec_cli.evaluation.outputs import Plan, find_files
         from trec_cli.evaluation.results import Options

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from trec_cli.study.steps import Step
 
 OWN_OPTIONS = {
-    "study", "changes", "jobs", "out", "dry_run", "overwrite",
-    "quiet", "json_line", "debug", "config",
+    "study", "changes", "arm", "jobs", "out", "dry_run",
+    "overwrite", "quiet", "json_line", "debug", "config",
 }  # fmt: skip
 """Parameters of ``trec eval`` that go with ``--study``; the others stand in its ``[eval]``."""
 
@@ -46,6 +46,7 @@ def run_study(
     context: typer.Context,
     path: Path,
     changes: Sequence[str],
+    arms: Sequence[str],
     out: Path | None,
     terminal: Terminal,
     *,
@@ -55,7 +56,9 @@ def run_study(
     quiet: bool,
     show: Callable[["Summary"], None],
 ) -> None:
-    """Run a study, ``jobs`` commands at once; ``show`` shows the table of its evaluation.
+    """Run a study, or some of its ``arms``, ``jobs`` commands at once.
+
+    ``show`` shows the table of its evaluation.
 
     Raises:
         PartialError: arms failed; the others are done and compared.
@@ -67,7 +70,7 @@ def run_study(
     refuse_others(context)
     if out is None:
         raise UsageError("--study needs --out FOLDER, where all of its work and results go")
-    study = read_study(path, changes)
+    study = read_study(path, changes, arms)
     steps = steps_of(study, out)
     _check_options(context, steps)
     if dry_run:

@@ -128,12 +128,19 @@ class Study(msgspec.Struct, frozen=True):
     arms: list[Arm]
 
 
-def read_study(path: Path, changes: Sequence[str] = ()) -> Study:
-    """Read a study file; ``changes`` are ``KEY=VALUE`` that replace its settings.
+def read_study(path: Path, changes: Sequence[str] = (), only: Sequence[str] = ()) -> Study:
+    """Read a study file.
+
+    Args:
+        path: of the file.
+        changes: ``KEY=VALUE`` that replace its settings.
+        only: names of the arms wanted (of an arm table: with all values that vary); none
+            means all.
 
     Raises:
         InputError: the file is not there, not TOML, or says something impossible.
-        UsageError: a change cannot be read, or a variable that the file names is not set.
+        UsageError: a change cannot be read, a variable that the file names is not set, or
+            an arm is not there.
     """
     content = _read(path)
     for change in changes:
@@ -144,11 +151,14 @@ def read_study(path: Path, changes: Sequence[str] = ()) -> Study:
         raise InputError.of(path, str(error), "see docs/studies.md for the settings") from None
     arms = [arm for table in file.arm for arm in _expand(file, table)]
     _check(path, file, arms)
+    reference = file.reference or arms[0].name
+    if only:
+        arms = _choose(arms, only, reference)
     return Study(
         path=path,
         title=file.title or path.stem,
         source=file.source,
-        reference=file.reference or arms[0].name,
+        reference=reference,
         metric=file.metric,
         setting=file.vary.setting if file.vary else None,
         evaluation=file.eval,
@@ -263,3 +273,17 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
     if file.reference is not None and file.reference not in names:
         there = ", ".join(names)
         raise InputError.of(path, f"reference {file.reference!r} is no arm", f"use one of {there}")
+
+
+def _choose(arms: Sequence[Arm], only: Sequence[str], reference: str) -> list[Arm]:
+    """Keep the arms that are wanted, the one all are compared with among them."""
+    known = list(dict.fromkeys(name for arm in arms for name in (arm.name, arm.group)))
+    if unknown := sorted(set(only) - set(known)):
+        raise UsageError(f"--arm {unknown[0]}: the study has no such arm; use {', '.join(known)}")
+    chosen = [arm for arm in arms if {arm.name, arm.group} & set(only)]
+    if reference not in {arm.name for arm in chosen}:
+        raise UsageError(
+            f"all arms are compared with {reference}: add --arm {reference}, "
+            f"or --set reference={chosen[0].name}"
+        )
+    return chosen
