@@ -13,6 +13,8 @@ from trec_cli.evaluation.statistics import (
     effect_size,
     holm,
     interval,
+    intervals,
+    paired_tests,
     sign_flip_test,
 )
 
@@ -164,3 +166,41 @@ def test_users_who_all_differ_are_drawn_one_by_one_however_many(
     monkeypatch.setattr(statistics, "_MANY", 10)
     after = bootstrap(data, 20, seed=0), sign_flip_test(values, 99, seed=0)
     assert [found.tolist() for found in after] == [found.tolist() for found in before]
+
+
+def _three_systems(users: int) -> UserSums:
+    """Metrics of 0, 0.5 and 1, so that many users are alike in two systems."""
+    values = np.random.default_rng(5).integers(0, 3, (3, users, 2)) / 2
+    values[2] = np.minimum(values[2] + values[0], 1)  # correlated with the first
+    return UserSums.of(values, [str(n) for n in range(users)])
+
+
+def test_intervals_two_by_two_are_those_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _three_systems(2000)
+    together = intervals(data, 0, 3000, seed=0)
+    monkeypatch.setattr(statistics, "_MANY", 10)
+    apart = intervals(data, 0, 3000, seed=0)
+    for name in ("low", "high", "low_difference", "high_difference"):
+        # The spread of a mean is about 0.01; a quantile of 3,000 draws is sure to a fifth of it.
+        assert getattr(apart, name) == pytest.approx(getattr(together, name), abs=0.002)
+    assert apart.low_difference[0].tolist() == apart.high_difference[0].tolist() == [0, 0]
+    width = apart.high_difference[2] - apart.low_difference[2]
+    alone = np.hypot(apart.high[2] - apart.low[2], apart.high[0] - apart.low[0])
+    assert (width < 0.9 * alone).all()  # drawn in pairs, not each by itself
+
+
+def test_paired_tests_of_very_many_users_are_those_of_each_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = _three_systems(1000)
+    differences = data.sums[:, 1:] - data.sums[:, [0]]
+    together = paired_tests(differences, 20_000, seed=0)
+    monkeypatch.setattr(statistics, "_MANY", 10)
+    apart = paired_tests(differences, 20_000, seed=0)
+    assert apart == pytest.approx(together, abs=0.015)
+    assert apart.shape == (2, 2)
+
+
+def test_one_user_or_no_replicate_gives_no_interval() -> None:
+    assert np.isnan(intervals(sums([0.5]), 0, 100, seed=0).low).all()
+    assert np.isnan(intervals(sums([0.5, 1.0]), 0, 0, seed=0).high_difference).all()

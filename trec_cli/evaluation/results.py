@@ -21,13 +21,13 @@ from trec_cli.evaluation.metrics import (
 from trec_cli.evaluation.pooling import pool_runs, split_seed
 from trec_cli.evaluation.scores import System
 from trec_cli.evaluation.statistics import (
+    Intervals,
     UserSums,
-    bootstrap,
     effect_size,
     holm,
-    interval,
+    intervals,
+    paired_tests,
     ratio,
-    sign_flip_test,
 )
 from trec_cli.jsonl import encode
 from trec_cli.progress import Progress, Silent
@@ -148,12 +148,13 @@ def summarise(
     """
     data = UserSums.of(evaluation.values, evaluation.users)
     (progress or Silent()).info(f"resampling {len(data.sums)} users {options.replicates} times")
-    replicates = bootstrap(data, options.replicates, options.seed)
+    reference = evaluation.names.index(options.reference) if options.reference else 0
+    bounds = intervals(data, reference, options.replicates, options.seed)
     return {
         "users": len(data.sums),
-        "systems": _systems(evaluation, data, replicates),
+        "systems": _systems(evaluation, data, bounds),
         "chance": chance_means(evaluation.metrics, evaluation.chance),
-        "comparisons": _comparisons(evaluation, data, replicates, options),
+        "comparisons": _comparisons(evaluation, data, bounds, reference, options),
     }
 
 
@@ -164,13 +165,13 @@ def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | No
     return {name: _number(mean) for name, mean in zip(metrics, means, strict=True)}
 
 
-def _systems(evaluation: Evaluation, data: UserSums, replicates: Floats) -> dict[str, Any]:
+def _systems(evaluation: Evaluation, data: UserSums, bounds: Intervals) -> dict[str, Any]:
     """Give the entry of every system: examples, tie rate, and each metric with its interval.
 
     A pooled system also has its seeds, and of each metric their means and the standard
     deviation of these.
     """
-    measured = with_intervals(evaluation, data, replicates)
+    measured = with_intervals(evaluation, data, bounds)
     entries: dict[str, Any] = {}
     for name, places in evaluation.members.items():
         ties = [float(ambiguous(evaluation.ranks[place]).mean()) for place in places]
@@ -198,28 +199,19 @@ def _spread(evaluation: Evaluation, places: Sequence[int]) -> dict[str, dict[str
 
 
 def with_intervals(
-    evaluation: Evaluation, data: UserSums, replicates: Floats
+    evaluation: Evaluation, data: UserSums, bounds: Intervals
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """Give value, low and high by system and metric."""
-    low, high = _bounds(data, replicates)
     means = data.means()
     return {
         name: {
             metric: _with_interval(*numbers)
             for metric, *numbers in zip(
-                evaluation.metrics, means[place], low[place], high[place], strict=True
+                evaluation.metrics, means[place], bounds.low[place], bounds.high[place], strict=True
             )
         }
         for place, name in enumerate(evaluation.names)
     }
-
-
-def _bounds(data: UserSums, replicates: Floats) -> tuple[Floats, Floats]:
-    """Give the intervals; one user, or no replicate, says nothing about spread."""
-    if len(data.sums) < 2 or not len(replicates):
-        unknown = np.full(replicates.shape[1:], np.nan)
-        return unknown, unknown
-    return interval(replicates)
 
 
 def _with_interval(value: float, low: float, high: float) -> dict[str, float | None]:
@@ -231,16 +223,14 @@ def _number(value: float) -> float | None:
 
 
 def _comparisons(
-    evaluation: Evaluation, data: UserSums, replicates: Floats, options: Options
+    evaluation: Evaluation, data: UserSums, bounds: Intervals, reference: int, options: Options
 ) -> list[dict[str, Any]]:
     """Compare every system with the reference; Holm's correction covers the whole list."""
     names = evaluation.names
-    reference = names.index(options.reference) if options.reference else 0
     others = [place for place in range(len(names)) if place != reference]
     if not others or not options.permutations:
         return []
     means = data.means()
-    low, high = _bounds(data, replicates - replicates[:, [reference]])
     sums = data.sums[:, others] - data.sums[:, [reference]]
     p, corrected, effect = _tests(sums, data.counts, options)
     return [
@@ -249,8 +239,8 @@ def _comparisons(
             "reference": names[reference],
             "metric": metric,
             "difference": _number(means[other, column] - means[reference, column]),
-            "low": _number(low[other, column]),
-            "high": _number(high[other, column]),
+            "low": _number(bounds.low_difference[other, column]),
+            "high": _number(bounds.high_difference[other, column]),
             "p": float(p[row, column]),
             "p_holm": float(corrected[row, column]),
             "effect_size": _number(effect[row, column]),
@@ -262,11 +252,10 @@ def _comparisons(
 
 def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floats, Floats]:
     """Give p, corrected p and effect size, each ``[systems but one, metrics]``."""
+    p = paired_tests(sums, options.permutations, options.seed)
     users, *shape = sums.shape
-    flat = sums.reshape(users, -1)
-    p = sign_flip_test(flat, options.permutations, options.seed)
     effect = effect_size(ratio(sums, counts[:, None]).reshape(users, -1))
-    return p.reshape(shape), holm(p).reshape(shape), effect.reshape(shape)
+    return p, holm(p.ravel()).reshape(shape), effect.reshape(shape)
 
 
 def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from trec_cli.evaluation.results import (
     chance_means,
     with_intervals,
 )
-from trec_cli.evaluation.statistics import UserSums, bootstrap
+from trec_cli.evaluation.statistics import UserSums, intervals
 from trec_cli.records import Item
 
 Flags = NDArray[np.bool_]
@@ -143,13 +143,13 @@ def slice_entries(
 def _entry(evaluation: Evaluation, part: Slice, options: Options) -> dict[str, Any]:
     users = [evaluation.users[place] for place in np.flatnonzero(part.chosen)]
     data = UserSums.of(evaluation.values[:, part.chosen], users)
-    replicates = bootstrap(data, options.replicates, options.seed)
+    bounds = intervals(data, 0, options.replicates, options.seed)
     return {
         "by": part.by,
         "slice": part.label,
         "examples": len(users),
         "users": len(data.sums),
         "small": len(data.sums) < SMALL_SLICE,
-        "systems": with_intervals(evaluation, data, replicates),
+        "systems": with_intervals(evaluation, data, bounds),
         "chance": chance_means(evaluation.metrics, evaluation.chance[part.chosen]),
     }

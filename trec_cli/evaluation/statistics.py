@@ -44,6 +44,10 @@ class UserSums:
         sums = np.stack([_sum_by(codes, _filled(system), number) for system in values], axis=1)
         return cls(sums, _sum_by(codes, np.isfinite(values[0]), number))
 
+    def only(self, systems: Sequence[int]) -> "UserSums":
+        """Keep some systems, in this order."""
+        return UserSums(self.sums[:, list(systems)], self.counts)
+
     def means(self) -> Floats:
         """Give the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
         return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
@@ -139,6 +143,60 @@ def interval(replicates: Floats) -> tuple[Floats, Floats]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
     return low, high
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Bootstrap intervals, each ``[systems, metrics]``; NaN where there are none.
+
+    Attributes:
+        low, high: of every system's mean.
+        low_difference, high_difference: of its difference to the reference.
+    """
+
+    low: Floats
+    high: Floats
+    low_difference: Floats
+    high_difference: Floats
+
+
+def intervals(data: UserSums, reference: int, replicates: int, seed: int) -> Intervals:
+    """Draw users with replacement; one user, or no replicate, says nothing about spread.
+
+    Very many users are drawn for two systems at a time, each with the reference: in the
+    metrics of two, far more users are alike than in those of all, and may be drawn together.
+    """
+    users, systems, metrics = data.sums.shape
+    if users < 2 or not replicates:
+        return Intervals(*np.full((4, systems, metrics), np.nan))
+    if users <= _MANY or systems < 3:
+        drawn = bootstrap(data, replicates, seed)
+        return Intervals(*interval(drawn), *interval(drawn - drawn[:, [reference]]))
+    found = np.zeros((4, systems, metrics))
+    for other in range(systems):
+        pair = [other] if other == reference else [other, reference]
+        drawn = bootstrap(data.only(pair), replicates, seed)
+        both = [*interval(drawn[:, 0]), *interval(drawn[:, 0] - drawn[:, -1])]
+        found[:, other] = both
+    return Intervals(*found)
+
+
+def paired_tests(differences: Floats, permutations: int, seed: int) -> Floats:
+    """Give the p-values of :func:`sign_flip_test` for several systems, ``[systems, metrics]``.
+
+    Args:
+        differences: ``[users, systems, metrics]``, to the reference; as there, all see the
+            same sign patterns, but for very many users, of whom those alike in one
+            system's differences are flipped together.
+        permutations: random sign patterns.
+        seed: of the patterns.
+    """
+    users, systems, metrics = differences.shape
+    if users <= _MANY:
+        flat = differences.reshape(users, -1)
+        return sign_flip_test(flat, permutations, seed).reshape(systems, metrics)
+    each = [sign_flip_test(differences[:, n], permutations, seed) for n in range(systems)]
+    return np.stack(each)
 
 
 def sign_flip_test(differences: Floats, permutations: int, seed: int) -> Floats:
