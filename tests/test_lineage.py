@@ -68,6 +68,53 @@ def test_an_untouched_chain_holds_and_is_told_from_the_raw_input_on(tmp_path: Pa
     check(tmp_path, links)
 
 
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """Make a RUN whose raw files have the names of the prepared ones, as plain JSONL has."""
+    shop, run = tmp_path / "shop", tmp_path / "run"
+    shop.mkdir()
+    run.mkdir()
+    raw = [shop / "items.jsonl", shop / "sequences.jsonl"]
+    for path in raw:
+        path.write_text(f"raw {path.name}")
+    items, examples = (make(run / f"{n}.jsonl", "prepare", *raw) for n in ("items", "examples"))
+    make(run / "scores-bm25.jsonl", "score", items, examples)
+    return run
+
+
+def test_prepared_files_are_no_versions_of_raw_files_of_their_name(plain: Path) -> None:
+    links = follow(plain)
+    assert len(links) == 5
+    check(plain, links)
+
+
+def test_a_prepared_file_does_not_stand_in_for_a_raw_one_that_is_gone(plain: Path) -> None:
+    (plain.parent / "shop" / "items.jsonl").unlink()
+    for said in problems(plain).values():
+        (only,) = said
+        assert only.endswith("shop/items.jsonl, which is not there")
+
+
+def test_a_changed_raw_file_of_the_same_name_is_told(plain: Path) -> None:
+    (plain.parent / "shop" / "items.jsonl").write_text("other")
+    found = problems(plain)
+    assert list(found) == ["examples.jsonl", "items.jsonl"]
+    assert "another version of" in found["items.jsonl"][0]
+
+
+def test_prepared_data_can_be_prepared_again(plain: Path) -> None:
+    again = plain.parent / "again"
+    again.mkdir()
+    source = [plain / "items.jsonl", plain / "examples.jsonl"]
+    items, examples = (
+        make(again / f"{n}.jsonl", "prepare", *source) for n in ("items", "examples")
+    )
+    make(again / "scores-bm25.jsonl", "score", items, examples)
+    links = follow(again)
+    assert len(links) == 7
+    check(again, links)
+
+
 def test_a_changed_output_is_named_and_what_was_made_from_it(tmp_path: Path) -> None:
     run = chain(tmp_path / "run")
     with (run / "summaries-hier.jsonl").open("a") as stream:

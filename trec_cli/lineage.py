@@ -194,11 +194,12 @@ class _Walk:
 
     def _look_at_inputs(self, link: Link, manifest: Mapping[str, Any]) -> None:
         inputs: Mapping[str, str] = manifest.get("inputs", {})
+        owners: dict[str, Path] = {}
         for name, recorded in inputs.items():
             if recorded == _STREAM:
                 link.notes.append("an input was standard input")
                 continue
-            found = self._find(name, inputs, link.path)
+            found = self._find(name, manifest, link.path)
             if found is None:
                 text, fix = f"was made from {name}, which is not there", _where(manifest)
                 link.problems.append(Problem("missing", text, fix))
@@ -207,24 +208,40 @@ class _Walk:
                 versus = _versus(recorded, self._hash(found))
                 text = f"was made from another version of {found} ({versus})"
                 link.problems.append(Problem("newer input", text, _again(manifest)))
-            owner = _owner(found)
-            self.visit(owner)
-            link.problems.extend(_mismatches(owner, manifest, link.problems))
+            owners[name] = _owner(found)
+            self.visit(owners[name])
+        for owner in dict.fromkeys(owners.values()):
+            made_by = _made_by(owner)
+            rest = {n: inputs[n] for n in inputs if _made_by(owners.get(n)) != made_by}
+            link.problems.extend(_mismatches(owner, manifest, rest, link.problems))
 
-    def _find(self, name: str, inputs: Mapping[str, str], output: Path) -> Path | None:
+    def _find(self, name: str, manifest: Mapping[str, Any], output: Path) -> Path | None:
         """Find an input: as it was named, else (a moved RUN) by its last parts beside the output.
 
         The one with the recorded hash is taken, if there is one.  A namesake beside the output
-        with the hash of another input is that input, not a changed version of this one.
+        with the hash of another input is that input, and one that the same command made is an
+        output like this one: neither is a changed version of this input.
         """
+        inputs: Mapping[str, str] = manifest["inputs"]
         parts = Path(name).parts
         named = (Path(name), output.parent / name)
         beside = (output.parent.joinpath(*parts[start:]) for start in range(1, len(parts)))
         there = [path for path in (*named, *beside) if path.exists()]
         same = [path for path in there if self._hash(path) == inputs[name]]
-        known = set(inputs.values())
-        changed = [path for path in there if path in named or self._hash(path) not in known]
+        known, made_by = set(inputs.values()), manifest.get("command")
+        changed = [
+            path
+            for path in there
+            if _made_by(_owner(path)) != made_by
+            and (path in named or self._hash(path) not in known)
+        ]
         return next(iter([*same, *changed]), None)
+
+
+def _made_by(path: Path | None) -> str | None:
+    """Name the command that made a file; None where no manifest says so."""
+    manifest = read_manifest(path) if path else None
+    return str(manifest.get("command")) if manifest else None
 
 
 def _owner(path: Path) -> Path:
@@ -236,16 +253,20 @@ def _owner(path: Path) -> Path:
 
 
 def _mismatches(
-    source: Path, manifest: Mapping[str, Any], known: list[Problem]
+    source: Path, manifest: Mapping[str, Any], others: Mapping[str, str], known: list[Problem]
 ) -> Iterator[Problem]:
-    """Yield in what an input and the other inputs of an output do not belong together."""
+    """Yield in what an input and the ``others`` of an output do not belong together.
+
+    The others are given without what the source's own command made: a prepared
+    ``items.jsonl`` is no input of itself, though the raw file may have the same name.
+    """
     own = read_manifest(source)
     if own is None:
         return
     verb = "trained on" if own.get("command") == "train" else "made from"
     texts = [
         f"{source} was {verb} another version of {name} than this"
-        for name in other_versions(own, manifest.get("inputs", {}))
+        for name in other_versions(own, others)
     ]
     if own.get("command") == "train" and manifest.get("command") == "score":
         learnt, used = _weights(own), _weights(manifest)
