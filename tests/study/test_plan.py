@@ -173,6 +173,53 @@ def test_some_arms_can_be_chosen_by_their_name_or_that_of_their_table(
     assert [arm.name for arm in read_study(path, only=only).arms] == names
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[score]\nseed = 5\n", "score.seed (arm none) is decided by the study"),
+        ("[score]\nout = 'x'\n", "score.out (arm none) is decided by the study"),
+        ("[prompt]\nmode = 'hier'\n", "prompt.mode (arm none) is decided"),
+        ("[train]\nseed = 5\n", "train.seed (arm none) is decided"),
+        ("[eval]\nout = 'x'\n", "eval.out is decided by the study"),
+        ("[eval]\nreference = 'x'\n", "eval.reference is decided by the study"),
+        ("[score]\nsplit = 'valid'\n", "arm none scores split valid, but test is evaluated"),
+        ("[eval]\nsplit = 'valid'\n", "arm none scores split test, but valid is evaluated"),
+        ("[eval]\nk = 7\n", "metric 'mrr@10' is none of recall@7, mrr@7, ndcg@7, auc"),
+    ],
+)
+def test_what_the_study_decides_cannot_be_set_otherwise(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    path = write_study(tmp_path, text + '[[arm]]\nname = "none"\n', TOP)
+    with pytest.raises(InputError) as error:
+        read_study(path)
+    assert words in str(error.value)
+
+
+def test_scores_and_evaluation_may_both_be_of_valid(tmp_path: Path) -> None:
+    text = "[score]\nsplit = 'valid'\n[eval]\nsplit = 'valid'\nk = [1, 10]\n"
+    assert read_study(write_study(tmp_path, text + '[[arm]]\nname = "none"\n', TOP)).arms
+
+
+@pytest.mark.parametrize("name", ["..", ".", "chance", "a/b", ".hidden", ""])
+def test_an_arm_whose_name_would_mislead_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="arm"):
+        read_study(write_study(tmp_path, f'[[arm]]\nname = "{name}"\n', TOP))
+
+
+@pytest.mark.parametrize("seeds", ["[0, 0]", "[-1]", "[]"])
+def test_seeds_that_cannot_be_told_apart_are_refused(seeds: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="seed"):
+        read_study(write_study(tmp_path, f'seeds = {seeds}\n[[arm]]\nname = "n"\n', TOP))
+
+
+def test_a_scorer_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    for wrong in ("popularty", "recbole:"):
+        text = f'[[arm]]\nname = "n"\nscorer = "{wrong}"\n'
+        with pytest.raises(UsageError, match="choose one of llm, embedding, popularity"):
+            read_study(write_study(tmp_path, text, TOP))
+
+
 def test_an_unknown_arm_and_a_missing_reference_are_refused(tmp_path: Path) -> None:
     path = write_study(tmp_path, RECENT, TOP)
     with pytest.raises(UsageError, match="--arm bm52: the study has no such arm; use none-recent"):

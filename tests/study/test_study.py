@@ -88,6 +88,49 @@ def test_where_the_reference_failed_another_arm_takes_its_place(tmp_path: Path, 
     assert "compared with bm25 instead" in result.stderr
 
 
+def test_the_reference_takes_its_place_again_once_it_has_scores(tmp_path: Path, here: Here) -> None:
+    here.instead = lambda words: Ending(4) if "popularity" in words and "score" in words else None
+    assert run(tmp_path).exit_code == 5
+    here.instead = lambda _: None
+    assert run(tmp_path).exit_code == 0
+    comparisons = read(tmp_path / "out" / "metrics.json")["comparisons"]
+    assert {(c["system"], c["reference"]) for c in comparisons} == {("bm25", "popularity")}
+
+
+@pytest.mark.parametrize("name", ["study.json", "figure.svg", "metrics.json", "table.md"])
+def test_results_of_something_else_are_not_replaced(name: str, tmp_path: Path, here: Here) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert (tmp_path / "out" / name).read_text() == "mine"
+    assert here.stages == []
+    assert run(tmp_path, "--overwrite").exit_code == 0
+
+
+def test_a_run_folder_with_an_evaluation_is_no_place_for_a_study(
+    tmp_path: Path, here: Here
+) -> None:
+    run(tmp_path)
+    (data,) = (tmp_path / "out" / "work").iterdir()
+    (tmp_path / "out" / "arms" / "bm25" / "scores-bm25.jsonl").rename(data / "scores-bm25.jsonl")
+    assert invoke("eval", data).exit_code == 0
+    here.stages.clear()
+    result = invoke("eval", "--study", write_study(tmp_path), "--out", data)
+    assert result.exit_code == 2
+    assert "it compares what is no study's" in result.stderr
+    assert here.stages == []
+
+
+def test_results_have_manifests_that_verify(tmp_path: Path, here: Here) -> None:
+    run(tmp_path)
+    names = {path.name for path in (tmp_path / "out").glob("*.manifest.json")}
+    assert {f"{name}.manifest.json" for name in ("study.json", "figure.svg")} <= names
+    result = invoke("eval", tmp_path / "out", "--verify")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_a_failed_common_step_is_tried_once(tmp_path: Path, here: Here) -> None:
     here.instead = lambda words: Ending(3, "no such folder") if words[0] == "prepare" else None
     result = run(tmp_path)
@@ -131,6 +174,15 @@ def test_a_mistyped_option_is_refused_before_anything_runs(tmp_path: Path, here:
     assert result.exit_code == 2
     assert "arm popularity, trec prepare" in result.stderr
     assert "min-histroy" in result.stderr
+    assert here.stages == []
+
+
+def test_a_mistyped_option_of_eval_is_refused_before_anything_runs(
+    tmp_path: Path, here: Here
+) -> None:
+    result = run(tmp_path, "--set", "eval.bootstap=10")
+    assert result.exit_code == 2
+    assert "trec eval: No such option: --bootstap" in result.stderr
     assert here.stages == []
 
 
@@ -226,8 +278,12 @@ name = "none"
 train.limit = 4
 """
     top = f'model = "{tiny_model()}"\n' + BASE.replace('"40"', '"8"').replace('"20"', '"6"')
+    top = top.replace("report = false", "")
     result = run(tmp_path, study=write_study(tmp_path, arms, top))
     assert result.exit_code == 0, result.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    for part in ('id="chart-training"', 'id="quality"', "Summary (hier"):
+        assert part in page
     assert sorted(here.stages) == ["eval", "prepare", *["score"] * 5, "summarize", *["train"] * 2]
     figure = (tmp_path / "out" / "figure.svg").read_text()
     assert figure.count("<polyline") == 2

@@ -65,40 +65,44 @@ def run_study(
     """
     from trec_cli.study.launch import Crew
     from trec_cli.study.plan import read_study
-    from trec_cli.study.steps import steps_of
+    from trec_cli.study.results import check_place
+    from trec_cli.study.steps import evaluation_arguments, steps_of
 
     refuse_others(context)
     if out is None:
         raise UsageError("--study needs --out FOLDER, where all of its work and results go")
     study = read_study(path, changes, arms)
     steps = steps_of(study, out)
-    _check_options(context, steps)
+    for arm, its in steps.items():
+        for step in its:
+            _check_options(context, f"arm {arm}, trec", step.arguments)
+    _check_options(context, "trec", evaluation_arguments(study, out, [], study.arms[0]))
     if dry_run:
         _list(study, steps, terminal)
         return
     hire = partial(Crew, say=partial(typer.echo, err=True), quiet=quiet)
     with locked(out / "study.json"):
+        check_place(out, overwrite=overwrite)
         outcome = _run(study, steps, out, hire, jobs, terminal, overwrite, show)
     _complain(outcome, len(study.arms))
 
 
-def _check_options(context: typer.Context, steps: Mapping[str, "list[Step]"]) -> None:
-    """Let every command read its options before anything is run.
+def _check_options(context: typer.Context, whose: str, arguments: Sequence[str]) -> None:
+    """Let a command read its options before anything is run.
 
     Raises:
-        UsageError: naming the arm and what is wrong.
+        UsageError: naming whose command it is, and what is wrong.
     """
-    commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})
-    for arm, its in steps.items():
-        for step in its:
-            stage, *words = step.arguments
-            try:
-                commands[stage].make_context(stage, list(words), parent=context.find_root())
-            except Exception as error:
-                explain = getattr(error, "format_message", None)
-                if explain is None:
-                    raise
-                raise UsageError(f"arm {arm}, trec {stage}: {explain()}") from None
+    root = context.find_root()
+    commands: dict[str, Any] = getattr(root.command, "commands", {})
+    stage, *words = arguments
+    try:
+        commands[stage].make_context(stage, list(words), parent=root)
+    except Exception as error:
+        explain = getattr(error, "format_message", None)
+        if explain is None:
+            raise
+        raise UsageError(f"{whose} {stage}: {explain()}") from None
 
 
 def _list(study: "Study", steps: Mapping[str, "list[Step]"], terminal: Terminal) -> None:
@@ -138,7 +142,7 @@ def _run(
 
     outcome = Runner(steps, hire(jobs), terminal, overwrite=overwrite).run()
     arms = [arm for arm in study.arms if arm.name not in outcome.failed]
-    summary = _compare(study, arms, out, hire(1), terminal, overwrite) if arms else None
+    summary = _compare(study, arms, out, hire(1), terminal) if arms else None
     files = write_results(study, dict(steps), outcome, summary, out)
     terminal.info(f"wrote {', '.join(map(str, files))}")
     failed = sorted(outcome.failed)
@@ -154,7 +158,6 @@ def _compare(
     out: Path,
     crew: "Crew",
     terminal: Terminal,
-    overwrite: bool,
 ) -> "Summary":
     """Run ``trec eval`` over the arms that have scores.
 
@@ -169,7 +172,8 @@ def _compare(
         terminal.warn(f"{study.reference} has no scores: compared with {reference.name} instead")
     scores = [path for arm in arms for path in scores_of(arm, out)]
     words = evaluation_arguments(study, out, scores, reference)
-    crew.start("eval", [*words, *(["--overwrite"] if overwrite else [])])
+    # What it writes is made anew each time: the arms, the reference or trec may have changed.
+    crew.start("eval", [*words, "--overwrite"])
     _, ending = crew.wait()
     if ending.code:
         raise PartialError(f"all arms are scored, but trec eval failed: {ending.message}")

@@ -10,18 +10,45 @@ from typing import Annotated, Any
 import msgspec
 
 from trec_cli.errors import InputError, UsageError
+from trec_cli.evaluation.metrics import DEFAULT_KS, metric_names
 from trec_cli.records import Mode
+from trec_cli.scoring.names import check_scorer
 
 Value = str | int | float | bool | list[str | int | float]
 Options = dict[str, Value]
+Seed = Annotated[int, msgspec.Meta(ge=0)]
 
 STAGES = ("prepare", "summarize", "prompt", "train", "score")
 """Tables of settings; ``prompt`` is for train and for score without an adapter."""
 
 _SETTING = rf"^({'|'.join(STAGES)})\.[\w-]+$"
+_NAME = r"^(?!chance$)[\w+-][\w.+-]*$"
+"""Of an arm: a part of file names, and not the name of a row of every table."""
 _DRAWS = ("random", "recbole:")
 """Scorers whose result depends on the seed."""
 _MODEL_ONLY = ("summarize", "prompt", "train")
+_ALWAYS_OURS = {
+    "config",
+    "debug",
+    "dry-run",
+    "items",
+    "examples",
+    "json",
+    "out",
+    "overwrite",
+    "quiet",
+}
+_OURS: dict[str, set[str]] = {
+    "prepare": set(),
+    "summarize": {"mode", "show"},
+    "prompt": {"mode", "seed"},
+    "train": {"mode", "seed", "summaries"},
+    "score": {"mode", "scorer", "seed", "summaries", "adapter", "zero-shot", "no-zero-shot"},
+    "eval": {
+        "arm", "jobs", "markdown", "reference", "scores", "set", "study", "verify",
+    },
+}  # fmt: skip
+"""Options that the study itself gives to a command; another value would belie the arm's name."""
 
 
 class _Tables(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -38,7 +65,7 @@ class _Tables(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_onl
 class ArmTable(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True):
     """One ``[[arm]]`` of a study file; its tables are laid over those of the study."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[\w.+-]+$")]
+    name: Annotated[str, msgspec.Meta(pattern=_NAME)]
     mode: Mode = "none"
     scorer: str = "llm"
     zero_shot: bool = False
@@ -47,9 +74,7 @@ class ArmTable(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True
 class Vary(msgspec.Struct, forbid_unknown_fields=True):
     """``[vary]``: every arm that ``setting`` matters to is run once per value."""
 
-    setting: Annotated[
-        str, msgspec.Meta(pattern=r"^(prepare|summarize|prompt|train|score)\.[\w-]+$")
-    ]
+    setting: Annotated[str, msgspec.Meta(pattern=_SETTING)]
     values: Annotated[list[str | int | float | bool], msgspec.Meta(min_length=1)]
 
 
@@ -60,8 +85,8 @@ class StudyFile(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=Tru
     title: str = ""
     reference: str | None = None
     metric: str = "mrr@10"
-    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: [0]
+    seeds: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)] = (
+        msgspec.field(default_factory=lambda: [0])
     )
     eval: Options = {}
     vary: Vary | None = None
@@ -273,6 +298,45 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
     if file.reference is not None and file.reference not in names:
         there = ", ".join(names)
         raise InputError.of(path, f"reference {file.reference!r} is no arm", f"use one of {there}")
+    if len(set(file.seeds)) < len(file.seeds):
+        raise InputError.of(path, "a seed stands twice in seeds", "give each once")
+    for arm in arms:
+        for stage, table in arm.tables.items():
+            _check_table(path, stage, table, f" (arm {arm.name})")
+        check_scorer(arm.scorer)
+    _check_table(path, "eval", file.eval, "")
+    _check_evaluation(path, file, arms)
+
+
+def _check_table(path: Path, stage: str, table: Options, where: str) -> None:
+    """Refuse options that the study gives to the command itself."""
+    ours = sorted((_ALWAYS_OURS | _OURS[stage]) & set(table))
+    if ours:
+        raise InputError.of(
+            path, f"{stage}.{ours[0]}{where} is decided by the study itself", "leave it out"
+        )
+
+
+def _check_evaluation(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
+    """Refuse a metric that is not computed, and scores of another split than is evaluated."""
+    given = file.eval.get("k", list(DEFAULT_KS))
+    ks = [k for k in (given if isinstance(given, list) else [given]) if isinstance(k, int)]
+    known = metric_names(sorted(ks))
+    if file.metric not in known:
+        raise InputError.of(
+            path,
+            f"metric {file.metric!r} is none of {', '.join(known)}",
+            "choose one of them, or list the cut-offs as k in [eval]",
+        )
+    split = file.eval.get("split", "test")
+    for arm in arms:
+        scored = arm.tables["score"].get("split", "test")
+        if scored != split:
+            raise InputError.of(
+                path,
+                f"arm {arm.name} scores split {scored}, but {split} is evaluated",
+                "give the same split in [score] and [eval]",
+            )
 
 
 def _choose(arms: Sequence[Arm], only: Sequence[str], reference: str) -> list[Arm]:

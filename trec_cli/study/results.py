@@ -7,8 +7,11 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.errors import SettingsChanged
 from trec_cli.evaluation.results import Summary
+from trec_cli.manifest import Provenance, recorded_settings
 from trec_cli.outputs import write_bytes
+from trec_cli.runs import RunFolder
 from trec_cli.study.figure import Mark, draw
 from trec_cli.study.plan import Arm, Study
 from trec_cli.study.runner import Outcome
@@ -32,12 +35,31 @@ def write_results(
         "comparisons": summary["comparisons"] if summary else [],
     }
     body = msgspec.json.format(msgspec.json.encode(record), indent=2)
-    files = [out / "study.json"]
-    write_bytes(files[0], [body, b"\n"])
-    if summary and study.metric in summary["chance"]:
-        files.append(out / "figure.svg")
-        write_bytes(files[1], [figure(study, summary).encode()])
-    return files
+    contents = {out / "study.json": [body, b"\n"]}
+    if summary and (drawn := figure(study, summary)):
+        contents[out / "figure.svg"] = [drawn.encode()]
+    made_from = [study.path, *([RunFolder(out).metrics] if summary else [])]
+    with Provenance("eval", {"study": study.title}, made_from).publish(*contents):
+        for file, content in contents.items():
+            write_bytes(file, content)
+    return list(contents)
+
+
+def check_place(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds results which no study has written.
+
+    Raises:
+        SettingsChanged: naming one, and not ``overwrite``.
+    """
+    if overwrite:
+        return
+    folder = RunFolder(out)
+    compared = [folder.metrics, folder.per_user, folder.report, out / "table.md"]
+    for path in (out / "study.json", out / "figure.svg", *compared):
+        if path.exists() and recorded_settings(path) is None:
+            raise SettingsChanged(path, ["it has no manifest, so they are unknown"])
+    if folder.metrics.exists() and not (out / "arms").is_dir():
+        raise SettingsChanged(folder.metrics, ["it compares what is no study's"])
 
 
 def _entry(
@@ -63,18 +85,26 @@ def _systems(arm: Arm, systems: Mapping[str, Any]) -> list[str]:
 
 
 def figure(study: Study, summary: Summary) -> str:
-    """Draw the study's metric: over the varied setting where it is a number, else by arm."""
+    """Draw the study's metric: over the varied setting where it is a number, else by arm.
+
+    Empty where no arm has a value of it (AUC where nobody has a negative).
+    """
     marks = [
-        Mark(arm.group, arm.name if len(names) == 1 else name, arm.value, *_numbers(entry))
+        Mark(arm.group, arm.name if len(names) == 1 else name, arm.value, *numbers)
         for arm in study.arms
         for names in [_systems(arm, summary["systems"])]
         for name in names
-        for entry in [summary["systems"][name][study.metric]]
+        if (numbers := _numbers(summary["systems"][name][study.metric]))
     ]
-    return draw(study.title, study.metric, study.setting, marks, summary["chance"][study.metric])
+    chance = summary["chance"][study.metric]
+    if not marks or chance is None:
+        return ""
+    return draw(study.title, study.metric, study.setting, marks, chance)
 
 
-def _numbers(entry: Mapping[str, float | None]) -> tuple[float, float, float]:
-    value = entry["value"] or 0.0
-    low, high = entry["low"], entry["high"]
+def _numbers(entry: Mapping[str, float | None]) -> tuple[float, float, float] | None:
+    """Give value, low and high; without an interval all three are the value."""
+    value, low, high = entry["value"], entry["low"], entry["high"]
+    if value is None:
+        return None
     return value, value if low is None else low, value if high is None else high

@@ -120,10 +120,12 @@ def evaluation_arguments(
 ) -> list[str]:
     """Write the command that compares the arms."""
     files = [word for path in scores for word in ("--scores", str(path))]
-    data = str(data_of(study, reference, out).path)
+    data = data_of(study, reference, out)
+    # Not as RUN: summaries and training logs lie elsewhere, and are found from the scores.
+    known = ["--items", str(data.items), "--examples", str(data.examples)]
     table = ["--out", str(out), "--markdown", str(out / "table.md")]
     table += ["--reference", reference.name]
-    return ["eval", data, *files, *table, *_options(study.evaluation)]
+    return ["eval", *known, *files, *table, *_options(study.evaluation)]
 
 
 def _key(*parts: object) -> str:
