@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from tests.evaluation.folder import line, make_run, write
 from trec_cli.commands.app import app
 
-FAST = ("--bootstrap", "50", "--permutations", "50")
+FAST = ("--bootstrap", "50", "--permutations", "250")
 OUTPUTS = {"metrics.json", "per_user.jsonl", "report.html"}
 
 
@@ -39,6 +39,36 @@ def test_every_scores_file_of_a_run_is_compared(tmp_path: Path) -> None:
                 assert set(system[f"{name}@{k}"]) == {"value", "low", "high"}
     assert len((run / "report.html").read_bytes()) > 1_000_000, "the charts' library is within"
     assert len((run / "per_user.jsonl").read_text().splitlines()) == 80
+
+
+def test_files_without_the_split_are_left_out_and_mixed_ones_are_not(tmp_path: Path) -> None:
+    here = [line(f"u{n}", [2, 1]) for n in range(4)]
+    other = [line(f"v{n}", [2, 1], split="valid") for n in range(4)]
+    write(tmp_path / "scores-mixed.jsonl", [*other, *here])
+    write(tmp_path / "scores-pure.jsonl", here)
+    write(tmp_path / "scores-valid.jsonl", other)
+    result = run_eval(tmp_path)
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {name: entry["examples"] for name, entry in metrics["systems"].items()} == {
+        "mixed": 4, "pure": 4
+    }  # fmt: skip
+    assert "scores-valid.jsonl is of another split than test: left out" in result.stderr
+
+
+def test_examples_with_other_positives_than_were_scored_explain_nothing(tmp_path: Path) -> None:
+    scores = [line(f"u{n}", [2, 1]) for n in range(4)]
+    asked = [
+        {**entry, "history": ["i5"], "positives": ["i1"] if n == 2 else entry["positives"]}
+        for n, entry in enumerate(scores)
+    ]
+    write(tmp_path / "scores-x.jsonl", scores)
+    write(tmp_path / "examples.jsonl", asked)
+    result = run_eval(tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 4 examples are not in" in result.stderr
+    (only,) = json.loads((tmp_path / "metrics.json").read_text())["slices"]
+    assert only["examples"] == 3
 
 
 def test_where_only_a_table_is_printed_no_file_is_hashed(

@@ -41,6 +41,7 @@ def test_a_name_ends_with_its_seed() -> None:
     assert split_seed("hier@12") == ("hier", "12")
     assert split_seed("a@b@3") == ("a@b", "3")
     assert [split_seed(name)[1] for name in ("hier", "hier@", "@1", "hier@1b")] == [None] * 4
+    assert split_seed("hier@01")[1] is None, "else it and hier@1 would be one seed twice"
 
 
 def test_runs_are_pooled_in_the_order_of_their_seeds() -> None:

@@ -10,11 +10,14 @@ from tests.evaluation.folder import Line, line, make_run, write
 from trec_cli.evaluation.results import (
     Evaluation,
     Options,
+    differs,
     evaluate_systems,
     per_user_lines,
     summarise,
+    too_few_permutations,
 )
 from trec_cli.evaluation.scores import ScoresFile, align, read_system
+from trec_cli.evaluation.tables import notes_of
 
 
 def evaluation_of(folder: Path, systems: dict[str, list[Line]]) -> Evaluation:
@@ -67,6 +70,71 @@ def test_comparisons_are_paired_against_the_reference(tmp_path: Path) -> None:
     assert first["effect_size"] > 1
     turned = summarise(evaluation, Options((1, 2), permutations=999, reference="strong"))
     assert turned["comparisons"][0]["difference"] == pytest.approx(-gain)
+
+
+def test_without_permutations_differences_stay_and_nothing_is_tested(tmp_path: Path) -> None:
+    lines = [line(f"u{n}", [n % 3, 1, 0]) for n in range(12)]
+    other = [line(f"u{n}", [2, 1, 0]) for n in range(12)]
+    summary = summarise(
+        evaluation_of(tmp_path, {"x": lines, "y": other}), Options((1, 2), permutations=0)
+    )
+    first = summary["comparisons"][0]
+    assert first["difference"] == pytest.approx(1 - (4 + 4 / 2) / 12)
+    assert first["low"] < first["difference"] < first["high"]
+    assert (first["p"], first["p_holm"]) == (None, None)
+    assert not differs(first)
+    assert "differs from" not in " ".join(notes_of(summary))
+
+
+def test_too_few_permutations_for_a_star_are_told(tmp_path: Path) -> None:
+    lines = [line(f"u{n}", [2, 1, 0]) for n in range(4)]
+    evaluation = evaluation_of(tmp_path, {"x": lines, "y": lines})
+    summary = summarise(evaluation, Options((1, 2), permutations=50))
+    tests = len(summary["comparisons"])
+    assert tests == 7
+    assert "none of 7 tests" in (too_few_permutations(summary, 50) or "")
+    assert too_few_permutations(summary, 138) is not None  # 7 / 139 = 0.0504
+    assert too_few_permutations(summary, 140) is None  # 7 / 141 = 0.0496
+    assert too_few_permutations(summary, 0) is None
+
+
+def test_the_effect_size_has_the_sign_of_the_difference(tmp_path: Path) -> None:
+    """One user with many examples decides the mean over examples."""
+    one = [line(f"m{n}", [0, 1], user="many") for n in range(40)]
+    one += [line(f"s{n}", [2, 1]) for n in range(9)]
+    two = [line(f"m{n}", [2, 1], user="many") for n in range(40)]
+    two += [line(f"s{n}", [0, 1]) for n in range(9)]
+    summary = summarise(evaluation_of(tmp_path, {"one": one, "two": two}), Options((1, 2)))
+    first = summary["comparisons"][0]
+    assert first["difference"] == pytest.approx((40 - 9) / 49)
+    # Sums over a user's examples: 40 once and -1 nine times.
+    sums = np.array([40, *[-1] * 9])
+    assert first["effect_size"] == pytest.approx(sums.mean() / sums.std(ddof=1))
+
+
+def test_no_order_of_lines_changes_a_number(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    lines = [
+        [line(f"u{n}", random.normal(size=5).tolist(), user=f"v{n // 2}") for n in range(40)]
+        for _ in range(2)
+    ]
+    turned = [random.permutation(np.array(of_one, dtype=object)).tolist() for of_one in lines]
+    names = ("x", "y")
+    one = summarise(evaluation_of(tmp_path / "a", dict(zip(names, lines, strict=True))), Options())
+    two = summarise(evaluation_of(tmp_path / "b", dict(zip(names, turned, strict=True))), Options())
+    for system in names:
+        for metric, numbers in one["systems"][system].items():
+            assert two["systems"][system][metric] == pytest.approx(numbers, abs=1e-12)
+    for here, there in zip(one["comparisons"], two["comparisons"], strict=True):
+        assert there["p"] == here["p"]
+
+
+def test_a_metric_that_few_users_have_keeps_its_interval(tmp_path: Path) -> None:
+    lines = [line(f"u{n}", [1, 2] if n == 1 else [2, 1]) for n in range(3)]
+    lines += [line(f"w{n}", [1]) for n in range(57)]  # a candidate alone: no AUC
+    entry = summarise(evaluation_of(tmp_path, {"x": lines}), Options((1, 2)))["systems"]["x"]
+    assert entry["auc"]["value"] == pytest.approx(2 / 3)
+    assert (entry["auc"]["low"], entry["auc"]["high"]) == (0, 1)
 
 
 def test_one_user_has_no_interval_but_a_value(tmp_path: Path) -> None:

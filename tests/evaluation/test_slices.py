@@ -99,13 +99,20 @@ def test_takers_count_users_once_and_only_of_split_train(tmp_path: Path) -> None
             example("3", "u", "train", "abc", "d"),
             example("4", "u", "test", "abcd", "e"),
             example("5", "w", "valid", "a", "f"),
+            example("6", "x", "test", "a", "f"),
         ],
     )
-    found = read_background(path, {"gone": 0, "4": 1}, "test")
+    scored = [
+        {"user_id": name, "split": "test", "candidates": ["e", "f"], "scores": [1, 2],
+         "positives": [positive]}
+        for name, positive in (("gone", "e"), ("4", "e"), ("6", "e"))
+    ]  # fmt: skip
+    system = read_system(ScoresFile("x", write(tmp_path / "s.jsonl", scored)), "test")
+    found = read_background(path, system, "test")
     assert dict(found.takers) == {"a": 1, "b": 2, "c": 1, "d": 2}
-    assert found.lengths.tolist() == [-1, 4]
-    assert found.positives == [[], ["e"]]
-    assert found.missing == 1
+    assert found.lengths.tolist() == [-1, 4, -1]
+    assert found.positives == [[], ["e"], []]
+    assert found.missing == 2, "one is not there, one had another positive when it was scored"
 
 
 def test_without_training_users_nothing_is_sliced_by_popularity() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from trec_cli.evaluation.metrics import Ints
+from trec_cli.evaluation.scores import System
 from trec_cli.jsonl import read_lines
 from trec_cli.records import Identifier, Split
 
@@ -49,7 +50,7 @@ class Background:
 
     Attributes:
         lengths: items in the history, ``[examples]``; -1 for an example that is not in the
-            file.
+            file, or has other positives there than those that were scored.
         positives: item ids of each example's positives.
         takers: number of users of split train who have an item in their history or as
             positive, as the popularity baseline counts them; empty without such users.
@@ -61,22 +62,22 @@ class Background:
 
     @property
     def missing(self) -> int:
-        """How many examples are not in the file."""
+        """How many examples are not in the file as they were scored."""
         return int((self.lengths < 0).sum())
 
 
-def read_background(path: Path, examples: Mapping[str, int], split: Split) -> Background:
-    """Read what there is to know of ``examples`` (place by id).
+def read_background(path: Path, asked: System, split: Split) -> Background:
+    """Read what there is to know of the examples that a system was asked.
 
     Raises:
         InputError: the file is faulty.
     """
-    lengths = np.full(len(examples), -1, dtype=np.int64)
-    positives: list[list[str]] = [[] for _ in examples]
+    lengths = np.full(len(asked.examples), -1, dtype=np.int64)
+    positives: list[list[str]] = [[] for _ in asked.examples]
     takers = _Takers()
     for record in read_example_lines(path, ExampleLine):
-        place = examples.get(record.example) if record.split == split else None
-        if place is not None:
+        place = asked.examples.get(record.example) if record.split == split else None
+        if place is not None and asked.has_positives(place, record.positives):
             lengths[place] = len(record.history)
             positives[place] = record.positives
         if record.split == "train":

@@ -91,6 +91,8 @@ def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
         example = record.example
         lines = {mode: of_mode[example] for mode, of_mode in written.items() if example in of_mode}
         line = asked.get(example)
+        if line and not system.has_positives(place, line.positives):
+            line = None  # another version of the example than was scored
         shown.append(
             Case(
                 kind,

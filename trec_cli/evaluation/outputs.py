@@ -18,8 +18,9 @@ from trec_cli.evaluation.results import (
     evaluate_systems,
     per_user_lines,
     summarise,
+    too_few_permutations,
 )
-from trec_cli.evaluation.scores import ScoresFile, System, align, first_split, read_system
+from trec_cli.evaluation.scores import ScoresFile, System, align, holds_split, read_system
 from trec_cli.evaluation.slices import find_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
 from trec_cli.evaluation.tables import latex, markdown
@@ -57,8 +58,8 @@ def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") 
 
 
 def _of_split(paths: Sequence[Path], split: Split) -> list[Path]:
-    """Leave out files whose first example is of another split, unless that leaves none."""
-    kept = [path for path in paths if first_split(path) in (split, None)]
+    """Leave out files without an example of ``split``, unless that leaves none."""
+    kept = [path for path in paths if holds_split(path, split)]
     return kept or list(paths)
 
 
@@ -168,6 +169,8 @@ def write(
     """Evaluate, write every output with its manifest, and give the summary."""
     evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
+    if advice := too_few_permutations(summary, plan.options.permutations):
+        (progress or Silent()).warn(advice)
     summary |= _slices(plan, evaluation, progress or Silent())
     with provenance.publish(*plan.outputs()) as details:
         details["examples"] = len(systems[0].users)
@@ -197,11 +200,11 @@ def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:
     sources, attributes = plan.sources, plan.options.slice_by
     if not sources.examples:
         return {}
-    background = read_background(sources.examples, evaluation.examples, plan.split)
+    background = read_background(sources.examples, evaluation.runs[0], plan.split)
     if background.missing:
         progress.warn(
             f"{background.missing} of {len(evaluation.examples)} examples are not in "
-            f"{sources.examples}, and so in no slice"
+            f"{sources.examples}, or have other positives there, and so are in no slice"
         )
     items = read_items(sources.items) if attributes and sources.items else {}
     if attributes:

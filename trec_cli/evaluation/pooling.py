@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from trec_cli.errors import UsageError
 
-_SEEDED = re.compile(r"(?P<system>.+)@(?P<seed>\d+)")
+_SEEDED = re.compile(r"(?P<system>.+)@(?P<seed>0|[1-9]\d*)")
 
 
 def split_seed(name: str) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from trec_cli import __version__
 from trec_cli.evaluation.cases import cases, leader
 from trec_cli.evaluation.figures import all_figures, slice_figures
-from trec_cli.evaluation.results import SIGNIFICANT, Evaluation, Summary
+from trec_cli.evaluation.results import SIGNIFICANT, Evaluation, Summary, differs
 from trec_cli.evaluation.sources import Sources
 from trec_cli.evaluation.tables import (
     SMALL_MARK,
@@ -84,6 +84,7 @@ def _environment() -> Environment:
         "places": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
         "breakable": _breakable,
     }  # fmt: skip
+    environment.tests["differing"] = differs
     return environment
 
 
@@ -96,7 +97,9 @@ def _signed(value: float | None) -> str:
     return number(value) if value is None else f"{value:+.3f}"
 
 
-def _p_value(value: float) -> str:
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 

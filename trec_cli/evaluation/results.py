@@ -228,7 +228,7 @@ def _comparisons(
     """Compare every system with the reference; Holm's correction covers the whole list."""
     names = evaluation.names
     others = [place for place in range(len(names)) if place != reference]
-    if not others or not options.permutations:
+    if not others:
         return []
     means = data.means()
     sums = data.sums[:, others] - data.sums[:, [reference]]
@@ -241,8 +241,8 @@ def _comparisons(
             "difference": _number(means[other, column] - means[reference, column]),
             "low": _number(bounds.low_difference[other, column]),
             "high": _number(bounds.high_difference[other, column]),
-            "p": float(p[row, column]),
-            "p_holm": float(corrected[row, column]),
+            "p": _number(p[row, column]),
+            "p_holm": _number(corrected[row, column]),
             "effect_size": _number(effect[row, column]),
         }
         for row, other in enumerate(others)
@@ -251,11 +251,37 @@ def _comparisons(
 
 
 def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floats, Floats]:
-    """Give p, corrected p and effect size, each ``[systems but one, metrics]``."""
-    p = paired_tests(sums, options.permutations, options.seed)
+    """Give p, corrected p and effect size, each ``[systems but one, metrics]``.
+
+    Without permutations nothing is tested, and both p are NaN.
+    """
     users, *shape = sums.shape
-    effect = effect_size(ratio(sums, counts[:, None]).reshape(users, -1))
-    return p, holm(p.ravel()).reshape(shape), effect.reshape(shape)
+    defined = np.where(counts[:, None] > 0, sums, np.nan)
+    effect = effect_size(defined.reshape(users, -1)).reshape(shape)
+    if not options.permutations:
+        return np.full(shape, np.nan), np.full(shape, np.nan), effect
+    p = paired_tests(sums, options.permutations, options.seed)
+    return p, holm(p.ravel()).reshape(shape), effect
+
+
+def differs(comparison: Mapping[str, Any]) -> bool:
+    """Tell whether a comparison is significant after Holm's correction."""
+    p = comparison["p_holm"]
+    return p is not None and p < SIGNIFICANT
+
+
+def too_few_permutations(summary: Summary, permutations: int) -> str | None:
+    """Say so where no comparison could be significant, however different the systems are.
+
+    The smallest p is 1 / (permutations + 1), and Holm multiplies it by the number of tests.
+    """
+    tests = len(summary["comparisons"])
+    if not permutations or tests / (permutations + 1) < SIGNIFICANT:
+        return None
+    return (
+        f"with {permutations} permutations none of {tests} tests can be significant: "
+        f"take --permutations {math.ceil(tests / SIGNIFICANT) * 2} or more"
+    )
 
 
 def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:

@@ -45,12 +45,22 @@ def read_scores(path: Path | str) -> Iterator[tuple[int, ScoresLine]]:
     return read_lines(path, msgspec.json.Decoder(ScoresLine).decode)
 
 
-def first_split(path: Path) -> Split | None:
-    """Give the split of a file's first example; None where it has none or is damaged."""
+class _SplitOfLine(msgspec.Struct):
+    """The one field that :func:`holds_split` looks at."""
+
+    split: Split
+
+
+def holds_split(path: Path, split: Split) -> bool:
+    """Tell whether a scores file has an example of ``split``, or is damaged.
+
+    What is damaged is explained by whoever reads it; it is not passed over.
+    """
+    decode = msgspec.json.Decoder(_SplitOfLine).decode
     try:
-        return next(record.split for _, record in read_scores(path))
-    except (InputError, StopIteration):
-        return None
+        return any(record.split == split for _, record in read_lines(path, decode))
+    except InputError:
+        return True
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,10 @@ class System:
     def name(self) -> str:
         """The system's name."""
         return self.file.name
+
+    def has_positives(self, place: int, positives: Iterable[str]) -> bool:
+        """Tell whether an example's positives are these."""
+        return bool(self.contents[place, 1] == hash(frozenset(positives)))
 
     def like(self, first: "System") -> "System":
         """Give the same system in the order of another that has the same examples and users.

@@ -60,18 +60,17 @@ def _filled(values: Floats) -> Floats:
 
 
 def _codes(users: Sequence[str]) -> Ints:
-    """Number the users in order of appearance."""
-    distinct = dict.fromkeys(users)
-    if len(distinct) == len(users):
-        return np.arange(len(users))
-    numbers = {user: number for number, user in enumerate(distinct)}
-    return np.array([numbers[user] for user in users], dtype=np.int64)
+    """Number the users in the order of their ids: no order of lines changes a draw."""
+    numbers = {user: number for number, user in enumerate(sorted(set(users)))}
+    return np.fromiter((numbers[user] for user in users), dtype=np.int64, count=len(users))
 
 
 def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
     """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
-    if number == len(codes):  # codes count up, so every user has one example
-        return values.astype(np.float64, copy=False)
+    if number == len(codes):  # every user has one example
+        ordered = np.empty(values.shape)
+        ordered[codes] = values
+        return ordered
     columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
     return cast(Floats, np.stack(columns, axis=1))
 
@@ -139,10 +138,19 @@ def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterato
 
 
 def interval(replicates: Floats) -> tuple[Floats, Floats]:
-    """Give the percentile interval of replicates along their first axis."""
+    """Give the percentile interval of replicates along their first axis.
+
+    A metric that few users have (AUC, where few have a negative) is not defined in the
+    replicates that draw none of them.  They are left out; NaN where they are the majority.
+    """
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
-    return low, high
+    undefined = np.isnan(replicates)
+    if not undefined.any():
+        low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+        return low, high
+    rare = undefined.mean(axis=0) > 0.5
+    low, high = np.nanquantile(np.where(rare, 0.0, replicates), [tail, 1 - tail], axis=0)
+    return np.where(rare, np.nan, low), np.where(rare, np.nan, high)
 
 
 @dataclass(frozen=True)
@@ -247,8 +255,9 @@ def holm(p: Floats) -> Floats:
 def effect_size(differences: Floats) -> Floats:
     """Cohen's d of paired differences ``[users, tests]``: mean over standard deviation.
 
-    Users whose difference is not defined (NaN) are left out.  NaN where the differences do
-    not vary, or for fewer than two users.
+    Given sums over each user's examples, as the test is, its sign is that of the mean
+    difference over examples.  Users whose difference is not defined (NaN) are left out.
+    NaN where the differences do not vary, or for fewer than two users.
     """
     out = np.full(differences.shape[1], np.nan)
     defined = np.isfinite(differences)

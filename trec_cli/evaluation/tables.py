@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trec_cli.evaluation.metrics import headline
-from trec_cli.evaluation.results import SIGNIFICANT, SMALL_SLICE, Summary
+from trec_cli.evaluation.results import SIGNIFICANT, SMALL_SLICE, Summary, differs
 from trec_cli.lineage import Link
 
 CHANCE = "chance"
@@ -68,9 +68,7 @@ def rows_of(summary: Summary) -> list[Row]:
     """Give one row per system and a last one for chance."""
     metrics, systems = metrics_of(summary), summary["systems"]
     best = {m: max((s[m]["value"] or 0.0 for s in systems.values()), default=0.0) for m in metrics}
-    differing = {
-        (c["system"], c["metric"]) for c in summary["comparisons"] if c["p_holm"] < SIGNIFICANT
-    }
+    differing = {(c["system"], c["metric"]) for c in summary["comparisons"] if differs(c)}
     rows = []
     for name, entry in systems.items():
         cells = [
@@ -97,16 +95,18 @@ def _called(name: str, entry: Mapping[str, Any]) -> str:
 def notes_of(summary: Summary) -> list[str]:
     """Say in words what the table shows."""
     examples = next(iter(summary["systems"].values()))["examples"]
+    bounded = any(cell.low is not None for row in rows_of(summary) for cell in row.cells)
+    intervals = "95 % intervals by bootstrap over users; " if bounded else ""
     notes = [
-        f"{examples} examples of {summary['users']} users; 95 % intervals by "
-        "bootstrap over users; ties count at their expected value; chance is a random order."
+        f"{examples} examples of {summary['users']} users; {intervals}"
+        "ties count at their expected value; chance is a random order."
     ]
     if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
         notes.append(
             "Of a system with several seeds: the mean over them, its interval over users, "
             "and ± the standard deviation between seeds."
         )
-    if summary["comparisons"]:
+    if any(c["p_holm"] is not None for c in summary["comparisons"]):
         reference = summary["comparisons"][0]["reference"]
         notes.append(
             f"* differs from {reference} (paired permutation test over users, "
@@ -255,7 +255,8 @@ def _grid(
     """Write all cells of the table, header first."""
     head = [header(title) for title in ["system", *metrics_of(summary), "tie rate"]]
     body = [
-        [name(row.name), *map(cell, row.cells), number(row.tie_rate)] for row in rows_of(summary)
+        [name(row.name), *map(cell, row.cells), name(number(row.tie_rate))]
+        for row in rows_of(summary)
     ]
     return [head, *body]
 
