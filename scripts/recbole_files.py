@@ -26,10 +26,10 @@ from trec_cli.runs import RunFolder
 
 
 class Answer(msgspec.Struct):
-    """Scores of the candidates of one question, in its order; null where there are none."""
+    """Scores of the candidates of one question, in its order; null for what is not known."""
 
     example_id: str
-    scores: list[float] | None
+    scores: list[float | None] | None
 
 
 def export(run: RunFolder, folder: Path, split: Split, train_on: TrainOn) -> None:
@@ -50,11 +50,12 @@ def bring_back(run: RunFolder, answers: Path, name: str, split: Split, train_on:
     """
     examples = read_examples(run.examples)
     trained = trained_items(training_rows(examples, train_on))
-    decode = msgspec.json.Decoder(Answer).decode
-    given = {answer.example_id: answer for _, answer in read_lines(answers, decode)}
     faults = FaultList(answers)
+    asked = [example for example in examples if example.split == split]
+    known = {example.example_id for example in examples if example.split in (split, "valid")}
+    given = _read_answers(answers, known, faults)
     scores = []
-    for question in ask((e for e in examples if e.split == split), trained):
+    for question in ask(asked, trained):
         answer = given.get(question.example.example_id)
         if problem := _problem(question, answer):
             faults.add(None, problem, "answer every question of questions.jsonl")
@@ -67,6 +68,19 @@ def bring_back(run: RunFolder, answers: Path, name: str, split: Split, train_on:
     with provenance.publish(out):
         write_lines(out, encode_all(scores))
     return out
+
+
+def _read_answers(path: Path, known: set[str], faults: FaultList) -> dict[str, Answer]:
+    """Read the answers by example; what was never asked, or is answered twice, is a fault."""
+    given: dict[str, Answer] = {}
+    for number, answer in read_lines(path, msgspec.json.Decoder(Answer).decode):
+        name = answer.example_id
+        if name not in known:
+            faults.add(number, f"no example {name!r} was asked", "answer questions.jsonl alone")
+        elif name in given:
+            faults.add(number, f"example {name!r} stands twice", "keep one line per example_id")
+        given[name] = answer
+    return given
 
 
 def _problem(question: Question, answer: Answer | None) -> str | None:

@@ -71,6 +71,22 @@ def test_an_answer_stays_hidden_where_the_later_history_has_lost_its_oldest_item
     assert Row("u", ("3",), "4") not in training_rows(cut)
 
 
+def test_a_later_question_does_not_tell_the_answers_of_an_earlier_one() -> None:
+    asked = [
+        example("u", "test", ["1", "2"], ["9", "3"], "first"),
+        example("u", "test", ["1", "2", "9", "3"], ["7"], "second"),
+        example("v", "train", ["1", "2", "3", "x", "4"], ["5"], "later"),
+        example("v", "valid", ["1", "2", "3"], ["4"], "earlier"),
+        example("w", "test", ["4", "1", "4"], ["4"], "again"),
+        example("w", "train", ["4", "1", "4"], ["4"], "same"),
+    ]
+    rows = training_rows(asked)
+    learnt = {user: [row.item for row in rows if row.user == user] for user in "uvw"}
+    assert learnt["u"] == ["1", "2"]
+    assert learnt["v"] == ["1", "2", "3", "x", "5"]
+    assert learnt["w"] == ["4", "1", "4"], "the history of the question has it, too"
+
+
 def test_an_item_taken_twice_by_a_test_user_is_still_learnt_from_the_history() -> None:
     again = example("u", "test", ["1", "2", "1"], ["2"])
     assert Row("u", ("1",), "2") in training_rows([again])

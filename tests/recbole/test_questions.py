@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trec_cli.recbole.questions import Question, Unknown, ask
+from trec_cli.recbole.worker import reciprocal_rank
 from trec_cli.records import Example
 
 
@@ -54,6 +55,37 @@ def test_where_the_model_can_say_nothing_all_candidates_tie() -> None:
     assert Question.of(ASKED, set()).scores([]) == [0.0] * 4
 
 
+def test_what_the_model_cannot_score_ties_with_the_cold_and_is_counted_with_them() -> None:
+    assert QUESTION.scores([4.0, None]) == [3.0, 4.0, 3.0, 3.0]
+    assert QUESTION.scores([None, None]) == [0.0] * 4
+    assert Unknown.count([QUESTION], [[4.0, None]]) == Unknown(4, 1, 3, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "positives", "cold_positives", "rank"),
+    [
+        ([3.0, 1.0, 2.0], [2], 0, 2),
+        ([2.0, 2.0, 1.0], [1], 0, 1.5),
+        ([3.0, 1.0], [0, 1], 0, 1),
+        ([3.0, None, 1.0], [1], 0, 2 + (1 + 3) / 2),
+        ([3.0, None, 1.0], [], 1, 2 + (1 + 3) / 2),
+        ([3.0, None, 1.0], [2], 1, 2),
+        (None, [0], 0, (1 + 5) / 2),
+    ],
+)
+def test_the_worker_ranks_as_the_scores_will(
+    answer: list[float | None] | None, positives: list[int], cold_positives: int, rank: float
+) -> None:
+    """Three or so known candidates and two cold ones."""
+    asked = {
+        "candidates": ["x"] * (len(answer) if answer else 3),
+        "cold": 2,
+        "positives": positives,
+        "cold_positives": cold_positives,
+    }
+    assert reciprocal_rank(asked, answer) == pytest.approx(1 / rank)
+
+
 def test_a_wrong_number_of_answers_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         QUESTION.scores([1.0])
@@ -61,7 +93,7 @@ def test_a_wrong_number_of_answers_is_refused() -> None:
 
 def test_cold_items_are_counted_and_told() -> None:
     questions = list(ask([ASKED, example([], ["x", "w1"], "x")], {"w1", "w2", "a", "b"}))
-    unknown = Unknown.count(questions, silent=1)
+    unknown = Unknown.count(questions, [[0.5, 0.1], None])
     assert unknown == Unknown(6, 2, 3, 1, 1)
     assert "3 of 6 candidates, 1 of 2 positives; 1 examples" in str(unknown)
 

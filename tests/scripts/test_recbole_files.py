@@ -83,3 +83,32 @@ def test_missing_and_short_answers_are_named(
     with pytest.raises(InputError, match=message):
         bring_back(run, answers, "Mine", "test", "histories")
     assert not run.scores("Mine").exists()
+
+
+def test_unknown_and_doubled_answers_are_named_with_their_line(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    answers = answer(
+        tmp_path / "answers.jsonl",
+        {"example_id": "v", "scores": [1.0]},
+        {"example_id": "1", "scores": None},
+        {"example_id": "2", "scores": [0.5, None]},
+        {"example_id": "1", "scores": None},
+        {"example_id": "3", "scores": None},
+    )
+    with pytest.raises(InputError) as error:
+        bring_back(run, answers, "Mine", "test", "histories")
+    assert [(fault.line, fault.problem) for fault in error.value.faults] == [
+        (4, "example '1' stands twice"),
+        (5, "no example '3' was asked"),
+    ]
+
+
+def test_what_a_program_cannot_score_ties_below_the_rest(run: RunFolder, tmp_path: Path) -> None:
+    answers = answer(
+        tmp_path / "answers.jsonl",
+        {"example_id": "1", "scores": None},
+        {"example_id": "2", "scores": [0.5, None]},
+    )
+    first, _ = scores_in(bring_back(run, answers, "Mine", "test", "histories"))
+    assert first.scores == [-0.5, 0.5, -0.5]

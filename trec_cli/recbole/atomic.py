@@ -44,8 +44,10 @@ def training_rows(examples: Sequence[Example], train_on: TrainOn = "histories") 
 
     Of split train: every item of the history after those before it, and every positive after
     the whole history.  Of valid and test, with ``histories``: the items of the histories
-    alone, which are known when the question is asked.  Never a row that is itself a question
-    of split valid or test, as it would be where one user is in several splits.
+    alone, which are known when the question is asked.  Never a row that tells the answer of
+    another question of its user, as there are where one user is in several splits, or asks
+    several times: one that is such a question, or has its answer as the item to learn, where
+    the question's own history does not have it too.
     """
     asked = _asked(examples)
     rows: dict[Row, None] = {}
@@ -77,7 +79,8 @@ def _rows(example: Example) -> Iterator[Row]:
 def _gives_away(row: Row, asked: Iterable[Example]) -> bool:
     """Tell whether a row answers a question; histories may have lost their oldest items."""
     return any(
-        row.item in question.positives and _end_alike(row.history, question.history)
+        row.item in question.positives
+        and (row.item not in question.history or _end_alike(row.history, question.history))
         for question in asked
     )
 

@@ -1,4 +1,4 @@
-"""Which settings of which model are tried: small grids, the same size for every model."""
+"""Which settings of which model are tried: four for each model of the paper, else two."""
 
 import itertools
 from typing import Any

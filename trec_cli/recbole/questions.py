@@ -1,7 +1,8 @@
 """What a trained model is asked, and how its answers become scores of all candidates.
 
 A model knows only items that it was trained on.  Others ("cold") are kept from it, both in
-histories and among candidates, and get one score below all others: they tie.
+histories and among candidates, and get one score below all others: they tie.  So do those
+that it answers with None.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 
 from trec_cli.recbole.atomic import LONGEST, item_token, user_token
 from trec_cli.records import Example
+
+Answer = Sequence[float | None] | None
+"""A score, or None, for each warm candidate; None where the model could say nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,26 @@ class Question:
             "cold_positives": self.cold_positives if right else 0,
         }
 
-    def scores(self, answers: Sequence[float] | None) -> list[float]:
+    def scores(self, answer: Answer) -> list[float]:
         """Give one score per candidate of the example, in its order.
 
-        ``answers`` are the model's scores of ``warm``; None where it could say nothing (no
-        known history, an unknown user): then all candidates tie.
+        Without an answer (no known history, an unknown user) all candidates tie.
 
         Raises:
-            ValueError: there are more or fewer answers than known candidates.
+            ValueError: there are more or fewer scores than known candidates.
         """
-        if answers is None:
+        if answer is None:
             return [0.0] * len(self.example.candidates)
-        known = dict(zip(self.warm, answers, strict=True))
-        lowest = min(answers, default=1.0) - 1.0
+        pairs = zip(self.warm, answer, strict=True)
+        known = {item: score for item, score in pairs if score is not None}
+        lowest = min(known.values(), default=1.0) - 1.0
         return [known.get(item, lowest) for item in self.example.candidates]
+
+    def unknown(self, answer: Answer) -> set[str]:
+        """Give the candidates that are cold, or answered with None."""
+        known = zip(self.warm, answer or [], strict=False)
+        unsaid = {item for item, score in known if score is None}
+        return unsaid | set(self.example.candidates) - set(self.warm)
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,18 @@ class Unknown:
     silent: int
 
     @classmethod
-    def count(cls, questions: Sequence[Question], silent: int) -> "Unknown":
+    def count(cls, questions: Sequence[Question], answers: Sequence[Answer]) -> "Unknown":
         """Count over all questions."""
+        unknown = [q.unknown(answer) for q, answer in zip(questions, answers, strict=True)]
         return cls(
             sum(len(question.example.candidates) for question in questions),
             sum(len(question.example.positives) for question in questions),
-            sum(question.cold for question in questions),
-            sum(question.cold_positives for question in questions),
-            silent,
+            sum(map(len, unknown)),
+            sum(
+                len(items & set(question.example.positives))
+                for question, items in zip(questions, unknown, strict=True)
+            ),
+            sum(answer is None for answer in answers),
         )
 
     def __str__(self) -> str:

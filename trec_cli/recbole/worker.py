@@ -23,6 +23,8 @@ warnings.filterwarnings("ignore")
 
 _BATCH = 4096
 Question = dict[str, Any]
+Answer = list[float | None] | None
+"""One score per candidate, None for one that is unknown; None where nothing can be said."""
 
 
 class Trial:
@@ -48,6 +50,7 @@ class Trial:
         self.train_data = TrainDataLoader(config, built[0], sampler, shuffle=True)
         self.model = get_model(task["model"])(config, built[0]).to(config["device"])
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.model)
+        self.items = self.data.field2token_id["item_id"]
         self.length = config["MAX_ITEM_LIST_LENGTH"]
         self.device = config["device"]
 
@@ -55,45 +58,54 @@ class Trial:
         """Go once over the training rows."""
         self.trainer._train_epoch(self.train_data, number, show_progress=False)
 
-    def answers(self, questions: list[Question]) -> list[list[float] | None]:
-        """Score the candidates of every question; None where the model can say nothing."""
+    def answers(self, questions: list[Question]) -> list[Answer]:
+        """Score the candidates of every question, as far as the model knows them.
+
+        Of histories it knows less than of users: an item that is only ever the first of a
+        history stands in none of its rows.
+        """
         import torch
 
         # The models squeeze their scores through a sigmoid, which rounds large ones to ties.
         self.model.sigmoid = torch.nn.Identity()
         self.model.eval()
         asked = [question for question in questions if self.can_answer(question)]
-        pairs = [(question, item) for question in asked for item in question["candidates"]]
+        pairs = [(q, item) for q in asked for item in q["candidates"] if item in self.items]
         with torch.no_grad():
             parts = [self._predict(pairs[n : n + _BATCH]) for n in range(0, len(pairs), _BATCH)]
         self.model.sigmoid = torch.nn.Sigmoid()
         scores = iter([score for part in parts for score in part])
         return [
-            [next(scores) for _ in question["candidates"]] if self.can_answer(question) else None
+            [next(scores) if item in self.items else None for item in question["candidates"]]
+            if self.can_answer(question)
+            else None
             for question in questions
         ]
 
     def can_answer(self, question: Question) -> bool:
         """Tell whether the model has something to go by: a history, or a known user."""
         if self.sequential:
-            return bool(question["history"])
+            return any(item in self.items for item in question["history"])
         return question["user"] in self.data.field2token_id["user_id"]
 
     def _predict(self, pairs: list[tuple[Question, str]]) -> list[float]:
         import torch
         from recbole.data.interaction import Interaction
 
-        items, users = (self.data.field2token_id[name] for name in ("item_id", "user_id"))
+        users = self.data.field2token_id["user_id"]
         fields = {
             "user_id": torch.tensor([users.get(question["user"], 0) for question, _ in pairs]),
-            "item_id": torch.tensor([items[item] for _, item in pairs]),
+            "item_id": torch.tensor([self.items[item] for _, item in pairs]),
         }
         if self.sequential:
-            histories = [[items[i] for i in q["history"]][-self.length :] for q, _ in pairs]
-            lengths = [len(history) for history in histories]
-            padded = [history + [0] * (self.length - len(history)) for history in histories]
+            histories = [
+                [self.items[item] for item in question["history"] if item in self.items]
+                for question, _ in pairs
+            ]
+            newest = [history[-self.length :] for history in histories]
+            padded = [history + [0] * (self.length - len(history)) for history in newest]
             fields["item_id_list"] = torch.tensor(padded)
-            fields["item_length"] = torch.tensor(lengths)
+            fields["item_length"] = torch.tensor(list(map(len, newest)))
             # DIEN asks for them even where it does not learn; they do not change the score.
             fields["neg_item_id_list"] = torch.tensor(padded)
         interaction = Interaction(fields).to(self.device)
@@ -158,7 +170,10 @@ def longest(file: Path) -> int:
     """Give the length of the longest history among the training rows."""
     with file.open(encoding="utf-8") as lines:
         next(lines)
-        return max(len(line.split("\t")[1].split()) for line in lines)
+        lengths = [len(line.split("\t")[1].split()) for line in lines]
+    if not lengths:
+        sys.exit("no item in training has another before it: there is no sequence to learn from")
+    return max(lengths)
 
 
 def uses_all_items(name: str) -> bool:
@@ -181,17 +196,24 @@ def add_negative_histories(part: Any, data: Any, seed: int) -> None:
     part.inter_feat.update(Interaction({"neg_item_id_list": drawn * (taken > 0)}))
 
 
-def reciprocal_rank(question: Question, scores: list[float] | None) -> float:
-    """Give 1 / rank of the best positive; ties stand at the middle of their places."""
+def reciprocal_rank(question: Question, scores: Answer) -> float:
+    """Give 1 / rank of the best positive; ties stand at the middle of their places.
+
+    What the model does not know ties below all else.
+    """
     if scores is None:
         everything: int = len(question["candidates"]) + question["cold"]
         return 2.0 / (1 + everything)
+    known = [score for score in scores if score is not None]
+    unknown = question["cold"] + len(scores) - len(known)
+    right = [scores[place] for place in question["positives"]]
     ranks = [
-        sum(s > scores[place] for s in scores) + (1 + sum(s == scores[place] for s in scores)) / 2
-        for place in question["positives"]
+        sum(s > score for s in known) + (1 + sum(s == score for s in known)) / 2
+        for score in right
+        if score is not None
     ]
-    if question["cold_positives"]:
-        ranks.append(len(scores) + (1 + question["cold"]) / 2)
+    if question["cold_positives"] or None in right:
+        ranks.append(len(known) + (1 + unknown) / 2)
     return 1.0 / float(min(ranks))
 
 

@@ -32,7 +32,7 @@ class _Trial(msgspec.Struct):
     epoch: int
     parameters: int
     seconds: float
-    answers: list[list[float] | None]
+    answers: list[list[float | None] | None]
 
 
 def make_recbole_job(request: ScoreRequest, work: Path, progress: Progress) -> "RecboleJob":
@@ -131,7 +131,7 @@ class RecboleJob:
                 f"{self.model} can say nothing about any example: a model of users needs their "
                 "histories in training (--train-on histories), one of histories needs histories"
             )
-        self._unknown = Unknown.count(questions, silent)
+        self._unknown = Unknown.count(questions, best.answers)
         self._details = {
             "chosen": best.settings,
             "trials": [_summary(trial) for trial in trials],
@@ -185,7 +185,10 @@ class RecboleJob:
         if not self._details:
             return []
         chosen = ", ".join(f"{name} {value}" for name, value in self._details["chosen"].items())
-        return [f"{self.model}: best on validation with {chosen}", str(self._unknown)]
+        told = [f"{self.model}: best on validation with {chosen}", str(self._unknown)]
+        if self._request.split == "valid":
+            told.append("chosen by these very examples: their scores are better than new ones'")
+        return told
 
 
 def _summary(trial: _Trial) -> dict[str, Any]:
