@@ -245,7 +245,7 @@ def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             if steps
         ]
         if data:
-            axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": name}}}
+            axes = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": plain(name)}}}
             choices.append(Choice(name, data, {**axes, "showlegend": True}))
     return Figure("training", "Training", "As the training log has it.", choices)
 

@@ -7,22 +7,7 @@ from pathlib import Path
 import msgspec
 
 from trec_cli.jsonl import read_lines
-from trec_cli.records import Identifier
-
-
-class Key(msgspec.Struct, kw_only=True):
-    """A range of history items, ``end`` excluded."""
-
-    start: int
-    end: int
-
-
-class Attention(msgspec.Struct, kw_only=True):
-    """The weights of a line of `summaries-attention.jsonl` (docs/files.md)."""
-
-    keys: list[Key]
-    weights: list[float] = []
-    candidates: list[list[tuple[int, float]]] = []
+from trec_cli.records import Attention, Identifier, Key
 
 
 class SummaryLine(msgspec.Struct, kw_only=True):
