@@ -71,6 +71,17 @@ def test_examples_with_other_positives_than_were_scored_explain_nothing(tmp_path
     assert only["examples"] == 3
 
 
+def test_runs_of_an_earlier_export_are_named(tmp_path: Path) -> None:
+    run, runs = make_run(tmp_path / "run"), tmp_path / "runs"
+    more = ("--no-report", "--trec-run", runs)
+    assert run_eval(run, *more).exit_code == 0
+    (runs / "mine.run").write_text("another tool's")
+    (run / "scores-blind.jsonl").unlink()
+    warned = run_eval(run, *more).stderr
+    assert "blind.run: left from an earlier evaluation" in warned
+    assert "mine.run" not in warned
+
+
 def test_where_only_a_table_is_printed_no_file_is_hashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from trec_cli.evaluation.scores import ScoresFile, System, align, holds_split, r
 from trec_cli.evaluation.slices import find_slices, slice_entries
 from trec_cli.evaluation.sources import Sources
 from trec_cli.evaluation.tables import latex, markdown
-from trec_cli.evaluation.trec_run import export, run_paths
+from trec_cli.evaluation.trec_run import export, left_over, run_paths
 from trec_cli.jsonl import is_stream, read_items
 from trec_cli.manifest import Provenance, recorded_settings, up_to_date
 from trec_cli.outputs import Settings, plain_settings, write_bytes
@@ -177,6 +177,9 @@ def write(
         written = _tables(plan, summary)
         if plan.trec_run:
             written += export(plan.trec_run, [s.file for s in systems], plan.split)
+            if old := left_over(plan.trec_run, [s.file.name for s in systems]):
+                names = ", ".join(path.name for path in old)
+                (progress or Silent()).warn(f"{names}: left from an earlier evaluation")
         if plan.folder:
             folder = RunFolder(plan.folder)
             if plan.report:

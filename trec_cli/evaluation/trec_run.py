@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from trec_cli.evaluation.scores import ScoresFile, ScoresLine, read_scores
+from trec_cli.manifest import read_manifest
 from trec_cli.outputs import write_bytes
 from trec_cli.records import Split
 
@@ -33,6 +34,17 @@ def export(folder: Path, files: list[ScoresFile], split: Split) -> list[Path]:
         write_bytes(path, (_run(record, tag) for record in _records(file, split)))
     write_bytes(qrels, (_judgements(record) for record in _records(files[0], split)))
     return [*runs, qrels]
+
+
+def left_over(folder: Path, names: list[str]) -> list[Path]:
+    """Name runs of an earlier evaluation, whose judgements may have been others."""
+    ours = set(run_paths(folder, names))
+    return [path for path in sorted(folder.glob("*.run")) if path not in ours and _made(path)]
+
+
+def _made(path: Path) -> bool:
+    """Tell whether ``trec eval`` has written a file."""
+    return (read_manifest(path) or {}).get("command") == "eval"
 
 
 def _records(file: ScoresFile, split: Split) -> Iterator[ScoresLine]:
