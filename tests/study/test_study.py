@@ -1,6 +1,7 @@
 """``trec eval --study`` runs what is not done, goes on after failures, and compares."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.study.studies import ARMS, BASE, Here, invoke, write_study
+from tests.study.studies import ARMS, BASE, SHOP, Here, invoke, write_study
 from trec_cli.study.launch import Ending
 
 RANDOM = '\n[[arm]]\nname = "random"\nscorer = "random"\n'
@@ -56,13 +57,47 @@ def test_what_is_done_is_not_run_again_and_a_new_arm_shares_it(tmp_path: Path, h
     assert here.stages == ["score", "eval"]
 
 
-def test_what_was_made_from_other_inputs_is_run_again(tmp_path: Path, here: Here) -> None:
+def test_what_was_made_from_other_inputs_is_made_again(tmp_path: Path, here: Here) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(SHOP, shop)
+    assert run(tmp_path, "--set", f"source={shop}").exit_code == 0
+    before = read(tmp_path / "out" / "metrics.json")["systems"]
+    here.stages.clear()
+    lines = (shop / "sequences.jsonl").read_bytes().splitlines(keepends=True)
+    (shop / "sequences.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
+    again = run(tmp_path, "--set", f"source={shop}")
+    assert again.exit_code == 0, again.stderr
+    assert here.stages == ["prepare", "score", "score", "eval"]
+    assert read(tmp_path / "out" / "metrics.json")["systems"] != before
+
+
+def test_changed_settings_are_refused_before_anything_runs(tmp_path: Path, here: Here) -> None:
     run(tmp_path)
     here.stages.clear()
-    (examples,) = (tmp_path / "out" / "work").glob("*/examples.jsonl")
-    examples.write_bytes(b"\n".join(examples.read_bytes().splitlines()[:-1]) + b"\n")
+    for more in ([], ["--dry-run"]):
+        result = run(tmp_path, "--set", 'prepare.test-users="10"', *more)
+        assert result.exit_code == 2
+        assert "arm popularity: " in result.stderr
+        assert "give another --out, or --overwrite" in " ".join(result.stderr.split())
+    assert here.stages == []
+    assert run(tmp_path, "--set", 'prepare.test-users="10"', "--overwrite").exit_code == 0
+    examples = read(tmp_path / "out" / "metrics.json")["systems"]["bm25"]["examples"]
+    assert examples == 10
+
+
+def test_a_study_that_was_moved_goes_on(tmp_path: Path, here: Here) -> None:
     run(tmp_path)
-    assert here.stages.count("score") == 2
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").rename(tmp_path / "elsewhere" / "out")
+    result = run(tmp_path / "elsewhere", study=tmp_path / "study.toml")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_where_all_arms_fail_no_others_are_said_to_be_done(tmp_path: Path, here: Here) -> None:
+    here.instead = lambda words: Ending(3, "no such folder") if words[0] == "prepare" else None
+    told = run(tmp_path).stderr
+    assert "The others are done" not in told
+    assert "The same command tries" in " ".join(told.split())
 
 
 def test_a_failed_arm_is_named_and_the_others_go_on(tmp_path: Path, here: Here) -> None:

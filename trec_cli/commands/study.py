@@ -77,6 +77,8 @@ def run_study(
         for step in its:
             _check_options(context, f"arm {arm}, trec", step.arguments)
     _check_options(context, "trec", evaluation_arguments(study, out, [], study.arms[0]))
+    if not overwrite:
+        _refuse_others_output(steps)
     if dry_run:
         _list(study, steps, terminal)
         return
@@ -103,6 +105,24 @@ def _check_options(context: typer.Context, whose: str, arguments: Sequence[str])
         if explain is None:
             raise
         raise UsageError(f"{whose} {stage}: {explain()}") from None
+
+
+def _refuse_others_output(steps: Mapping[str, "list[Step]"]) -> None:
+    """Say now, and not after hours, that a command will find another's output in its place.
+
+    Raises:
+        UsageError: naming the first one.
+    """
+    from trec_cli.study.runner import made_otherwise
+
+    for arm, its in steps.items():
+        for step in its:
+            if made_otherwise(step):
+                raise UsageError(
+                    f"arm {arm}: {step.output} was made by another command than "
+                    f"trec {shlex.join(step.arguments)}. The study has changed: give another "
+                    "--out, or --overwrite to make again all that has changed."
+                )
 
 
 def _list(study: "Study", steps: Mapping[str, "list[Step]"], terminal: Terminal) -> None:
@@ -183,7 +203,8 @@ def _compare(
 def _complain(outcome: "Outcome", number: int) -> None:
     if outcome.failed:
         told = "; ".join(f"{name}: {failure}" for name, failure in outcome.failed.items())
+        others = "The others are done; the" if len(outcome.failed) < number else "The"
         raise PartialError(
             f"{len(outcome.failed)} of {number} arms failed ({told}). "
-            "The others are done; the same command tries the failed ones again."
+            f"{others} same command tries the failed ones again."
         )

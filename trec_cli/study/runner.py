@@ -64,18 +64,12 @@ class Done:
         It is finished where its output is what the manifest says, made by these arguments
         from inputs that are still the same.
         """
-        manifest = self._manifest(step)
-        if manifest is None:
+        manifest = _manifest(step)
+        if manifest is None or _arguments(manifest) != list(step.arguments):
             return None
-        arguments = [word for word in manifest.get("arguments", []) if word not in _OWN]
         known = {**manifest.get("inputs", {}), str(step.output): manifest.get("sha256")}
-        if arguments == list(step.arguments) and all(starmap(self._unchanged, known.items())):
+        if all(starmap(self._unchanged, known.items())):
             return float(manifest.get("seconds", 0.0))
-        return None
-
-    def _manifest(self, step: Step) -> dict[str, Any] | None:
-        with suppress(InputError):
-            return read_manifest(step.output)
         return None
 
     def _unchanged(self, name: str, known: str | None) -> bool:
@@ -87,6 +81,33 @@ class Done:
         if key not in self._hashes:
             self._hashes[key] = file_hash(path)
         return self._hashes[key] == known
+
+
+def _manifest(step: Step) -> dict[str, Any] | None:
+    with suppress(InputError):
+        return read_manifest(step.output)
+    return None
+
+
+def _arguments(manifest: Mapping[str, Any]) -> list[str]:
+    return [word for word in manifest.get("arguments", []) if word not in _OWN]
+
+
+def made_otherwise(step: Step) -> bool:
+    """Tell whether a step's output is there, but another command has made it.
+
+    Folders may have been moved or be named from elsewhere, so of paths only the ends count.
+    Of an output without manifest (its command may have been killed) the command decides.
+    """
+    manifest = _manifest(step)
+    if manifest is None:
+        return False
+    return list(map(_end, _arguments(manifest))) != list(map(_end, step.arguments))
+
+
+def _end(word: str) -> str:
+    """Give the last two parts of a path, and any other word as it is."""
+    return "/".join(Path(word).parts[-2:]) if "/" in word else word
 
 
 class Runner:
@@ -163,7 +184,9 @@ class Runner:
         )
         name = f"{number} {step.stage}"
         self._working[name], self._started[step] = step, time.monotonic()
-        self._crew.start(name, [*step.arguments, *self._more])
+        # The same command made it from other inputs: it is the study's own, and outdated.
+        outdated = ("--overwrite",) if _manifest(step) and not made_otherwise(step) else ()
+        self._crew.start(name, [*step.arguments, *(self._more or outdated)])
 
     def _take_one(self) -> None:
         """Wait for one of the steps at work."""
