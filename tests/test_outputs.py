@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trec_cli.errors import InputError, OutputFailed, OutputLocked, SettingsChanged
+from trec_cli.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
 from trec_cli.jsonl import encode
 from trec_cli.outputs import (
     Journal,
@@ -85,9 +85,9 @@ def test_what_killed_writes_left_goes_with_the_next_write(tmp_path: Path) -> Non
 def test_an_output_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "out"
-    with pytest.raises(OutputFailed, match=r"cannot write .*another --out"):
+    with pytest.raises(UsageError, match=r"file is a file, not a folder: .*another --out"):
         write_bytes(path, [b""])
-    with pytest.raises(OutputFailed, match=r"cannot write .*another --out"), locked(path):
+    with pytest.raises(UsageError, match=r"file is a file, not a folder"), locked(path):
         pass
 
 
@@ -202,9 +202,19 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_of_nested_settings_only_what_differs_is_named_in_plain_words() -> None:
+    old = {"prompt": {"recent": 3, "max_length": 512}, "by": ["a", "b"], "chat": True}
+    new = {"prompt": {"recent": 2, "max_length": 512}, "by": [], "chat": False}
+    assert changed_settings(old, new) == [
+        "by: a, b before, none now",
+        "chat: yes before, no now",
+        "prompt.recent: 3 before, 2 now",
+    ]
+
+
 def test_settings_that_differ_are_named_with_both_values() -> None:
     old, new = {"k": 3, "same": 1, "gone": 2}, {"k": 5, "same": 1, "added": None}
-    assert changed_settings(old, new) == ["gone: 2 before, None now", "k: 3 before, 5 now"]
+    assert changed_settings(old, new) == ["gone: 2 before, none now", "k: 3 before, 5 now"]
 
 
 def test_settings_become_what_json_gives_back() -> None:

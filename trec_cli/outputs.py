@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from filelock import FileLock, Timeout
 
-from trec_cli.errors import InputError, OutputFailed, OutputLocked, SettingsChanged
+from trec_cli.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
 from trec_cli.jsonl import encode, is_stream
 
 Settings = Mapping[str, Any]
@@ -31,6 +31,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OutputLocked: another process holds it.
         OutputFailed: the folder cannot be made or written.
+        UsageError: there is a file in the folder's place.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     _make_folder(path)
@@ -49,6 +50,8 @@ def locked(path: Path) -> Iterator[None]:
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path.parent} is a file, not a folder: choose another --out") from None
     except OSError as error:
         raise OutputFailed(path, error) from None
 
@@ -126,13 +129,32 @@ def changed_settings(old: Settings, new: Settings, inputs: Sequence[str] = ()) -
 
     ``inputs`` are the names of the old input files; their hashes would tell nobody anything.
     """
-    differ = [n for n in sorted(old.keys() | new.keys()) if old.get(n) != new.get(n)]
     return [
         _changed_inputs(old[name], new[name], inputs)
         if name == "inputs" and name in old and name in new
-        else f"{name}: {old.get(name)} before, {new.get(name)} now"
-        for name in differ
+        else change
+        for name in sorted(old.keys() | new.keys())
+        for change in _changes(name, old.get(name), new.get(name))
     ]
+
+
+def _changes(name: str, old: Any, new: Any) -> list[str]:
+    """Name what differs in one setting: of a table of settings, those within it."""
+    if old == new:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        inner = sorted(old.keys() | new.keys())
+        return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n))]
+    return [f"{name}: {_in_words(old)} before, {_in_words(new)} now"]
+
+
+def _in_words(value: Any) -> str:
+    """Write a setting for people: nothing is ``none``, a list is its parts."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]) -> str:

@@ -3,10 +3,12 @@
 from io import StringIO
 from typing import Any
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
 from trec_cli.evaluation.results import Summary
-from trec_cli.evaluation.tables import latex, markdown, terminal_table
+from trec_cli.evaluation.tables import latex, markdown, narrow_tables, terminal_table
 
 
 def entry(value: float | None) -> dict[str, float | None]:
@@ -36,23 +38,36 @@ def summary(*names: str, significant: bool = True) -> Summary:
     }
 
 
-def drawn(content: Summary, *, wide: bool = True) -> str:
+def shown(table: Table, width: int) -> str:
     out = StringIO()
-    Console(file=out, width=100).print(terminal_table(content, wide=wide))
+    Console(file=out, width=width).print(table)
     return out.getvalue()
 
 
 def test_the_terminal_table_shows_values_intervals_marks_and_chance() -> None:
-    text = drawn(summary("base", "new[/]"))
+    text = shown(terminal_table(summary("base", "new[/]")), 100)
     for part in ("0.400", "0.500*", ".25–.75", "new[/]", "chance", "0.125", "tie", "9 users"):
         assert part in text
     assert "differs from base" in text
 
 
 def test_a_narrow_terminal_gets_systems_as_columns() -> None:
-    rows = [row.split() for row in drawn(summary("a", "b"), wide=False).splitlines()]
+    (table,) = narrow_tables(summary("a", "b"), 60)
+    rows = [row.split() for row in shown(table, 60).splitlines()]
     assert ["metric", "a", "b", "chance"] in rows
     assert ["tie", "rate", "0.500", "0.500", "–"] in rows
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_many_systems_go_over_several_tables_and_nothing_is_cut(width: int) -> None:
+    names = [f"system-number-{n}-of-a-study" for n in range(7)]
+    tables = narrow_tables(summary(*names), width)
+    text = [shown(table, width) for table in tables]
+    assert "…" not in "".join(text)
+    assert all("chance" in part for part in text)
+    assert "9 users" in text[-1]
+    assert "9 users" not in text[0]
+    assert "".join(text).count(".25–.75") == 7 * 2
 
 
 def test_markdown_escapes_names_and_marks_the_best() -> None:

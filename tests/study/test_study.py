@@ -317,7 +317,7 @@ train.limit = 4
     result = run(tmp_path, study=write_study(tmp_path, arms, top))
     assert result.exit_code == 0, result.stderr
     page = (tmp_path / "out" / "report.html").read_text()
-    for part in ('id="chart-training"', 'id="quality"', "Summary (hier"):
+    for part in ("<h1>study</h1>", 'id="chart-training"', 'id="quality"', "Summary (hier"):
         assert part in page
     assert sorted(here.stages) == ["eval", "prepare", *["score"] * 5, "summarize", *["train"] * 2]
     figure = (tmp_path / "out" / "figure.svg").read_text()

@@ -17,7 +17,6 @@ from trec_cli.commands.options import (
     Examples,
     Items,
     JsonLine,
-    Out,
     Overwrite,
     Quiet,
     Run,
@@ -61,7 +60,14 @@ TrecRun = Annotated[
     Path | None,
     _option(_FILES, "--trec-run", help_="Also write runs for trec_eval into this folder."),
 ]
+Title = Annotated[
+    str, _option(_FILES, "--title", help_="Title of report.html.", shown="Ranking report")
+]
 Report = Annotated[bool, _option(_FILES, "--report/--no-report", help_="Write report.html.")]
+Out = Annotated[
+    Path | None,
+    _option(_FILES, "--out", "-o", help_="Folder to write into.", shown="RUN"),
+]
 Cutoffs = Annotated[
     list[int] | None,
     _option(_NUMBERS, "--k", help_="Cut-off; may be given several times.", shown="3, 5, 10", min=1),
@@ -143,6 +149,7 @@ def evaluate(
     latex: Latex = None,
     trec_run: TrecRun = None,
     report: Report = True,
+    title: Title = "",
     k: Cutoffs = None,
     split: SplitName = "test",
     reference: Reference = None,
@@ -225,6 +232,7 @@ def evaluate(
             trec_run,
             Sources.find(run, items, examples, known),
             report and (out or run) is not None,
+            title,
         )
         plan.check(slices=slices)
         summary = _look(plan, terminal) if dry_run else _evaluate(plan, terminal, overwrite)
@@ -319,14 +327,19 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
 
 def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     """Print the tables on stdout; on a narrow terminal the systems become the columns."""
-    from trec_cli.evaluation.tables import slices_table, terminal_table
+    from trec_cli.evaluation.tables import narrow_tables, slices_table, terminal_table
 
     console = Console(highlight=False)
-    for draw in [terminal_table, slices_table] if slices else [terminal_table]:
-        table = draw(summary)
-        if console.is_terminal and _width(table) > console.width:
-            table = draw(summary, wide=False)
-        _print_table(table)
+
+    def fits(table: Table) -> bool:
+        return not console.is_terminal or _width(table) <= console.width
+
+    table = terminal_table(summary)
+    for part in [table] if fits(table) else narrow_tables(summary, console.width):
+        _print_table(part)
+    if slices:
+        table = slices_table(summary)
+        _print_table(table if fits(table) else slices_table(summary, wide=False))
 
 
 def _print_table(table: Table) -> None:

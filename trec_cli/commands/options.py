@@ -211,7 +211,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Check inputs, show one real prompt and the cost, write nothing.",
+        help="Check inputs and show what would be done (a real prompt, the cost); write nothing.",
         rich_help_panel=_COMMON,
     ),
 ]

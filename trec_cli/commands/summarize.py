@@ -213,7 +213,7 @@ def summarize(
 
     Print the tree of one user:
 
-    [b]trec summarize runs/news --mode hier --show user-7[/b]
+    [b]trec summarize runs/news --mode hier --show U147[/b]
     """
     piped = out is not None and is_stream(out)
     with stage(

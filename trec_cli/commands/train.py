@@ -37,8 +37,10 @@ from trec_cli.commands.options import (
     names,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.jsonl import is_stream
 from trec_cli.llm import DEFAULT_MODEL
 from trec_cli.progress import Silent
+from trec_cli.runs import RunFolder
 from trec_cli.training.processes import Processes
 from trec_cli.training.request import TrainRequest
 from trec_cli.training.settings import BestBy, LoraSettings, LossName, Quantization, TrainSettings
@@ -271,10 +273,17 @@ def _tell(request: TrainRequest, outcome: "Outcome", terminal: Terminal) -> None
     else:
         shown = ", ".join(f"{name} {best[name]:.3f}" for name in ("loss", "recall@3", "mrr@10"))
         terminal.info(f"kept the adapter of step {best['step']}: validation {shown}")
-    terminal.info(
-        f"wrote {request.out}; next: trec score {request.out.parent} --mode {request.mode}"
-    )
+    terminal.info(f"wrote {request.out}{_next(request)}")
     terminal.result(**outcome.details())
+
+
+def _next(request: TrainRequest) -> str:
+    """Tell how to score with the adapter: in its RUN it is found by its name."""
+    if is_stream(request.examples):
+        return ""
+    run = RunFolder(request.examples.parent)
+    named = "" if run.adapter(request.mode) == request.out else f" --adapter {request.out}"
+    return f"; next: trec score {run.path} --mode {request.mode}{named}"
 
 
 def _merge(job: "TrainingJob", terminal: Terminal) -> None:

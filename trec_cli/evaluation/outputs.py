@@ -77,6 +77,7 @@ class Plan:
         trec_run: folder of the export, if wanted.
         sources: what slices and report are made from, where it is there.
         report: whether to write the page.
+        title: of the page; empty for a general one.
     """
 
     files: list[ScoresFile]
@@ -88,6 +89,7 @@ class Plan:
     trec_run: Path | None = None
     sources: Sources = field(default_factory=Sources)
     report: bool = False
+    title: str = ""
 
     def check(self, *, slices: bool) -> None:
         """Refuse slices that cannot be made.
@@ -113,7 +115,9 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """Give what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
-        return {"split": self.split, "systems": systems, **plain_settings(asdict(self.options))}
+        titled = {"title": self.title} if self.title else {}
+        numbers = plain_settings(asdict(self.options))
+        return {"split": self.split, "systems": systems, **titled, **numbers}
 
     def outputs(self) -> list[Path]:
         """Name every file that :func:`write` will write."""
@@ -185,7 +189,7 @@ def write(
             if plan.report:
                 from trec_cli.evaluation.report import render  # loads the charts' library
 
-                page = render(evaluation, summary, plan.sources, provenance)
+                page = render(evaluation, summary, plan.sources, provenance, plan.title)
                 write_bytes(folder.report, [page.encode()])
                 written.append(folder.report)
             written += _main_files(folder, evaluation, summary)

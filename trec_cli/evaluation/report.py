@@ -38,9 +38,13 @@ _FRAME = {
 
 
 def render(
-    evaluation: Evaluation, summary: Summary, sources: Sources, provenance: Provenance
+    evaluation: Evaluation,
+    summary: Summary,
+    sources: Sources,
+    provenance: Provenance,
+    title: str = "",
 ) -> str:
-    """Write the page.
+    """Write the page, under a title of its own or a general one.
 
     Raises:
         InputError: a file of ``sources`` is faulty.
@@ -54,6 +58,7 @@ def render(
         .get_template("report.html")
         .render(
             **_results(evaluation, summary),
+            title=title,
             figures=figures,
             drawings=[asdict(figure) for figure in [*figures, *by_slice]],
             slices=slice_tables(summary),

@@ -16,6 +16,11 @@ CHANCE = "chance"
 SMALL_MARK = "!"
 """Stands beside the users of a small slice."""
 _NONE = "–"
+_PADDING = 1
+_METRIC = 14
+"""Columns that the names of metrics take, with the edges of the table."""
+_LEAST, _FOLDED = 8, 16
+"""Columns of a system at least (a starred value, an interval) and at most."""
 
 
 @dataclass(frozen=True)
@@ -115,28 +120,48 @@ def notes_of(summary: Summary) -> list[str]:
     return notes
 
 
-def terminal_table(summary: Summary, *, wide: bool = True) -> Table:
-    """Draw the table for a terminal; the best value of each metric is bold.
+def terminal_table(summary: Summary) -> Table:
+    """Draw the table for a terminal, systems as rows; the best value of each metric is bold."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("system", no_wrap=True)
+    for metric in _measured(summary):
+        table.add_column(metric.replace("@", "\n@").replace(" ", "\n"), justify="right")
+    for row in rows_of(summary):
+        table.add_row(escape(row.name), *_values(row))
+    return _with_notes(table, summary)
 
-    A narrow terminal gets the metrics as rows and the systems as columns.
+
+def narrow_tables(summary: Summary, width: int) -> list[Table]:
+    """Draw it for a terminal of ``width`` columns: systems as columns, over several tables.
+
+    Chance stands in each.  Long names go over several lines, so that none is cut.
     """
-    notes = escape("\n".join(notes_of(summary)))
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), caption=notes, caption_justify="left")
-    rows = rows_of(summary)
-    names = [escape(row.name) for row in rows]
-    cells = [[*map(_drawn, row.cells), number(row.tie_rate)] for row in rows]
-    metrics = [*metrics_of(summary), "tie rate"]
-    heads = [metric.replace("@", "\n@").replace(" ", "\n") for metric in metrics]
-    table.add_column("system" if wide else "metric", no_wrap=True)
-    for head in heads if wide else names:
-        table.add_column(head, justify="right")
-    lines = (
-        zip(names, cells, strict=True)
-        if wide
-        else zip(metrics, map(list, zip(*cells, strict=True)), strict=True)
-    )
-    for name, line in lines:
-        table.add_row(name, *line)
+    *systems, chance = rows_of(summary)
+    wide = max([_LEAST, *(min(len(row.name), _FOLDED) for row in systems)]) + 2 * _PADDING
+    fitting = max(1, (width - _METRIC - wide) // wide)
+    tables = []
+    for start in range(0, len(systems), fitting):
+        rows = [*systems[start : start + fitting], chance]
+        table = Table(box=SIMPLE_HEAD, padding=(0, _PADDING))
+        table.add_column("metric", no_wrap=True)
+        for row in rows:
+            table.add_column(escape(row.name), justify="right", overflow="fold", max_width=_FOLDED)
+        for metric, *cells in zip(_measured(summary), *map(_values, rows), strict=True):
+            table.add_row(metric, *cells)
+        tables.append(table)
+    return [*tables[:-1], _with_notes(tables[-1], summary)]
+
+
+def _measured(summary: Summary) -> list[str]:
+    return [*metrics_of(summary), "tie rate"]
+
+
+def _values(row: Row) -> list[str]:
+    return [*map(_drawn, row.cells), number(row.tie_rate)]
+
+
+def _with_notes(table: Table, summary: Summary) -> Table:
+    table.caption, table.caption_justify = escape("\n".join(notes_of(summary))), "left"
     return table
 
 

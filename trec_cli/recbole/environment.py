@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trec_cli.errors import ModelError, UsageError
+from trec_cli.errors import ModelError, TrecError, UsageError
 from trec_cli.processes import end_with_parent
 from trec_cli.progress import Progress
 
@@ -16,6 +16,7 @@ VARIABLE = "TREC_RECBOLE_PYTHON"
 WORKER = Path(__file__).with_name("worker.py")
 _VERSION = "from importlib.metadata import version; print(version('recbole'))"
 _TOLD = 2_000
+_USAGE = 2
 _HOW = (
     "RecBole needs an environment of its own: python scripts/recbole_env.py FOLDER makes one; "
     f"then give --recbole-python FOLDER/bin/python, or set {VARIABLE}"
@@ -46,6 +47,7 @@ def run_worker(python: Path, task: Path, progress: Progress) -> None:
 
     Raises:
         ModelError: with the last words of the worker.
+        UsageError: RecBole has no such model.
     """
     last: dict[str, Any] = {}
     errors = task.with_name("worker.log")
@@ -56,10 +58,15 @@ def run_worker(python: Path, task: Path, progress: Progress) -> None:
                 _tell(last, progress)
             last = told or last
     if worker.returncode:
-        words = errors.read_text(errors="replace").strip()[-_TOLD:]
-        raise ModelError(f"RecBole failed ({worker.returncode}): {words}")
+        raise _failure(worker.returncode, errors.read_text(errors="replace").strip())
     if last:
         _tell(last, progress)
+
+
+def _failure(code: int, said: str) -> TrecError:
+    """Explain how the worker ended: of a traceback the last line says what was wrong."""
+    last = said.splitlines()[-1][-_TOLD:] if said else "it said nothing"
+    return UsageError(last) if code == _USAGE else ModelError(f"RecBole failed ({code}): {last}")
 
 
 def _tell(last: dict[str, Any], progress: Progress) -> None:

@@ -22,6 +22,8 @@ os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
 warnings.filterwarnings("ignore")
 
 _BATCH = 4096
+_USAGE = 2
+"""Exit code where the task itself is wrong."""
 Question = dict[str, Any]
 Answer = list[float | None] | None
 """One score per candidate, None for one that is unknown; None where nothing can be said."""
@@ -119,8 +121,9 @@ def get_model(name: str) -> Any:
 
     try:
         return find(name)
-    except ValueError:
-        sys.exit(f"RecBole has no model {name!r}")
+    except (ValueError, ImportError):  # what it does not know it looks for in other libraries
+        sys.stderr.write(f"RecBole has no model {name!r}\n")
+        sys.exit(_USAGE)
 
 
 def is_sequential(name: str) -> bool:

@@ -45,7 +45,7 @@ _OURS: dict[str, set[str]] = {
     "train": {"mode", "seed", "summaries"},
     "score": {"mode", "scorer", "seed", "summaries", "adapter", "zero-shot", "no-zero-shot"},
     "eval": {
-        "arm", "jobs", "markdown", "reference", "scores", "set", "study", "verify",
+        "arm", "jobs", "markdown", "reference", "scores", "set", "study", "title", "verify",
     },
 }  # fmt: skip
 """Options that the study itself gives to a command; another value would belie the arm's name."""

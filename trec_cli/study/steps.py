@@ -124,7 +124,7 @@ def evaluation_arguments(
     # Not as RUN: summaries and training logs lie elsewhere, and are found from the scores.
     known = ["--items", str(data.items), "--examples", str(data.examples)]
     table = ["--out", str(out), "--markdown", str(out / "table.md")]
-    table += ["--reference", reference.name]
+    table += ["--reference", reference.name, "--title", study.title]
     return ["eval", *known, *files, *table, *_options(study.evaluation)]
 
 
