@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ import typer
 from trec_cli.commands.app import app
 from trec_cli.errors import UsageError
 from trec_cli.records import Example, Item, Split
-from trec_cli.scoring.baselines import BASELINES, RECENCY_DECAY, make_baseline
+from trec_cli.scoring.baselines import BASELINES, learn_baseline
+from trec_cli.scoring.tuning import Scorer, Settings
 
 TEXTS = {
     "knife": "chef knife steel",
@@ -52,8 +53,18 @@ TRAIN = [
 ]
 
 
+def _default(
+    name: str, items: Mapping[str, Item], examples: Sequence[Example], seed: int = 0
+) -> Scorer:
+    return learn_baseline(name, items, examples, seed)(BASELINES[name].grid[0])
+
+
 def _scores(name: str, example: Example, examples: Sequence[Example] = TRAIN) -> list[float]:
-    return make_baseline(name, ITEMS, examples, seed=7)(example)
+    return _default(name, ITEMS, examples, seed=7)(example)
+
+
+def _with(settings: Settings, name: str, items: Mapping[str, Item], asked: Example) -> list[float]:
+    return learn_baseline(name, items, TRAIN)(settings)(asked)
 
 
 def test_popularity_counts_train_users_once_per_item_and_no_negative() -> None:
@@ -84,10 +95,10 @@ def test_random_depends_on_seed_user_and_example_alone() -> None:
     again = _example("u1", [], ["stove", "cup"])
     other_user = _example("u2", ["knife"], ["pan", "tent"], example_id="u1-test")
     other_example = _example("u1", ["knife"], ["pan", "tent"], example_id="x")
-    scorer = make_baseline("random", ITEMS, [], seed=7)
+    scorer = _default("random", ITEMS, [], seed=7)
     assert scorer(one) == scorer(one) == scorer(again) == _scores("random", one)
     draws = [scorer(one), scorer(other_user), scorer(other_example)]
-    draws.append(make_baseline("random", ITEMS, [], seed=8)(one))
+    draws.append(_default("random", ITEMS, [], seed=8)(one))
     assert len({tuple(draw) for draw in draws}) == 4
     assert all(0 <= value < 1 for draw in draws for value in draw)
 
@@ -96,7 +107,7 @@ def test_recency_is_the_cosine_with_the_last_item_alone() -> None:
     texts = {"a": "red cup", "b": "red pot", "c": "blue pot", "d": "green hat"}
     items = {name: Item(name, {"title": text}) for name, text in texts.items()}
     asked = _example("u", ["c", "a"], ["b", "c", "d", "a"])
-    scores = make_baseline("recency", items, [], 0)(asked)
+    scores = _default("recency", items, [], 0)(asked)
     twice, once = math.log(5 / 3) + 1, math.log(5 / 2) + 1
     assert scores[0] == pytest.approx(
         twice**2 / (math.hypot(twice, once) * math.hypot(twice, twice))
@@ -108,7 +119,7 @@ def test_recency_is_the_cosine_with_the_last_item_alone() -> None:
 def test_bm25_takes_the_whole_history_as_query() -> None:
     texts = {"a": "red cup", "b": "red pot", "c": "pot pot"}
     items = {name: Item(name, {"title": text}) for name, text in texts.items()}
-    scores = make_baseline("bm25", items, [], 0)(_example("u", ["a", "c"], ["b", "a"]))
+    scores = _default("bm25", items, [], 0)(_example("u", ["a", "c"], ["b", "a"]))
     common, rare = math.log(1 + 1.5 / 2.5), math.log(1 + 2.5 / 1.5)
     assert scores[0] == pytest.approx(common + 2 * common)
     assert scores[1] == pytest.approx(common + rare)
@@ -118,7 +129,42 @@ def test_cooccurrence_is_a_decayed_sum_of_cosines() -> None:
     asked = _example("u9", ["knife", "board"], ["pan", "stove", "tent"])
     scores = _scores("cooccurrence", asked)
     # u1 took knife, board, pan, stove; u2 knife, pan; u3 board, stove.
-    assert scores == pytest.approx([RECENCY_DECAY * 2 / 2 + 1 / 2, RECENCY_DECAY / 2 + 2 / 2, 0])
+    assert scores == pytest.approx([0.8 * 2 / 2 + 1 / 2, 0.8 / 2 + 2 / 2, 0])
+
+
+def test_a_decay_lets_older_items_speak_for_a_candidate_by_recency() -> None:
+    texts = {"a": "red", "b": "blue", "c": "green"}
+    items = {name: Item(name, {"title": text}) for name, text in texts.items()}
+    asked = _example("u", ["a", "b", "c"], ["a", "b", "c"])
+    assert _with({"decay": 0.0}, "recency", items, asked) == pytest.approx([0, 0, 1])
+    assert _with({"decay": 0.5}, "recency", items, asked) == pytest.approx([0.25, 0.5, 1])
+
+
+def test_b_and_decay_of_bm25_follow_the_formula() -> None:
+    texts = {"a": "red cup", "b": "red", "c": "pot pot pot"}
+    items = {name: Item(name, {"title": text}) for name, text in texts.items()}
+    asked = _example("u", ["a", "c"], ["b", "c"])
+    red, pot = math.log(1 + 1.5 / 2.5), math.log(1 + 2.5 / 1.5)
+    assert _with({"b": 0.0, "decay": 0.5}, "bm25", items, asked) == pytest.approx(
+        [0.5 * red, 3 * pot * 3 * 2.2 / (3 + 1.2)]  # the query holds pot three times
+    )
+    short = 1.2 * (0.5 + 0.5 * 1 / 2)  # one term, two in the mean
+    scores = _with({"b": 0.5, "decay": 1.0}, "bm25", items, asked)
+    assert scores[0] == pytest.approx(red * 2.2 / (1 + short))
+
+
+def test_without_discount_a_popular_candidate_keeps_its_popularity() -> None:
+    asked = _example("u9", ["knife", "board"], ["pan", "stove", "tent"])
+    # u1 took knife, board, pan, stove; u2 knife, pan; u3 board, stove: two takers each.
+    scores = _with({"discount": 0.0, "decay": 0.5}, "cooccurrence", ITEMS, asked)
+    assert scores == pytest.approx([(0.5 * 2 + 1) / 2**0.5, (0.5 + 2) / 2**0.5, 0])
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+def test_a_scorer_has_four_settings_to_try_or_none(name: str) -> None:
+    grid = BASELINES[name].grid
+    assert (len(grid), grid[0]) == (1, {}) if name in {"popularity", "random"} else len(grid) == 4
+    assert all(grid.count(settings) == 1 for settings in grid)
 
 
 def test_an_item_is_no_evidence_for_itself_by_cooccurrence() -> None:
@@ -145,7 +191,7 @@ def test_items_that_nobody_knows_are_no_error(name: str) -> None:
 def test_text_of_any_script_and_with_newlines_is_compared(name: str) -> None:
     items = {**ITEMS, "tea": Item("tea", {"title": "宇治 抹茶"})}
     asked = _example("u9", ["cup"], ["tea", "pan"])
-    scores = make_baseline(name, items, [], 0)(asked)
+    scores = _default(name, items, [], 0)(asked)
     assert scores[0] > 0.0
     assert scores[1] == 0.0
 
@@ -158,7 +204,7 @@ def test_equal_texts_and_equal_counts_tie_exactly_whatever_the_ids(name: str) ->
         "z9": Item("z9", {"title": "steel knife"}),
     }
     train = [*TRAIN, _example("u5", ["pan", "a1"], ["z9"], split="train")]
-    forward = make_baseline(name, items, train, 0)(_example("u9", ["pan"], ["a1", "z9"]))
+    forward = _default(name, items, train, 0)(_example("u9", ["pan"], ["a1", "z9"]))
     assert forward[0] == forward[1] > 0.0
 
 
@@ -167,14 +213,14 @@ def test_the_order_of_candidates_and_of_items_changes_nothing(name: str) -> None
     candidates = ["pan", "stove", "tent", "cup", "blank"]
     one = _scores(name, _example("u9", ["knife", "board"], candidates))
     backwards = dict(reversed(ITEMS.items()))
-    scorer = make_baseline(name, backwards, TRAIN[::-1], 0)
+    scorer = _default(name, backwards, TRAIN[::-1], 0)
     other = scorer(_example("u9", ["knife", "board"], candidates[::-1]))
     assert one == pytest.approx(other[::-1], abs=1e-12)
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(UsageError, match="popularity, random, recency, bm25, cooccurrence"):
-        make_baseline("best", ITEMS, TRAIN)
+        learn_baseline("best", ITEMS, TRAIN)
 
 
 def test_the_help_of_score_names_every_baseline() -> None:
@@ -188,10 +234,11 @@ def test_baselines_need_no_torch() -> None:
         "import sys\n"
         "for name in ('torch', 'transformers'): sys.modules[name] = None\n"
         "from trec_cli.records import Example, Item\n"
-        "from trec_cli.scoring.baselines import BASELINES, make_baseline\n"
+        "from trec_cli.scoring.baselines import BASELINES, learn_baseline\n"
         "example = Example(example_id='e', user_id='u', split='train', history=['a'],\n"
         "                  candidates=['b'], positives=['b'])\n"
         "items = {'a': Item('a', {'title': 'x'}), 'b': Item('b', {'title': 'x'})}\n"
-        "for name in BASELINES: make_baseline(name, items, [example], 0)(example)\n"
+        "for name, baseline in BASELINES.items():\n"
+        "    learn_baseline(name, items, [example])(baseline.grid[-1])(example)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

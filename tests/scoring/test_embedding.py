@@ -16,7 +16,7 @@ from trec_cli.commands.app import app
 from trec_cli.embedding.vectors import ItemVectors
 from trec_cli.jsonl import read_examples
 from trec_cli.manifest import read_manifest
-from trec_cli.scoring.embedding_job import nearest
+from trec_cli.scoring.embedding_job import GRID, nearest
 
 VECTORS = ItemVectors(
     {"east": 0, "north": 1, "between": 2, "empty": 3},
@@ -28,13 +28,28 @@ def trec(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["score", *map(str, arguments), "--device", "cpu"])
 
 
+def named_by(run: Path, *splits: str) -> set[str]:
+    examples = [e for e in read_examples(run / "examples.jsonl") if e.split in splits]
+    return {item for e in examples for item in (*e.history, *e.candidates)}
+
+
 def test_a_candidate_is_as_good_as_the_history_item_nearest_to_it() -> None:
     scores = nearest(VECTORS, ["east", "north"], ["between", "east", "empty"])
     assert scores == [0.8, 1.0, 0.0]
 
 
+def test_the_nearest_items_are_averaged_as_far_as_there_are_any() -> None:
+    history = ["east", "north", "empty"]
+    cosines = {1: 0.8, 3: (0.8 + 0.6) / 3, 5: (0.8 + 0.6) / 3, "all": (0.8 + 0.6) / 3}
+    for settings in GRID:
+        count = settings["nearest"]
+        assert nearest(VECTORS, history, ["between"], count) == [round(cosines[count], 6)]
+    assert nearest(VECTORS, history, ["between"], 2) == [0.7]
+
+
 def test_without_history_all_candidates_tie() -> None:
-    assert nearest(VECTORS, [], ["east", "north"]) == [0.0, 0.0]
+    for settings in GRID:
+        assert nearest(VECTORS, [], ["east", "north"], settings["nearest"]) == [0.0, 0.0]
 
 
 @given(st.integers(0, 1000), st.integers(2, 40))
@@ -57,7 +72,7 @@ def test_every_candidate_gets_a_score_and_nothing_is_embedded_twice(
     assert first.exit_code == 0, first.output
     fields = json.loads(first.stdout.splitlines()[-1])
     tested = [e for e in read_examples(run / "examples.jsonl") if e.split == "test"]
-    named = {item for e in tested for item in (*e.history, *e.candidates)}
+    named = named_by(run, "valid", "test")
     assert (fields["texts_embedded"], fields["vectors_found"]) == (len(named), 0)
     records = scores_in(run / "scores-embedding.jsonl")
     assert [r.candidates for r in records] == [e.candidates for e in tested]
@@ -69,6 +84,27 @@ def test_every_candidate_gets_a_score_and_nothing_is_embedded_twice(
     assert (again["texts_embedded"], again["vectors_found"]) == (0, len(named))
     assert (run / "scores-embedding.jsonl").read_bytes() == before
     assert "nothing to do" in trec(*words).stderr
+
+
+def test_it_is_tuned_on_valid_and_otherwise_takes_the_nearest_item(
+    tmp_path: Path, tiny_embedder: Path
+) -> None:
+    run = make_run(tmp_path / "run", {"train": 1, "valid": 5, "test": 6})
+    words = [run, "--scorer", "embedding", "--embedder", tiny_embedder, "--json"]
+    tuned = trec(*words)
+    fields = json.loads(tuned.stdout.splitlines()[-1])
+    assert [trial["settings"] for trial in fields["trials"]] == GRID
+    best = max(fields["trials"], key=lambda trial: float(trial["valid_mrr"]))
+    assert fields["chosen"] == best["settings"]
+    assert fields["valid_examples"] == 5
+    assert "embedding: best on 5 examples of valid with nearest" in tuned.stderr
+    assert trec(*words, "--no-tune").exit_code == 2
+
+    plain = trec(*words, "--no-tune", "--name", "plain", "--store", tmp_path / "store.sqlite")
+    fields = json.loads(plain.stdout.splitlines()[-1])
+    assert fields["texts_embedded"] == len(named_by(run, "test"))
+    assert fields["chosen"] == {"nearest": 1}
+    assert fields["trials"] == []
 
 
 def test_the_language_model_can_embed_and_attributes_can_be_chosen(

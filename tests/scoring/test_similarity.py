@@ -50,6 +50,19 @@ def test_bm25_follows_the_formula() -> None:
     assert weights[1, 1] == pytest.approx(idf_b * 2.2 / (1 + 1.2 * (0.25 + 0.75 / 2)))
 
 
+def test_rows_are_divided_by_a_power_of_their_length() -> None:
+    counts = count_matrix([["a"] * 3 + ["b"] * 4, []])
+    for power in (0.0, 1.0, 2.0):
+        rows = similarity.divided_rows(counts, power).toarray()
+        np.testing.assert_allclose(rows, [[3 / 5**power, 4 / 5**power], [0.0, 0.0]])
+
+
+def test_a_decay_of_zero_leaves_the_newest_item_alone() -> None:
+    weights = {decay: similarity.decaying(decay)(3).tolist() for decay in (0.0, 0.5, 1.0)}
+    assert weights == {0.0: [0.0, 0.0, 1.0], 0.5: [0.25, 0.5, 1.0], 1.0: [1.0, 1.0, 1.0]}
+    assert similarity.decaying(0.0)(0).tolist() == []
+
+
 def test_a_catalogue_without_any_text_gives_zeros() -> None:
     for weigh in (similarity.tfidf, similarity.bm25):
         assert weigh(count_matrix([[], []])).toarray().tolist() == [[0], [0]]

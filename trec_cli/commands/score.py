@@ -145,6 +145,16 @@ TrainOnOption = Annotated[
     ),
 ]
 
+Tune = Annotated[
+    bool,
+    typer.Option(
+        "--tune/--no-tune",
+        help="Choose the settings of recency, bm25, cooccurrence or embedding on split valid, "
+        "or take their defaults (docs/baselines.md).",
+        rich_help_panel=_WHAT,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class _Target:
@@ -183,6 +193,7 @@ def score(
     name: Name = None,
     recbole_python: RecbolePython = None,
     train_on: TrainOnOption = "histories",
+    tune: Tune = True,
     items: Items = None,
     examples: Examples = None,
     summaries: Summaries = None,
@@ -268,6 +279,7 @@ def score(
             store=store or (IN_MEMORY if run is None else RunFolder(run).store),
             recbole_python=recbole_python,
             train_on=train_on,
+            tune=tune,
         )
         request.check()
         check_engine(context, engine, remote={"top_logprobs", "check_with"})
@@ -299,7 +311,9 @@ def _given(context: typer.Context, engine: EngineName) -> frozenset[str]:
 
 def _chosen(scorer: str) -> "Callable[[ScoreRequest, _Target, Terminal, bool, bool], None]":
     """Give what scores with ``scorer``."""
-    if scorer.startswith("recbole:"):
+    from trec_cli.scoring.request import RECBOLE
+
+    if scorer.startswith(RECBOLE):
         return _score_recbole
     own = {"llm": _score_llm, "embedding": _score_embedding}
     return own.get(scorer, _score_baseline)

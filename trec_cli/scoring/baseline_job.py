@@ -1,14 +1,16 @@
 """Scoring with a baseline: no language model, no torch."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trec_cli.errors import UsageError
 from trec_cli.jsonl import read_examples, read_items
 from trec_cli.records import Example, Item
-from trec_cli.scoring.baselines import BASELINES, make_baseline
+from trec_cli.scoring.baselines import BASELINES, learn_baseline
 from trec_cli.scoring.request import EMBEDDING, ScoreRequest
+from trec_cli.scoring.tuning import Tuned, TuningPlan, plan_tuning
 from trec_cli.scoring.writing import Cost
 
 _BATCH = 256
@@ -27,7 +29,7 @@ def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
     items = read_items(request.items)
     everything = read_examples(request.examples, items)
     return BaselineJob(
-        request.scorer,
+        plan_tuning(request, BASELINES[request.scorer].grid, everything),
         items,
         everything,
         request.choose(everything),
@@ -47,7 +49,7 @@ class BaselineJob:
 
     def __init__(
         self,
-        name: str,
+        plan: TuningPlan,
         items: Mapping[str, Item],
         everything: Sequence[Example],
         examples: Sequence[Example],
@@ -58,12 +60,19 @@ class BaselineJob:
     ) -> None:
         """Learn from ``everything`` (only its split train) to score ``examples``.
 
+        Nothing is tuned yet.
+
         Raises:
             UsageError: there is no such baseline, or nothing that it could learn from.
         """
         self.examples, self.inputs = examples, inputs
-        self.settings = {**settings, "seed": seed}
-        self._scorer = make_baseline(name, items, everything, seed)
+        self.settings = {**settings, "seed": seed, **plan.settings}
+        self._plan = plan
+        self._family = learn_baseline(plan.scorer, items, everything, seed)
+
+    @cached_property
+    def _tuned(self) -> Tuned:
+        return self._plan.run(self._family)
 
     def batches(self) -> list[range]:
         """Cut the examples into batches in their order."""
@@ -71,16 +80,16 @@ class BaselineJob:
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples."""
-        return [self._scorer(self.examples[place]) for place in batch]
+        return [self._tuned.scorer(self.examples[place]) for place in batch]
 
     def cost(self, place: int) -> Cost:
         """Count an example; it has no tokens."""
         return Cost(users=1, candidates=len(self.examples[place].candidates))
 
     def details(self) -> dict[str, Any]:
-        """Add nothing to the manifest."""
-        return {}
+        """Say which settings were tried and chosen."""
+        return self._plan.details(self._tuned)
 
     def remarks(self) -> list[str]:
-        """Nothing to remark."""
-        return []
+        """Say the same in words."""
+        return [self._plan.remark(self._tuned)]

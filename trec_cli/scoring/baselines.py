@@ -10,27 +10,31 @@ because each train positive is part of what was counted.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from trec_cli.errors import UsageError
 from trec_cli.records import Example, Item
 from trec_cli.scoring import similarity
-from trec_cli.scoring.similarity import SparseScorer
+from trec_cli.scoring.similarity import SparseScorer, decaying
+from trec_cli.scoring.tuning import Family, Scorer, Settings
 from trec_cli.seeds import generator
 
-Scorer = Callable[[Example], list[float]]
-"""Gives one score per candidate of an example, in candidate order; higher is better."""
 
-RECENCY_DECAY = 0.8
-"""How much a history item counts against the one after it, in ``cooccurrence``."""
+class Baseline(NamedTuple):
+    """How a scorer learns, and the settings to try, the default first.
+
+    All scorers get the same effort: four settings, or a single empty one where there is
+    nothing to set.
+    """
+
+    learn: Callable[[Mapping[str, Item], Sequence[Example], int], Family]
+    grid: Sequence[Settings] = ({},)
 
 
-def make_baseline(
+def learn_baseline(
     name: str, items: Mapping[str, Item], examples: Sequence[Example], seed: int = 0
-) -> Scorer:
-    """Make the scorer ``name`` from the catalogue and all examples of the file.
+) -> Family:
+    """Learn once, from the catalogue and all examples of the file, for scorers of any settings.
 
     Raises:
         UsageError: there is no such scorer, or it learns from split ``train`` and
@@ -38,69 +42,96 @@ def make_baseline(
     """
     if name not in BASELINES:
         raise UsageError(f"no scorer {name!r}; there are {', '.join(BASELINES)}")
-    return BASELINES[name](items, examples, seed)
+    return BASELINES[name].learn(items, examples, seed)
 
 
-def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Scorer:
+def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:
     """Score a candidate by the number of train users who have interacted with it.
 
     An interaction is an item in the history or among the positives of an example of
     split ``train``; a user counts once per item, however many examples repeat it.
     """
     users = Counter(item for taken in _train_users("popularity", examples) for item in taken)
-    return lambda example: [float(users[candidate]) for candidate in example.candidates]
+    return lambda _: lambda example: [float(users[item]) for item in example.candidates]
 
 
-def random(_items: Mapping[str, Item], _examples: Sequence[Example], seed: int) -> Scorer:
+def random(_items: Mapping[str, Item], _examples: Sequence[Example], seed: int) -> Family:
     """Score candidates by uniform draws from (seed, user id, example id)."""
 
     def score(example: Example) -> list[float]:
         draws = generator(seed, example.user_id, example.example_id)
         return [float(draw) for draw in draws.random(len(example.candidates))]
 
-    return score
+    return lambda _: score
 
 
-def recency(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Scorer:
-    """Score a candidate by the TF-IDF cosine of its text and the last history item's."""
-    vectors = similarity.tfidf(_term_counts(items))
-    return _on_history(SparseScorer(_rows(items), vectors, vectors, _last_only))
+def recency(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Family:
+    """Score a candidate by the TF-IDF cosines of its text with those of the history.
+
+    ``sum over history of decay ** age * cos(c, h)``, where the newest item has age 0; with
+    decay 0 that is the cosine with the last item alone.
+    """
+    rows, vectors = _rows(items), similarity.tfidf(_term_counts(items))
+
+    def make(settings: Settings) -> Scorer:
+        return _on_history(SparseScorer(rows, vectors, vectors, decaying(settings["decay"])))
+
+    return make
 
 
-def bm25(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Scorer:
+def bm25(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Family:
     """Score a candidate's text by BM25 with the texts of the whole history as query.
 
     Document frequencies and lengths are those of the catalogue; a term that the history
-    holds n times counts n times.
+    holds n times counts n times, and ``decay ** age`` of it where decay is not 1.
     """
-    counts = _term_counts(items)
-    return _on_history(SparseScorer(_rows(items), similarity.bm25(counts), counts, np.ones))
+    rows, counts = _rows(items), _term_counts(items)
+
+    def make(settings: Settings) -> Scorer:
+        documents = similarity.bm25(counts, b=settings["b"])
+        return _on_history(SparseScorer(rows, documents, counts, decaying(settings["decay"])))
+
+    return make
 
 
-def cooccurrence(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Scorer:
+def cooccurrence(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:
     """Score a candidate by how often train users have it together with the history.
 
-    ``sum over history of decay ** age * n(h, c) / sqrt(n(h) * n(c))``, where n counts
-    train users (as in :func:`popularity`), the newest item has age 0 and decay is
-    :data:`RECENCY_DECAY`.  An item is no evidence for itself.
+    ``sum over history of decay ** age * n(h, c) / (n(h) ** 0.5 * n(c) ** discount)``, where n
+    counts train users (as in :func:`popularity`) and the newest item has age 0.  With
+    discount 0.5 it is the cosine of the two items' users; with 0 popular candidates keep
+    what their popularity brings.  An item is no evidence for itself.
     """
     takers: defaultdict[str, list[str]] = defaultdict(list)
     for user, taken in enumerate(_train_users("cooccurrence", examples)):
         for item in taken:
             takers[item].append(str(user))
-    vectors = similarity.unit_rows(similarity.count_matrix(takers.values()))
-    scorer = SparseScorer(_rows(takers), vectors, vectors, _decaying, self_evidence=False)
-    return _on_history(scorer)
+    rows, counts = _rows(takers), similarity.count_matrix(takers.values())
+    queries = similarity.unit_rows(counts)
+
+    def make(settings: Settings) -> Scorer:
+        # A row of n ones has length n ** 0.5.
+        documents = similarity.divided_rows(counts, power=2 * settings["discount"])
+        weights = decaying(settings["decay"])
+        return _on_history(SparseScorer(rows, documents, queries, weights, self_evidence=False))
+
+    return make
 
 
-BASELINES: dict[str, Callable[[Mapping[str, Item], Sequence[Example], int], Scorer]] = {
-    "popularity": popularity,
-    "random": random,
-    "recency": recency,
-    "bm25": bm25,
-    "cooccurrence": cooccurrence,
+BASELINES: dict[str, Baseline] = {
+    "popularity": Baseline(popularity),
+    "random": Baseline(random),
+    "recency": Baseline(recency, [{"decay": decay} for decay in (0.0, 0.5, 0.8, 0.95)]),
+    "bm25": Baseline(bm25, [{"b": b, "decay": decay} for b in (0.75, 0.3) for decay in (1.0, 0.9)]),
+    "cooccurrence": Baseline(
+        cooccurrence,
+        [{"discount": discount, "decay": decay} for discount in (0.5, 0.0) for decay in (0.8, 0.5)],
+    ),
 }
-"""Every scorer by the name that ``trec score --scorer`` takes."""
+"""Every scorer by the name that ``trec score --scorer`` takes.
+
+The grids were chosen on validation users of two collections; docs/baselines.md says why.
+"""
 
 
 def _train_users(name: str, examples: Iterable[Example]) -> list[list[str]]:
@@ -125,16 +156,6 @@ def _term_counts(items: Mapping[str, Item]) -> similarity.Matrix:
     """Count terms over attribute values; attribute names say nothing about an item."""
     texts = (" ".join(item.attributes.values()) for item in items.values())
     return similarity.count_matrix(map(similarity.terms, texts))
-
-
-def _last_only(length: int) -> NDArray[np.float64]:
-    weights = np.zeros(length)
-    weights[-1:] = 1.0
-    return weights
-
-
-def _decaying(length: int) -> NDArray[np.float64]:
-    return RECENCY_DECAY ** np.arange(length - 1, -1, -1.0)
 
 
 def _on_history(scorer: SparseScorer) -> Scorer:

@@ -18,10 +18,8 @@ from trec_cli.recbole.atomic import trained_items, write_atomic_files
 from trec_cli.recbole.environment import WORKER, find_version, run_worker
 from trec_cli.recbole.questions import Question, Unknown, ask
 from trec_cli.records import Example, Item
-from trec_cli.scoring.request import ScoreRequest
+from trec_cli.scoring.request import RECBOLE, ScoreRequest
 from trec_cli.scoring.writing import Cost
-
-PREFIX = "recbole:"
 
 
 class _Trial(msgspec.Struct):
@@ -89,7 +87,7 @@ class RecboleJob:
         Raises:
             InputError: there is no example of the split.
         """
-        self.model = request.scorer.removeprefix(PREFIX)
+        self.model = request.scorer.removeprefix(RECBOLE)
         self.examples = request.choose(everything)
         self.inputs = [request.items, request.examples]
         self.work = work

@@ -22,6 +22,8 @@ from trec_cli.records import MODES, Example, Item, Split
 from trec_cli.scoring.adapters import Adapter, check_attention, check_prompt, read_adapter
 
 EMBEDDING = "embedding"
+RECBOLE = "recbole:"
+"""What the names of RecBole's scorers begin with."""
 _OPTION_FIELDS = {
     "recent": "recent",
     "max_length": "max_length",
@@ -69,6 +71,7 @@ class ScoreRequest:
             several scorers.
         recbole_python: interpreter of RecBole's environment.
         train_on: what RecBole's models learn from, ``histories`` or ``train``.
+        tune: choose the settings of a baseline on split valid.
     """
 
     mode: str
@@ -93,6 +96,7 @@ class ScoreRequest:
     typed: frozenset[str] = frozenset()
     recbole_python: Path | None = None
     train_on: str = "histories"
+    tune: bool = True
 
     def check(self) -> None:
         """Refuse what contradicts itself.
@@ -122,6 +126,21 @@ class ScoreRequest:
         if self.scorer != "llm" and foreign:
             option = min(foreign).replace("_", "-")
             raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")
+        self._check_tuning()
+
+    def _check_tuning(self) -> None:
+        """Refuse the option on the command line where it would change nothing."""
+        if "tune" not in self.typed:
+            return
+        option = "--tune" if self.tune else "--no-tune"
+        if self.scorer == "llm":
+            raise UsageError(
+                f"{option} is for the baselines, not for --scorer llm, which has no settings to try"
+            )
+        if self.scorer.startswith(RECBOLE):
+            raise UsageError(
+                f"{option} is not for {self.scorer}: RecBole's models are always tuned"
+            )
 
     def find_adapter(self) -> Adapter | None:
         """Find the adapter, and refuse options that do not fit it.

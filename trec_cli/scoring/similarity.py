@@ -21,6 +21,15 @@ Matrix = Any
 Weights = Callable[[int], NDArray[np.float64]]
 """Gives the weights of a history of n items, oldest first, shape [n]."""
 
+
+def decaying(decay: float) -> Weights:
+    """Weigh the newest item 1 and each one before it ``decay`` times its successor.
+
+    With 1 all count the same, with 0 the newest alone.
+    """
+    return lambda length: decay ** np.arange(length - 1, -1, -1.0)
+
+
 # Scripts written without blanks give one term per character, all others one per word.
 _TERM = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -54,8 +63,13 @@ def _row_sums(matrix: Matrix) -> NDArray[np.float64]:
 
 def unit_rows(matrix: Matrix) -> Matrix:
     """Scale every row to length 1; rows of zeros stay."""
+    return divided_rows(matrix, power=1.0)
+
+
+def divided_rows(matrix: Matrix, power: float) -> Matrix:
+    """Divide every row by its length to the ``power``; rows of zeros stay."""
     lengths = np.sqrt(_row_sums(matrix.multiply(matrix)))
-    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    scale = np.divide(1.0, lengths**power, out=np.zeros_like(lengths), where=lengths > 0)
     return sparse.csr_matrix(sparse.diags(scale) @ matrix)
 
 
