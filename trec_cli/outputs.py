@@ -152,6 +152,8 @@ def _in_words(value: Any) -> str:
     """Write a setting for people: nothing is ``none``, a list is its parts."""
     if isinstance(value, list):
         return ", ".join(map(_in_words, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

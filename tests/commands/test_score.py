@@ -201,6 +201,13 @@ def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:
     assert "is not JSON" in trec(run).stderr
 
 
+def test_missing_summaries_are_told_before_a_model_is_looked_for(run: Path) -> None:
+    (run / "summaries-hier.jsonl").unlink(missing_ok=True)
+    result = trec(run, "--mode", "hier", "--zero-shot", "--model", "nobody/has-this")
+    assert result.exit_code == 3
+    assert "summaries-hier.jsonl: no such file" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

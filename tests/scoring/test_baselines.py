@@ -13,6 +13,7 @@ from trec_cli.commands.app import app
 from trec_cli.errors import UsageError
 from trec_cli.records import Example, Item, Split
 from trec_cli.scoring.baselines import BASELINES, learn_baseline
+from trec_cli.scoring.names import COUNTING, check_scorer
 from trec_cli.scoring.tuning import Scorer, Settings
 
 TEXTS = {
@@ -242,3 +243,9 @@ def test_baselines_need_no_torch() -> None:
         "    learn_baseline(name, items, [example])(baseline.grid[-1])(example)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_baseline_is_known_by_name() -> None:
+    assert set(COUNTING) == set(BASELINES)
+    for name in (*BASELINES, "llm", "embedding", "recbole:BPR"):
+        check_scorer(name)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
         return popen([sys.executable, "-c", CODE[words[3]], *words[4:]], **how)  # type: ignore[call-overload]
 
     monkeypatch.setattr("trec_cli.study.launch.subprocess.Popen", start)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let SIGINT interrupt, which a shell's background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("programs")
@@ -115,6 +124,7 @@ class TestCrew:
             crew.wait()
         assert waiting.process.returncode is not None
 
+    @pytest.mark.usefixtures("ctrl_c")
     def test_ctrl_c_lets_all_finish_what_they_write(self, tmp_path: Path) -> None:
         crew = Crew(2, lambda _: None)
         for name in ("a", "b"):

@@ -286,3 +286,12 @@ def test_the_sample_studies_can_be_read(path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TREC_DATA", "data")
     study = read_study(path)
     assert study.arms
+
+
+def test_tuning_is_switched_off_for_those_who_tune_alone(tmp_path: Path) -> None:
+    path = write_study(
+        tmp_path, "[score]\ntune = false\n" + RECENT.replace("seeds = [0, 1]", ""), TOP
+    )
+    words = {name: its[-1].arguments for name, its in steps_of(read_study(path), tmp_path).items()}
+    assert "--no-tune" in words["bm25"]
+    assert "--no-tune" not in words["none-recent-0"]

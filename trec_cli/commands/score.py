@@ -311,7 +311,7 @@ def _given(context: typer.Context, engine: EngineName) -> frozenset[str]:
 
 def _chosen(scorer: str) -> "Callable[[ScoreRequest, _Target, Terminal, bool, bool], None]":
     """Give what scores with ``scorer``."""
-    from trec_cli.scoring.request import RECBOLE
+    from trec_cli.scoring.names import RECBOLE
 
     if scorer.startswith(RECBOLE):
         return _score_recbole
@@ -382,6 +382,7 @@ def _score_llm(
     """Score with the base model or an adapter on it, and say which, loudly."""
     from trec_cli.scoring.llm_job import make_llm_job
 
+    request.check_files()
     adapter = request.find_adapter()
     base = request.base_model(adapter)
     out = target.path(request.mode if adapter else f"{request.mode}-zeroshot")

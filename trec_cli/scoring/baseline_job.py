@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trec_cli.errors import UsageError
 from trec_cli.jsonl import read_examples, read_items
 from trec_cli.records import Example, Item
 from trec_cli.scoring.baselines import BASELINES, learn_baseline
-from trec_cli.scoring.request import EMBEDDING, ScoreRequest
+from trec_cli.scoring.names import check_scorer
+from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.tuning import Tuned, TuningPlan, plan_tuning
 from trec_cli.scoring.writing import Cost
 
@@ -23,9 +23,7 @@ def make_baseline_job(request: ScoreRequest) -> "BaselineJob":
         UsageError: there is no such scorer.
         InputError: as the readers raise it.
     """
-    if request.scorer not in BASELINES:
-        known = ", ".join(["llm", EMBEDDING, *BASELINES])
-        raise UsageError(f"--scorer {request.scorer}: choose one of {known}")
+    check_scorer(request.scorer)
     items = read_items(request.items)
     everything = read_examples(request.examples, items)
     return BaselineJob(

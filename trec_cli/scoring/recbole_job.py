@@ -18,7 +18,8 @@ from trec_cli.recbole.atomic import trained_items, write_atomic_files
 from trec_cli.recbole.environment import WORKER, find_version, run_worker
 from trec_cli.recbole.questions import Question, Unknown, ask
 from trec_cli.records import Example, Item
-from trec_cli.scoring.request import RECBOLE, ScoreRequest
+from trec_cli.scoring.names import RECBOLE
+from trec_cli.scoring.request import ScoreRequest
 from trec_cli.scoring.writing import Cost
 
 

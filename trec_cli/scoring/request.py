@@ -20,10 +20,8 @@ from trec_cli.prompts.recommend import (
 )
 from trec_cli.records import MODES, Example, Item, Split
 from trec_cli.scoring.adapters import Adapter, check_attention, check_prompt, read_adapter
+from trec_cli.scoring.names import EMBEDDING, LLM, RECBOLE
 
-EMBEDDING = "embedding"
-RECBOLE = "recbole:"
-"""What the names of RecBole's scorers begin with."""
 _OPTION_FIELDS = {
     "recent": "recent",
     "max_length": "max_length",
@@ -123,17 +121,27 @@ class ScoreRequest:
             foreign -= {"model", "attributes"}
         elif "embedder" in self.typed:
             raise UsageError("--embedder is for --scorer embedding")
-        if self.scorer != "llm" and foreign:
+        if self.scorer != LLM and foreign:
             option = min(foreign).replace("_", "-")
             raise UsageError(f"--{option} is for --scorer llm, not for {self.scorer}")
         self._check_tuning()
+
+    def check_files(self) -> None:
+        """See that all inputs are there, before a model is looked for.
+
+        Raises:
+            InputError: naming one that is not.
+        """
+        for path in (self.items, self.examples, self.summaries):
+            if path and not is_stream(path) and not path.exists():
+                raise InputError.of(path, "no such file", "check the name, or run the stage before")
 
     def _check_tuning(self) -> None:
         """Refuse the option on the command line where it would change nothing."""
         if "tune" not in self.typed:
             return
         option = "--tune" if self.tune else "--no-tune"
-        if self.scorer == "llm":
+        if self.scorer == LLM:
             raise UsageError(
                 f"{option} is for the baselines, not for --scorer llm, which has no settings to try"
             )

@@ -12,7 +12,7 @@ import msgspec
 from trec_cli.errors import InputError, UsageError
 from trec_cli.evaluation.metrics import DEFAULT_KS, metric_names
 from trec_cli.records import Mode
-from trec_cli.scoring.names import check_scorer
+from trec_cli.scoring.names import LLM, RECBOLE, check_scorer
 
 Value = str | int | float | bool | list[str | int | float]
 Options = dict[str, Value]
@@ -24,7 +24,7 @@ STAGES = ("prepare", "summarize", "prompt", "train", "score")
 _SETTING = rf"^({'|'.join(STAGES)})\.[\w-]+$"
 _NAME = r"^(?!chance$)[\w+-][\w.+-]*$"
 """Of an arm: a part of file names, and not the name of a row of every table."""
-_DRAWS = ("random", "recbole:")
+_DRAWS = ("random", RECBOLE)
 """Scorers whose result depends on the seed."""
 _MODEL_ONLY = ("summarize", "prompt", "train")
 _ALWAYS_OURS = {
@@ -271,6 +271,8 @@ def _arm(
         stage: {**getattr(file, stage), **getattr(table, stage), **own.get(stage, {})}
         for stage in STAGES
     }
+    if table.scorer == LLM or table.scorer.startswith(RECBOLE):
+        tables["score"].pop("tune", None)  # it is for the other scorers, and refused by these
     model = table.model or file.model
     for stage in ("summarize", "train"):
         if model is not None:
