@@ -48,8 +48,20 @@ def test_all_faults_are_in_the_message_one_a_line() -> None:
 
 
 def test_the_message_says_where_the_reader_gave_up() -> None:
-    error = InputError([Fault("a", line, "x") for line in range(MAX_FAULTS)])
+    error = InputError([Fault("a", line, f"x{line}") for line in range(MAX_FAULTS)])
     assert str(error).splitlines()[-1] == f"… stopped after {MAX_FAULTS} faults"
+    assert len(str(error).splitlines()) == MAX_FAULTS + 1
+
+
+def test_the_same_fault_in_many_lines_is_said_once() -> None:
+    faults = [Fault("a", line, "no split", "add it") for line in range(1, 10)]
+    error = InputError([*faults[:4], Fault("a", 4, "odd"), *faults[4:], Fault("b", None, "gone")])
+    assert str(error).splitlines() == [
+        "a, lines 1, 2, 3 and 6 more: no split (add it)",
+        "a, line 4: odd",
+        "b: gone",
+    ]
+    assert len(error.faults) == 11
 
 
 @pytest.mark.parametrize(

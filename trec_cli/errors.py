@@ -15,8 +15,8 @@ The number is the exit code of the process.  A message says what is wrong and
 what to do; it never needs a traceback to be understood.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MAX_FAULTS = 20
@@ -80,6 +80,10 @@ class Fault:
         return f"{place}: {self.problem}" + (f" ({self.fix})" if self.fix else "")
 
 
+_ALIKE, _NAMED = 5, 3
+"""From so many faults that differ in their line alone, so many lines are named."""
+
+
 class InputError(TrecError):
     """One or more faults in an input file."""
 
@@ -90,12 +94,27 @@ class InputError(TrecError):
         self.faults = tuple(faults)
         more = len(faults) >= MAX_FAULTS
         tail = [f"… stopped after {MAX_FAULTS} faults"] if more else []
-        super().__init__("\n".join([*map(str, self.faults), *tail]))
+        super().__init__("\n".join([*_messages(self.faults), *tail]))
 
     @classmethod
     def of(cls, file: object, problem: str, fix: str = "", line: int | None = None) -> "InputError":
         """Build the error of a single fault."""
         return cls([Fault(str(file), line, problem, fix)])
+
+
+def _messages(faults: Sequence[Fault]) -> Iterator[str]:
+    """Write every fault; what is wrong in the same way in many lines is said once."""
+    alike: dict[Fault, list[int | None]] = {}
+    for fault in faults:
+        alike.setdefault(replace(fault, line=None), []).append(fault.line)
+    for fault, lines in alike.items():
+        if len(lines) < _ALIKE or None in lines:
+            yield from (str(replace(fault, line=line)) for line in lines)
+            continue
+        named = ", ".join(map(str, lines[:_NAMED]))
+        yield str(
+            replace(fault, file=f"{fault.file}, lines {named} and {len(lines) - _NAMED} more")
+        )
 
 
 class ModelError(TrecError):
