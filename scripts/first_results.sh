@@ -32,7 +32,7 @@ all_stages() { # RUN STORE
     show score "$run" --mode $mode --model "$model"
   done
   for scorer in random popularity recency bm25 cooccurrence; do
-    show score "$run" --scorer $scorer
+    show score "$run" --scorer $scorer --no-tune  # as they were when the results were made
   done
   show eval "$run" --markdown "$run/table.md"
 }
