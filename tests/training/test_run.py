@@ -133,6 +133,8 @@ def test_a_training_of_few_steps_says_what_few_users_need() -> None:
         return " ".join(prepared.warnings())
 
     one_user = replace(QUICK, users_per_step=1, epochs=25)
-    assert "only 99 optimizer steps" in said(9, replace(QUICK, users_per_step=1, epochs=11))
+    one_by_one = said(9, replace(QUICK, users_per_step=1, epochs=11))
+    assert "only 99 optimizer steps" in one_by_one
+    assert one_by_one.endswith("take more --epochs"), "it steps once a user already"
     assert "take --users-per-step 1 --learning-rate 1e-3" in said(16, QUICK)
     assert "optimizer steps" not in said(4, one_user)

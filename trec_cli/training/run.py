@@ -70,9 +70,10 @@ class Prepared:
         if not self.valid and self.settings.valid_users:
             found.append("there are no examples of split valid: nothing chooses the best adapter")
         if self.plan.steps < _FEW_STEPS:
+            smaller = f"for few users take {_FEW_USERS}, or"
             found.append(
-                f"only {self.plan.steps} optimizer steps: a model learns little in so few; for few "
-                f"users take {_FEW_USERS}, or more --epochs"
+                f"only {self.plan.steps} optimizer steps: a model learns little in so few; "
+                f"{smaller if self.settings.users_per_step > 1 else 'take'} more --epochs"
             )
         return found
 
