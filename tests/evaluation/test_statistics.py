@@ -161,11 +161,27 @@ def test_users_who_all_differ_are_drawn_one_by_one_however_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = np.random.default_rng(0).normal(size=(50, 2))
-    data = UserSums.of(values.T[:, :, None], [str(n) for n in range(50)])
+    values = values[np.lexsort(values.T)]  # the order of very many users
+    data = UserSums.of(values.T[:, :, None], [f"{n:02}" for n in range(50)])
     before = bootstrap(data, 20, seed=0), sign_flip_test(values, 99, seed=0)
     monkeypatch.setattr(statistics, "_MANY", 10)
     after = bootstrap(data, 20, seed=0), sign_flip_test(values, 99, seed=0)
-    assert [found.tolist() for found in after] == [found.tolist() for found in before]
+    for found, expected in zip(after, before, strict=True):
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.usefixtures("few_are_many")
+@pytest.mark.parametrize("alike", [True, False])
+def test_no_order_of_very_many_users_changes_a_draw(alike: bool) -> None:
+    random = np.random.default_rng(1)
+    values = random.integers(0, 3, 400) / 2 if alike else random.random(400)
+    order = random.permutation(400)
+    names = np.array([f"u{n // 2}" for n in range(400)])
+    one = bootstrap(sums(values.tolist(), names.tolist()), 30, seed=0)
+    two = bootstrap(sums(values[order].tolist(), names[order].tolist()), 30, seed=0)
+    assert two == pytest.approx(one, abs=1e-12)
+    p = [sign_flip_test(v[:, None] - 0.5, 99, seed=0) for v in (values, values[order])]
+    assert p[0].tolist() == p[1].tolist()
 
 
 def _three_systems(users: int) -> UserSums:

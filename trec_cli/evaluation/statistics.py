@@ -60,14 +60,23 @@ def _filled(values: Floats) -> Floats:
 
 
 def _codes(users: Sequence[str]) -> Ints:
-    """Number the users in the order of their ids: no order of lines changes a draw."""
-    numbers = {user: number for number, user in enumerate(sorted(set(users)))}
+    """Number the users in the order of their ids: no order of lines changes a draw.
+
+    Very many are numbered as they come, and put in order by their numbers in :func:`_kinds`.
+    """
+    distinct = dict.fromkeys(users)
+    if len(distinct) > _MANY and len(distinct) == len(users):
+        return np.arange(len(users))
+    ordered = distinct if len(distinct) > _MANY else sorted(distinct)
+    numbers = {user: number for number, user in enumerate(ordered)}
     return np.fromiter((numbers[user] for user in users), dtype=np.int64, count=len(users))
 
 
 def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
     """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
     if number == len(codes):  # every user has one example
+        if np.array_equal(codes, np.arange(number)):
+            return values.astype(np.float64, copy=False)
         ordered = np.empty(values.shape)
         ordered[codes] = values
         return ordered
@@ -111,16 +120,18 @@ def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
     A million users with 21 candidates each have few different metrics.  How many users of a
     kind are drawn, or flipped, is a multinomial or binomial number, so that drawing kinds
     instead of users gives the same distribution in a fraction of the time.  Where that is not
-    worth it every user is a kind, and draws do not depend on what the users have.
+    worth it every user is a kind.  Of very many users the order is that of their numbers, so
+    that it does not depend on the order of lines; of others it is that of their ids.
     """
     users = len(numbers)
     if users > _MANY:
         import polars
 
-        counted = polars.from_numpy(numbers).group_by(polars.all(), maintain_order=True).len()
+        counted = polars.from_numpy(numbers).group_by(polars.all()).len()
         if len(counted) * _PER_KIND <= users:
-            *columns, sizes = counted.to_numpy().T
+            *columns, sizes = counted.sort(polars.all()).to_numpy().T
             return np.stack(columns, axis=1), sizes.astype(np.int64)
+        numbers = numbers[np.lexsort(numbers.T)]
     return numbers, np.ones(users, dtype=np.int64)
 
 
