@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from benchmarks.common import about, compare, parser, real_prompts
-from trec_cli.llm.adapted import load_adapted
-from trec_cli.llm.load import ModelSource, load_model
-from trec_cli.llm.log_odds import BranchScorer
+from trec_cli.models.adapted import load_adapted
+from trec_cli.models.load import load_model
+from trec_cli.models.log_odds import BranchScorer
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 
 SIZE = 2048

@@ -24,7 +24,7 @@ import numpy as np
 from ir_measures import Qrel, R, ScoredDoc, nDCG
 
 from benchmarks.common import compare, in_turns
-from trec_cli.evaluation.scores import read_scores
+from trec_cli.evaluate.scores import read_scores
 
 CANDIDATES = 21
 ITEMS = 10_000

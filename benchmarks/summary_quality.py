@@ -22,16 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from trec_cli.database import IN_MEMORY
-from trec_cli.embedding.model import EmbedderSource
-from trec_cli.embedding.store import VectorStore
-from trec_cli.embedding.vectors import VectorMaker, embedding_text
-from trec_cli.evaluation.metrics import Floats, evaluate
-from trec_cli.evaluation.statistics import UserSums, bootstrap, interval
-from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.llm.load import ModelSource
-from trec_cli.records import FLAGS, Example, Item, Summary
-from trec_cli.scoring import similarity
+from trec_cli.core.database import IN_MEMORY
+from trec_cli.core.jsonl import read_examples, read_items, read_summaries
+from trec_cli.core.records import FLAGS, Example, Item, Summary
+from trec_cli.core.text import terms
+from trec_cli.evaluate.metrics import Floats, evaluate
+from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
+from trec_cli.models.embedder import EmbedderSource
+from trec_cli.models.source import ModelSource
+from trec_cli.models.vector_store import VectorStore
+from trec_cli.models.vectors import VectorMaker, embedding_text
+from trec_cli.score import similarity
 from trec_cli.summarize.audit import Audit
 from trec_cli.summarize.extract import extract
 from trec_cli.summarize.source import Source
@@ -77,7 +78,7 @@ def bm25_scores(data: Data, queries: Sequence[str]) -> list[list[float]]:
     """Score the candidates of every example against its query; the catalogue weighs terms."""
     rows = {item: row for row, item in enumerate(data.items)}
     texts = [" ".join(item.attributes.values()) for item in data.items.values()]
-    counts = similarity.count_matrix(map(similarity.terms, [*texts, *queries]))
+    counts = similarity.count_matrix(map(terms, [*texts, *queries]))
     documents, asked = similarity.bm25(counts[: len(rows)]), counts[len(rows) :]
     scores = []
     for place, example in enumerate(data.examples):

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 
 from benchmarks.common import Peer, Prompts, compare, in_turns, parser, peer, real_prompts
-from trec_cli.llm.load import ModelSource, load_model
-from trec_cli.training.dataset import Draw
-from trec_cli.training.lora import pick_targets
-from trec_cli.training.run import Prepared, prepare, train
-from trec_cli.training.settings import TrainSettings
-from trec_cli.training.work import WorkFolder
+from trec_cli.models.load import load_model
+from trec_cli.models.source import ModelSource
+from trec_cli.train.dataset import Draw
+from trec_cli.train.lora import pick_targets
+from trec_cli.train.run import Prepared, prepare, train
+from trec_cli.train.settings import TrainSettings
+from trec_cli.train.work import WorkFolder
 
 PREFIX = 920
 USERS_PER_STEP = 2

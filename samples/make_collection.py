@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trec_cli.jsonl import encode_all
-from trec_cli.outputs import write_bytes
-from trec_cli.records import UserSequence
-from trec_cli.seeds import generator
+from trec_cli.core.jsonl import encode_all
+from trec_cli.core.outputs import write_bytes
+from trec_cli.core.records import UserSequence
+from trec_cli.core.seeds import generator
 
 SEED = 1
 USERS = 200

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import msgspec
 
-from trec_cli.errors import TrecError
-from trec_cli.jsonl import FaultList, encode, encode_all, read_examples, read_items, read_lines
-from trec_cli.manifest import Provenance
-from trec_cli.outputs import write_lines
+from trec_cli.core.errors import TrecError
+from trec_cli.core.jsonl import FaultList, encode, encode_all, read_examples, read_items, read_lines
+from trec_cli.core.manifest import Provenance
+from trec_cli.core.outputs import write_lines
+from trec_cli.core.records import SPLITS, Scores, Split
+from trec_cli.core.runs import RunFolder
 from trec_cli.recbole import TRAIN_ON, TrainOn
 from trec_cli.recbole.atomic import trained_items, training_rows
 from trec_cli.recbole.atomic import write_atomic_files as write_files
 from trec_cli.recbole.questions import Question, ask
-from trec_cli.records import SPLITS, Scores, Split
-from trec_cli.runs import RunFolder
 
 
 class Answer(msgspec.Struct):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from trec_cli.records import Scores
+from trec_cli.core.records import Scores
 
 
 def scores_in(path: Path) -> list[Scores]:

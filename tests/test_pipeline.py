@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from samples.tiny_model import write_model
 from tests.conftest import ROOT
 from trec_cli.commands.app import app
-from trec_cli.evaluation.scores import read_scores
-from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.manifest import file_hash, read_manifest
+from trec_cli.core.jsonl import read_examples, read_items, read_summaries
+from trec_cli.core.manifest import file_hash, read_manifest
+from trec_cli.evaluate.scores import read_scores
 
 PREPARE = ["--train-users", "6", "--valid-users", "2", "--test-users", "4", "--num-negatives", "5"]
 SHORT = ["--max-new-tokens", "8"]

@@ -14,9 +14,9 @@ from trec_cli.attention.target import (
     read_vectors,
     vectors_path,
 )
-from trec_cli.embedding.vectors import ItemVectors
-from trec_cli.errors import InputError, UsageError
-from trec_cli.records import Attention, Block, Example, Mode, Query, Summary
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Attention, Block, Example, Mode, Query, Summary
+from trec_cli.models.vectors import ItemVectors
 
 NAMES = ["tea", "pot", "jazz", "日本", "none"]
 MATRIX = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32)

@@ -15,7 +15,7 @@ from benchmarks.summary_quality import (
     rival_texts,
     usefulness,
 )
-from trec_cli.records import Example, Item
+from trec_cli.core.records import Example, Item
 
 TITLES = {"t": "green tea", "k": "kitchen knife", "j": "jazz piano", "w": "wool socks"}
 ITEMS = {name: Item(name, {"title": title}) for name, title in TITLES.items()}

@@ -20,12 +20,13 @@ from tests.commands.test_summarize import example, last_line, make_run, rows_or_
 from tests.scores_file import scores_in
 from trec_cli.attention.target import find_target, read_vectors
 from trec_cli.commands.app import app
-from trec_cli.errors import OutputFailed
-from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.manifest import file_hash, read_manifest
-from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
-from trec_cli.records import Block, Key
-from trec_cli.summarized import with_summaries
+from trec_cli.core.errors import OutputFailed
+from trec_cli.core.jsonl import read_examples, read_items, read_summaries
+from trec_cli.core.manifest import file_hash, read_manifest
+from trec_cli.core.records import Block, Key
+from trec_cli.prompts.questions import with_summaries
+from trec_cli.prompts.recommend import PromptBuilder
+from trec_cli.prompts.settings import PromptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from trec_cli.commands.app import app as whole_app
 from trec_cli.commands.console import Terminal, stage
-from trec_cli.errors import (
+from trec_cli.core.errors import (
     InputError,
     ModelError,
     OutputFailed,
@@ -129,7 +129,8 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_a_closed_pipe_ends_without_a_word() -> None:
     code = (
-        "from trec_cli.commands.console import stage\nfrom trec_cli.outputs import write_lines\n"
+        "from trec_cli.commands.console import stage\n"
+        "from trec_cli.core.outputs import write_lines\n"
         "import typer\n"
         "def main():\n"
         "    with stage('work', json_line=True): write_lines('-', [b'x' * 99] * 9999)\n"

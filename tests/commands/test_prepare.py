@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 from tests.conftest import ROOT
 from tests.prepare.helpers import write_jsonl
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_examples, read_items
-from trec_cli.manifest import read_manifest
-from trec_cli.outputs import locked
+from trec_cli.core.jsonl import read_examples, read_items
+from trec_cli.core.manifest import read_manifest
+from trec_cli.core.outputs import locked
 
 ITEMS = [{"item_id": f"i{n}", "title": f"Title {n}"} for n in range(40)]
 SEQUENCES: list[dict[str, Any]] = [

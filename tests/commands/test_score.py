@@ -17,14 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from tests.conftest import ROOT
-from tests.scoring.small_run import make_adapter, make_run
+from tests.score.small_run import make_adapter, make_run
 from trec_cli.commands.app import app
-from trec_cli.evaluation.scores import ScoresLine, read_scores
-from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.manifest import read_manifest
-from trec_cli.outputs import locked
-from trec_cli.prompts.recommend import PromptBuilder, PromptSettings
-from trec_cli.runs import RunFolder
+from trec_cli.core.jsonl import read_examples, read_items, read_summaries
+from trec_cli.core.manifest import read_manifest
+from trec_cli.core.outputs import locked
+from trec_cli.core.runs import RunFolder
+from trec_cli.evaluate.scores import ScoresLine, read_scores
+from trec_cli.prompts.recommend import PromptBuilder
+from trec_cli.prompts.settings import PromptSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from tests.commands.test_score import last_line, scored
-from tests.endpoint.conftest import api, pauses
-from tests.endpoint.faulty_server import KEY, Fault, FaultyServer, logprob_for
-from tests.scoring.small_run import make_adapter, make_run
+from tests.models.endpoint.conftest import api, pauses
+from tests.models.endpoint.faulty_server import KEY, Fault, FaultyServer, logprob_for
+from tests.score.small_run import make_adapter, make_run
 from trec_cli.commands.app import app
-from trec_cli.llm.answers import find_answers
-from trec_cli.manifest import read_manifest
+from trec_cli.core.manifest import read_manifest
+from trec_cli.models.answers import find_answers
 
 __all__ = ["api", "pauses"]
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from trec_cli.commands.app import app
 from trec_cli.commands.show import picture, quality_flags
-from trec_cli.jsonl import encode_all
-from trec_cli.outputs import write_lines
-from trec_cli.records import Attention, Block, Example, Item, Key, Mode, Summary
+from trec_cli.core.jsonl import encode_all
+from trec_cli.core.outputs import write_lines
+from trec_cli.core.records import Attention, Block, Example, Item, Key, Mode, Summary
 
 TITLES = ["tea", "[bold]pot[/] 鮨", "jazz\x1b[31m", "", "a\nb", "lamp"]
 ITEMS = [Item(f"i{n}", {"title": title, "kind": "k"}) for n, title in enumerate(TITLES)]

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_summaries
-from trec_cli.manifest import manifest_path
+from trec_cli.core.jsonl import read_summaries
+from trec_cli.core.manifest import manifest_path
 
 WORDS = ["jazz", "tea", "socks", "lamp", "garden", "chess", "violin", "kettle", "rope", "tent"]
 SMALL = ["--max-new-tokens", "12", "--device", "cpu"]

@@ -21,11 +21,11 @@ from tests.commands.test_summarize import (
     rows_or_none,
     write_lines,
 )
-from tests.endpoint.conftest import api, pauses
-from tests.endpoint.faulty_server import KEY, Fault, FaultyServer, Plan, finish
+from tests.models.endpoint.conftest import api, pauses
+from tests.models.endpoint.faulty_server import KEY, Fault, FaultyServer, Plan, finish
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_summaries
-from trec_cli.manifest import read_manifest
+from trec_cli.core.jsonl import read_summaries
+from trec_cli.core.manifest import read_manifest
 
 __all__ = ["api", "pauses"]
 

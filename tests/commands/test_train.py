@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from tests.conftest import ROOT
-from tests.training.world import example, write_run
+from tests.train.world import example, write_run
 from trec_cli.commands.app import app
-from trec_cli.jsonl import encode_all, read_examples
-from trec_cli.manifest import Provenance, file_hash, read_manifest
-from trec_cli.outputs import locked, write_lines
+from trec_cli.core.jsonl import encode_all, read_examples
+from trec_cli.core.manifest import Provenance, file_hash, read_manifest
+from trec_cli.core.outputs import locked, write_lines
 from trec_cli.prompts.recommend import load_settings
-from trec_cli.training.callbacks import read_log
-from trec_cli.training.checkpoints import checkpoint_folders
+from trec_cli.train.callbacks import read_log
+from trec_cli.train.checkpoints import checkpoint_folders
 
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 """peft asks transformers 5.24 by an old name; here the test itself loads with peft."""

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.commands.test_score import scored
-from tests.scoring.small_run import make_run
+from tests.score.small_run import make_run
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_summaries
+from trec_cli.core.jsonl import read_summaries
 
 pytestmark = pytest.mark.slow
 _MINUTES = 10

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trec_cli.core.progress import Silent
+from trec_cli.core.records import Example, Item
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.build import Prepared, build
 from trec_cli.prepare.collection import Collection, Offer, Question, ReadOptions, catalogue_of
 from trec_cli.prepare.detect import detect
 from trec_cli.prepare.settings import PrepareSettings
-from trec_cli.progress import Silent
-from trec_cli.records import Example, Item
 
 READ = ReadOptions(None)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import read_items
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import read_items
 from trec_cli.prepare.archive import Source
 
 

@@ -8,11 +8,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.prepare.helpers import collection, prepare, question, settings
-from trec_cli.errors import InputError, UsageError
-from trec_cli.jsonl import candidates_problem
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import candidates_problem
+from trec_cli.core.records import Example
 from trec_cli.prepare.collection import Question, ReadOptions
 from trec_cli.prepare.settings import parse_sizes
-from trec_cli.records import Example
 
 IDS = string.ascii_lowercase
 timelines = st.dictionaries(
@@ -210,8 +210,8 @@ def test_items_kept_without_text_are_drawn_as_negatives_too() -> None:
 
 
 def test_only_items_of_examples_are_written_unless_all_are_asked_for() -> None:
+    from trec_cli.core.progress import Silent
     from trec_cli.prepare.build import build
-    from trec_cli.progress import Silent
 
     def written(**changes: Any) -> list[str]:
         source = collection([question("u", "abX")], IDS)

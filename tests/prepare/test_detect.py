@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.detect import FORMATS, detect
 

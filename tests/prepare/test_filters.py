@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.prepare.helpers import collection, question, settings
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
 from trec_cli.prepare.collection import Question
 from trec_cli.prepare.filters import check_unique, leave_last_out, usable_questions
 from trec_cli.prepare.report import Report
@@ -68,8 +68,8 @@ def test_unknown_items_are_left_out_before_lengths_are_looked_at() -> None:
 def test_an_item_whose_texts_are_blank_counts_as_unknown() -> None:
     source = collection([], "ab")
     assert source.catalogue.ids == {"a", "b"}
+    from trec_cli.core.records import Item
     from trec_cli.prepare.collection import catalogue_of
-    from trec_cli.records import Item
 
     blank = catalogue_of({"a": Item("a", {"title": " \n", "brand": ""})}, "items")
     assert blank.ids == set()

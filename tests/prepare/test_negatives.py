@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from trec_cli.core.seeds import generator
 from trec_cli.prepare.negatives import Sampler
-from trec_cli.seeds import generator
 
 IDS = {f"i{n}" for n in range(40)}
 

@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.prepare.helpers import question
-from trec_cli.errors import UsageError
+from trec_cli.core.errors import UsageError
 from trec_cli.prepare.settings import Sizes, parse_sizes
 from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
 

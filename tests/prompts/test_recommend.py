@@ -13,18 +13,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from samples.tiny_model import build_tokenizer
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Item
 from trec_cli.prompts.recommend import (
     Cuts,
     LearntPrompt,
     PromptBuilder,
-    PromptSettings,
     PromptTree,
     load_settings,
     save_settings,
 )
+from trec_cli.prompts.settings import PromptSettings
 from trec_cli.prompts.template import Template
-from trec_cli.records import Item
 
 SHORT = Template("recommend", "S:{summary}\nR:{recent}\nC:{candidate}?")
 FIXED = len("S:") + len("\nR:") + len("\nC:")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
 from trec_cli.prompts.template import Template, load_template
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trec_cli.core.records import Example, Item, Split
 from trec_cli.recbole.atomic import (
     LONGEST,
     Row,
@@ -16,7 +17,6 @@ from trec_cli.recbole.atomic import (
     user_token,
     write_atomic_files,
 )
-from trec_cli.records import Example, Item, Split
 
 
 def example(

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.score.small_run import make_run
 from tests.scores_file import scores_in
-from tests.scoring.small_run import make_run
 from trec_cli.commands.app import app
-from trec_cli.jsonl import read_examples
-from trec_cli.manifest import read_manifest
+from trec_cli.core.jsonl import read_examples
+from trec_cli.core.manifest import read_manifest
+from trec_cli.core.records import Scores
 from trec_cli.recbole import grids
 from trec_cli.recbole.atomic import trained_items, training_rows
-from trec_cli.records import Scores
 
 STAND_IN = """
 import json, os, sys

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trec_cli.core.records import Example
 from trec_cli.recbole.questions import Question, Unknown, ask
 from trec_cli.recbole.worker import reciprocal_rank
-from trec_cli.records import Example
 
 
 def example(history: list[str], candidates: list[str], positive: str) -> Example:

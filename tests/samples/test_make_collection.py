@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samples.make_collection import Draws, clock, write_collection
-from trec_cli.jsonl import iter_sequences, read_items
+from trec_cli.core.jsonl import iter_sequences, read_items
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 FILES = ["shop/items.jsonl", "shop/sequences.jsonl", "news/news.tsv", "news/behaviors.tsv"]

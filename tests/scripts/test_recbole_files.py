@@ -7,12 +7,12 @@ import pytest
 
 from scripts.recbole_files import bring_back, export
 from tests.scores_file import scores_in
-from trec_cli.errors import InputError
-from trec_cli.jsonl import encode_all
-from trec_cli.manifest import read_manifest
-from trec_cli.outputs import write_lines
-from trec_cli.records import Example, Item, Split
-from trec_cli.runs import RunFolder
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import encode_all
+from trec_cli.core.manifest import read_manifest
+from trec_cli.core.outputs import write_lines
+from trec_cli.core.records import Example, Item, Split
+from trec_cli.core.runs import RunFolder
 
 
 def example(name: str, split: Split, history: list[str], candidates: list[str]) -> Example:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.study.studies import write_study
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
 from trec_cli.study.plan import Study, read_study
 from trec_cli.study.steps import Step, steps_of
 

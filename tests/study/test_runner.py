@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trec_cli.progress import Silent
+from trec_cli.core.progress import Silent
 from trec_cli.study.launch import Ending
 from trec_cli.study.runner import Runner
 from trec_cli.study.steps import Step

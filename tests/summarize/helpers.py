@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from samples.tiny_model import build_tokenizer
-from trec_cli.errors import UsageError
-from trec_cli.prompts.chat import make_frame
-from trec_cli.records import Item
+from trec_cli.core.errors import UsageError
+from trec_cli.core.records import Item
+from trec_cli.models.chat import make_frame
 from trec_cli.summarize.asking import Asker
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer, texts_of
-from trec_cli.errors import ModelError, PartialError
+from trec_cli.core.errors import ModelError, PartialError
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.store import IN_MEMORY, Keys, Store

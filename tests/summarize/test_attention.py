@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
-from trec_cli.embedding.vectors import ItemVectors
-from trec_cli.records import Attention, Block, Example, Item, Key
+from trec_cli.core.records import Attention, Block, Example, Item, Key
+from trec_cli.models.vectors import ItemVectors
 from trec_cli.summarize.attention import Attender, AttentionSettings, joined, named_items
 from trec_cli.summarize.phrases import phrases
 from trec_cli.summarize.prompts import PromptWriter, frame_for, load_templates

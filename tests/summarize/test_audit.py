@@ -2,7 +2,7 @@
 
 import pytest
 
-from trec_cli.records import Block, Item, Summary
+from trec_cli.core.records import Block, Item, Summary
 from trec_cli.summarize.audit import Audit, final_flags
 
 ITEMS = {

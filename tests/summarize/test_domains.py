@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.summarize.helpers import ITEMS, tokenizer
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
+from trec_cli.core.records import Item
 from trec_cli.prompts.template import Template
-from trec_cli.records import Item
 from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.prompts import PromptWriter, frame_for, load_templates
 from trec_cli.summarize.settings import SummarySettings

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trec_cli.records import Item
+from trec_cli.core.records import Item
 from trec_cli.summarize.extract import extend, extract, shared_parts, short_title
 from trec_cli.summarize.source import Source
 

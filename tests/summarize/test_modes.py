@@ -9,7 +9,7 @@ from tests.summarize.helpers import (
     make_writer,
     narrow_writer,
 )
-from trec_cli.records import Block
+from trec_cli.core.records import Block
 from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.recurrent import summarize_recurrent
 from trec_cli.summarize.run import Summarizer

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.summarize.helpers import history, make_writer, narrow_writer, tokenizer
-from trec_cli.errors import InputError, UsageError
-from trec_cli.records import Item
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Item
 from trec_cli.summarize.settings import SummarySettings
 
 LONG = {f"i{n}": Item(f"i{n}", {"title": "word " * 200}) for n in range(9)}

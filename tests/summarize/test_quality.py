@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trec_cli.records import Item
+from trec_cli.core.records import Item
 from trec_cli.summarize.quality import Measures, coverage, in_one, is_copy, is_echo, measure
 from trec_cli.summarize.quality import item_supports as supports
 from trec_cli.summarize.words import content, named, stem

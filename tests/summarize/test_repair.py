@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
-from trec_cli.errors import ModelError
-from trec_cli.prompts.chat import encode_text
-from trec_cli.records import Item
+from trec_cli.core.errors import ModelError
+from trec_cli.core.records import Item
+from trec_cli.models.chat import encode_text
 from trec_cli.summarize.asking import Asker
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.hierarchical import summarize_hierarchical

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trec_cli.records import Example
+from trec_cli.core.records import Example
 from trec_cli.summarize import run
 from trec_cli.summarize.run import waves
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trec_cli.errors import InputError, OutputFailed, PartialError
+from trec_cli.core.errors import InputError, OutputFailed, PartialError
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.store import IN_MEMORY, Keys, Store
 
@@ -125,7 +125,7 @@ def test_a_folder_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_store_that_stays_locked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trec_cli.database._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("trec_cli.core.database._WAIT_SECONDS", 0.05)
     path = tmp_path / "s.sqlite"
     with Store(path) as first, Store(path) as second:
         first._db.execute("BEGIN IMMEDIATE")

@@ -18,11 +18,11 @@ from safetensors.numpy import save
 
 from trec_cli.attention.evidence import Evidence, Passage
 from trec_cli.attention.weights import attention_weights, block_keys, strongest
-from trec_cli.embedding.vectors import ItemVectors
-from trec_cli.errors import InputError, UsageError
-from trec_cli.jsonl import is_stream
-from trec_cli.manifest import is_unfinished
-from trec_cli.records import Block, Example, Summary
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.manifest import is_unfinished
+from trec_cli.core.records import Block, Example, Summary
+from trec_cli.models.vectors import ItemVectors
 
 _NOTE = "trec"
 

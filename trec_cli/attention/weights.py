@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trec_cli.embedding.vectors import Matrix, unit_rows
-from trec_cli.summarize.blocks import Span
+from trec_cli.core.blocks import Span
+from trec_cli.models.vectors import Matrix, unit_rows
 
 Weights = NDArray[np.float64]
 """Shape [keys], not negative, with sum 1 (or no keys)."""

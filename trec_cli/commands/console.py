@@ -21,9 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trec_cli.errors import OutputFailed, TrecError
-from trec_cli.outputs import discard_stdout
-from trec_cli.progress import Task
+from trec_cli.core.errors import OutputFailed, TrecError
+from trec_cli.core.outputs import discard_stdout
+from trec_cli.core.progress import Task
 
 _EXIT_BUG = 1
 _UNWRAPPED = 100_000

@@ -22,14 +22,14 @@ from trec_cli.commands.options import (
     Run,
     Seed,
 )
-from trec_cli.errors import UsageError
-from trec_cli.jsonl import is_stream
-from trec_cli.outputs import locked
-from trec_cli.records import SPLITS, Split
-from trec_cli.runs import RunFolder
+from trec_cli.core.errors import UsageError
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.outputs import locked
+from trec_cli.core.records import SPLITS, Split
+from trec_cli.core.runs import RunFolder
 
 if TYPE_CHECKING:
-    from trec_cli.evaluation.outputs import Plan
+    from trec_cli.evaluate.outputs import Plan
 
 _UNBOUNDED = 10_000
 
@@ -208,10 +208,10 @@ def evaluate(
         for option, given in {"--set": changes, "--arm": arm, "--jobs": jobs}.items():
             if given:
                 raise UsageError(f"{option} is for a study: name it with --study")
-        from trec_cli.evaluation.metrics import DEFAULT_KS
-        from trec_cli.evaluation.outputs import Plan, find_files
-        from trec_cli.evaluation.results import Options
-        from trec_cli.evaluation.sources import Sources
+        from trec_cli.evaluate.metrics import DEFAULT_KS
+        from trec_cli.evaluate.outputs import Plan, find_files
+        from trec_cli.evaluate.results import Options
+        from trec_cli.evaluate.sources import Sources
 
         _check(out, examples, split)
         _check_tables(markdown, latex, trec_run)
@@ -242,8 +242,8 @@ def evaluate(
 
 def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
     """Follow the manifests of RUN; what does not hold is an error."""
-    from trec_cli.evaluation.tables import links_table
-    from trec_cli.lineage import check, follow
+    from trec_cli.core.lineage import check, follow
+    from trec_cli.evaluate.tables import links_table
 
     if run is None:
         raise UsageError("--verify needs the RUN folder")
@@ -289,8 +289,8 @@ def _check_tables(*outputs: Path | None) -> None:
 
 def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:
     """Read and check everything; say what would be written."""
-    from trec_cli.evaluation.outputs import load
-    from trec_cli.evaluation.scores import at_hand
+    from trec_cli.evaluate.outputs import load
+    from trec_cli.evaluate.scores import at_hand
 
     with at_hand(plan.files) as files:
         systems = load(replace(plan, files=files), terminal)
@@ -306,9 +306,9 @@ def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:
 
 def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, Any]:
     """Evaluate unless it is done already; give the summary."""
-    from trec_cli.evaluation.outputs import finished, load, read_summary, write
-    from trec_cli.evaluation.scores import at_hand
-    from trec_cli.manifest import Provenance
+    from trec_cli.core.manifest import Provenance
+    from trec_cli.evaluate.outputs import finished, load, read_summary, write
+    from trec_cli.evaluate.scores import at_hand
 
     with locked(plan.folder / "metrics.json") if plan.folder else nullcontext():
         # Hashing takes a while; where only a table is printed there is nothing to account for.
@@ -327,7 +327,7 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
 
 def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     """Print the tables on stdout; on a narrow terminal the systems become the columns."""
-    from trec_cli.evaluation.tables import narrow_tables, slices_table, terminal_table
+    from trec_cli.evaluate.tables import narrow_tables, slices_table, terminal_table
 
     console = Console(highlight=False)
 

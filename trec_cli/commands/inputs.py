@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from trec_cli.errors import UsageError
-from trec_cli.runs import RunFolder
+from trec_cli.core.errors import UsageError
+from trec_cli.core.runs import RunFolder
 
 
 def resolve(given: Path | None, run: Path | None, place: str, *arguments: str) -> Path:
     """Give the path of an input or output.
 
-    ``place`` names a property or method of :class:`~trec_cli.runs.RunFolder`
+    ``place`` names a property or method of :class:`~trec_cli.core.runs.RunFolder`
     (``items``, ``summaries``), which gets ``arguments``.
 
     Raises:

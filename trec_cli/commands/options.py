@@ -7,8 +7,8 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from trec_cli.commands.config import load_config
-from trec_cli.endpoint.settings import EndpointSettings, parse_extra
-from trec_cli.errors import UsageError
+from trec_cli.core.errors import UsageError
+from trec_cli.models.endpoint.settings import EndpointSettings, parse_extra
 
 _COMMON = "Output and behaviour"
 _FILES = "Files (each overrides the one found in RUN)"

@@ -17,10 +17,11 @@ from trec_cli.commands.options import (
     Seed,
     names,
 )
-from trec_cli.errors import UsageError
-from trec_cli.jsonl import is_stream
-from trec_cli.manifest import Provenance, up_to_date
-from trec_cli.outputs import locked
+from trec_cli.core.errors import UsageError
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.manifest import Provenance, up_to_date
+from trec_cli.core.outputs import locked
+from trec_cli.core.runs import RunFolder
 from trec_cli.prepare.collection import Long, ReadOptions, Target
 from trec_cli.prepare.settings import (
     FormatName,
@@ -31,7 +32,6 @@ from trec_cli.prepare.settings import (
     Written,
     parse_sizes,
 )
-from trec_cli.runs import RunFolder
 
 if TYPE_CHECKING:
     from trec_cli.prepare.archive import Source

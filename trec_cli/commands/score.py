@@ -61,19 +61,18 @@ from trec_cli.commands.options import (
     server,
 )
 from trec_cli.commands.preview import show_prompt
-from trec_cli.embedding import DEFAULT_EMBEDDER
-from trec_cli.endpoint.settings import EndpointSettings
-from trec_cli.errors import UsageError
-from trec_cli.jsonl import is_stream
-from trec_cli.llm import DEFAULT_MODEL
+from trec_cli.core.errors import UsageError
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.records import Split
+from trec_cli.core.runs import RunFolder
+from trec_cli.models.endpoint.settings import EndpointSettings
+from trec_cli.models.source import DEFAULT_EMBEDDER, DEFAULT_MODEL
 from trec_cli.recbole import TrainOn
-from trec_cli.records import Split
-from trec_cli.runs import RunFolder
 
 if TYPE_CHECKING:
-    from trec_cli.scoring.llm_job import TreeJob
-    from trec_cli.scoring.request import ScoreRequest
-    from trec_cli.scoring.writing import Job, Tally
+    from trec_cli.score.llm_job import TreeJob
+    from trec_cli.score.request import ScoreRequest
+    from trec_cli.score.writing import Job, Tally
 
 _WHAT = "What is scored, and by what"
 
@@ -245,9 +244,10 @@ def score(
 
     [bold]trec score runs/sample --scorer popularity[/]
     """
-    from trec_cli.database import IN_MEMORY
-    from trec_cli.prompts.recommend import PromptSettings
-    from trec_cli.scoring.request import ScoreRequest, SourceOptions
+    from trec_cli.core.database import IN_MEMORY
+    from trec_cli.models.source import ModelSource
+    from trec_cli.prompts.settings import PromptSettings
+    from trec_cli.score.request import ScoreRequest
 
     piped = out is not None and is_stream(out)
     with stage(
@@ -264,10 +264,20 @@ def score(
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
             summaries=resolve(summaries, run, "summaries", mode) if summarized else None,
-            source=SourceOptions(tokenizer or model, revision, trust_remote_code, device, dtype),
+            source=ModelSource(
+                tokenizer or model,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                device=device,
+                dtype=dtype,
+            ),
             max_tokens=max_tokens,
             prompt=PromptSettings(
-                recent, max_length, candidate_tokens, names(attributes), chat_template
+                recent=recent,
+                max_length=max_length,
+                candidate_tokens=candidate_tokens,
+                attributes=names(attributes),
+                chat=chat_template,
             ),
             prompts=prompts,
             seed=seed,
@@ -311,7 +321,7 @@ def _given(context: typer.Context, engine: EngineName) -> frozenset[str]:
 
 def _chosen(scorer: str) -> "Callable[[ScoreRequest, _Target, Terminal, bool, bool], None]":
     """Give what scores with ``scorer``."""
-    from trec_cli.scoring.names import RECBOLE
+    from trec_cli.score.names import RECBOLE
 
     if scorer.startswith(RECBOLE):
         return _score_recbole
@@ -323,7 +333,7 @@ def _score_baseline(
     request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
 ) -> None:
     """Score without a language model; torch is never imported."""
-    from trec_cli.scoring.baseline_job import make_baseline_job
+    from trec_cli.score.baseline_job import make_baseline_job
 
     _write_baseline(make_baseline_job(request), request, target, terminal, dry_run, overwrite)
 
@@ -332,7 +342,7 @@ def _score_embedding(
     request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
 ) -> None:
     """Score by the vectors of a sentence-embedding model, or of the language model."""
-    from trec_cli.scoring.embedding_job import make_embedding_job
+    from trec_cli.score.embedding_job import make_embedding_job
 
     job = make_embedding_job(request, terminal)
     _write_baseline(job, request, target, terminal, dry_run, overwrite)
@@ -363,7 +373,7 @@ def _score_recbole(
     request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
 ) -> None:
     """Let RecBole train a model; its finished trials are kept until the scores are written."""
-    from trec_cli.scoring.recbole_job import make_recbole_job
+    from trec_cli.score.recbole_job import make_recbole_job
 
     out = target.path(request.scorer.replace(":", "-"))
     with TemporaryDirectory(prefix="trec-recbole-") as folder:
@@ -380,7 +390,7 @@ def _score_llm(
     request: "ScoreRequest", target: _Target, terminal: Terminal, dry_run: bool, overwrite: bool
 ) -> None:
     """Score with the base model or an adapter on it, and say which, loudly."""
-    from trec_cli.scoring.llm_job import make_llm_job
+    from trec_cli.score.llm_job import make_llm_job
 
     request.check_files()
     adapter = request.find_adapter()
@@ -411,8 +421,8 @@ def _score_remote(
     overwrite: bool,
 ) -> None:
     """Score with what a server serves; the adapter only says which prompt that has learnt."""
-    from trec_cli.endpoint.server import Server
-    from trec_cli.scoring.endpoint_job import make_endpoint_job
+    from trec_cli.models.endpoint.server import Server
+    from trec_cli.score.endpoint_job import make_endpoint_job
 
     adapter = request.find_adapter()
     if adapter and request.adapter is None:
@@ -458,7 +468,7 @@ def _preview(job: "TreeJob", out: Path, terminal: Terminal) -> None:
 
 def _write(job: "Job", out: Path, terminal: Terminal, overwrite: bool) -> None:
     """Score, and tell what came of it."""
-    from trec_cli.scoring.writing import write_scores
+    from trec_cli.score.writing import write_scores
 
     tally = write_scores(job, out, terminal, overwrite=overwrite)
     if tally is None:

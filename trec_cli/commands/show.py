@@ -10,10 +10,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from trec_cli.commands.console import Terminal
-from trec_cli.errors import UsageError
-from trec_cli.jsonl import read_examples, read_items, read_summaries
-from trec_cli.lineage import stale
-from trec_cli.records import Attention, Block, Example, Item, Summary
+from trec_cli.core.errors import UsageError
+from trec_cli.core.jsonl import read_examples, read_items, read_summaries
+from trec_cli.core.lineage import stale
+from trec_cli.core.records import Attention, Block, Example, Item, Summary
 
 _BAR = 20
 """Characters of a bar for weight 1."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trec_cli.commands.console import Terminal
-from trec_cli.errors import PartialError, UsageError
-from trec_cli.outputs import locked
+from trec_cli.core.errors import PartialError, UsageError
+from trec_cli.core.outputs import locked
 
 if TYPE_CHECKING:
-    from trec_cli.evaluation.results import Summary
+    from trec_cli.evaluate.results import Summary
     from trec_cli.study.launch import Crew
     from trec_cli.study.plan import Arm, Study
     from trec_cli.study.runner import Outcome
@@ -184,7 +184,7 @@ def _compare(
     Raises:
         PartialError: it failed.
     """
-    from trec_cli.evaluation.outputs import read_summary
+    from trec_cli.evaluate.outputs import read_summary
     from trec_cli.study.steps import evaluation_arguments, scores_of
 
     reference = next((arm for arm in arms if arm.name == study.reference), arms[0])

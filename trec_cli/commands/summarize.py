@@ -15,16 +15,15 @@ from trec_cli.commands.console import Terminal, stage
 from trec_cli.commands.inputs import resolve
 from trec_cli.commands.show import show_user
 from trec_cli.commands.summary_notes import show_plan, tell_quality, tell_run, tell_vectors
-from trec_cli.embedding import DEFAULT_EMBEDDER
-from trec_cli.errors import UsageError
-from trec_cli.jsonl import check_streams, content_hash, is_stream, read_examples, read_items
-from trec_cli.llm import DEFAULT_MODEL
-from trec_cli.manifest import Provenance, up_to_date
-from trec_cli.outputs import locked
-from trec_cli.records import SPLITS, Domain, Example, Item, Mode, Query
+from trec_cli.core.errors import UsageError
+from trec_cli.core.jsonl import check_streams, content_hash, is_stream, read_examples, read_items
+from trec_cli.core.manifest import Provenance, up_to_date
+from trec_cli.core.outputs import locked
+from trec_cli.core.records import SPLITS, Domain, Example, Item, Mode, Query
+from trec_cli.models.source import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from trec_cli.embedding.vectors import VectorMaker
+    from trec_cli.models.vectors import VectorMaker
     from trec_cli.summarize.attention import Attender
     from trec_cli.summarize.prompts import PromptWriter
     from trec_cli.summarize.run import Written
@@ -234,8 +233,8 @@ def summarize(
         if mode == "none":
             _run_without_model(terminal, job, dry_run)
             return
-        from trec_cli.llm.generate import Decoding
-        from trec_cli.llm.load import ModelSource
+        from trec_cli.models.generate import Decoding
+        from trec_cli.models.source import ModelSource
         from trec_cli.summarize.settings import SummarySettings
         from trec_cli.summarize.setup import Setup
 
@@ -250,7 +249,13 @@ def summarize(
         sizes = (block_size, item_tokens, max_new_tokens, prompt_tokens)
         settings = SummarySettings(*sizes, texts, chat_template, domain, repair, rewrites)
         decoding = Decoding(max_new_tokens, repetition_penalty, no_repeat_ngram)
-        source = ModelSource(tokenizer or model, revision, trust_remote_code, device, dtype)
+        source = ModelSource(
+            tokenizer or model,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            dtype=dtype,
+        )
         setup = Setup(mode, settings, decoding, source, max_tokens, prompts)
         if mode == "attention":
             job = _with_vectors(job, query, vectors)
@@ -295,7 +300,7 @@ def _with_vectors(job: _Job, query: Query, given: Path | None) -> _Job:
 def _with_attention(
     setup: "Setup", embedder: str, engine: options.EngineName, *settings: Any
 ) -> "Setup":
-    from trec_cli.embedding.model import EmbedderSource
+    from trec_cli.models.embedder import EmbedderSource
     from trec_cli.summarize.attention import AttentionSettings
 
     return dataclasses.replace(

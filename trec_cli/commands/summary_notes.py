@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from trec_cli.commands.console import Terminal
-from trec_cli.records import Example, Mode
+from trec_cli.core.records import Example, Mode
 
 if TYPE_CHECKING:
-    from trec_cli.embedding.vectors import VectorMaker
+    from trec_cli.models.vectors import VectorMaker
     from trec_cli.summarize.asking import Counts
     from trec_cli.summarize.audit import Audit
     from trec_cli.summarize.prompts import PromptWriter

@@ -37,17 +37,17 @@ from trec_cli.commands.options import (
     names,
 )
 from trec_cli.commands.preview import show_prompt
-from trec_cli.jsonl import is_stream
-from trec_cli.llm import DEFAULT_MODEL
-from trec_cli.progress import Silent
-from trec_cli.runs import RunFolder
-from trec_cli.training.processes import Processes
-from trec_cli.training.request import TrainRequest
-from trec_cli.training.settings import BestBy, LoraSettings, LossName, Quantization, TrainSettings
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.progress import Silent
+from trec_cli.core.runs import RunFolder
+from trec_cli.models.source import DEFAULT_MODEL
+from trec_cli.train.processes import Processes
+from trec_cli.train.request import TrainRequest
+from trec_cli.train.settings import BestBy, LoraSettings, LossName, Quantization, TrainSettings
 
 if TYPE_CHECKING:
-    from trec_cli.training.job import TrainingJob
-    from trec_cli.training.run import Outcome
+    from trec_cli.train.job import TrainingJob
+    from trec_cli.train.run import Outcome
 
 _LEARN, _ADAPTER, _WATCH = "Learning", "Adapter", "Validation and checkpoints"
 
@@ -246,9 +246,9 @@ def train(
 
 def _train(request: TrainRequest, processes: Processes, terminal: Terminal, dry_run: bool) -> None:
     """Train, unless it is done already, and tell what came of it."""
-    from trec_cli.training.job import make_job
-    from trec_cli.training.lora import check_quantization
-    from trec_cli.training.tracking import check_trackers
+    from trec_cli.train.job import make_job
+    from trec_cli.train.lora import check_quantization
+    from trec_cli.train.tracking import check_trackers
 
     check_quantization(request.settings.quantize)
     check_trackers(request.report_to)
@@ -287,7 +287,7 @@ def _next(request: TrainRequest) -> str:
 
 
 def _merge(job: "TrainingJob", terminal: Terminal) -> None:
-    from trec_cli.training.merge import merge_adapter, merged_folder
+    from trec_cli.train.merge import merge_adapter, merged_folder
 
     folder = merged_folder(job.request.out)
     if merge_adapter(job.source, job.request.out, overwrite=job.request.overwrite):

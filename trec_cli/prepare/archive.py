@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from trec_cli.errors import InputError, OutputFailed
+from trec_cli.core.errors import InputError, OutputFailed
 
 _FETCH = "fetch it again"
 

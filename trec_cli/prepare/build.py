@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trec_cli.errors import InputError, UsageError
-from trec_cli.jsonl import encode_all
-from trec_cli.manifest import Provenance
-from trec_cli.outputs import atomic, write_lines
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import encode_all
+from trec_cli.core.manifest import Provenance
+from trec_cli.core.outputs import atomic, write_lines
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Example, Item, Split
+from trec_cli.core.runs import RunFolder
+from trec_cli.core.seeds import generator
 from trec_cli.prepare.collection import Catalogue, Collection, Question
 from trec_cli.prepare.filters import check_unique, usable_questions
 from trec_cli.prepare.negatives import Sampler
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, SplitKind
 from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
-from trec_cli.progress import Progress
-from trec_cli.records import Example, Item, Split
-from trec_cli.runs import RunFolder
-from trec_cli.seeds import generator
 
 _DRAWN = 20
 _NOTED = 1000

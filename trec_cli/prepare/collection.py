@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trec_cli.errors import UsageError
-from trec_cli.records import Item, Split
+from trec_cli.core.errors import UsageError
+from trec_cli.core.records import Item, Split
 
 Offer = Literal["fixed", "impression"]
 Target = Literal["history", "impression"]

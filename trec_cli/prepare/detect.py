@@ -1,6 +1,6 @@
 """Telling a collection's format by the names of its files."""
 
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.formats import Files, Format, Found
 from trec_cli.prepare.sources import amazon_m2, amazon_reviews, mind, plain

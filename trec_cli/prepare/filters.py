@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import FaultList
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import FaultList
+from trec_cli.core.records import Split
 from trec_cli.prepare.collection import Catalogue, Question
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings
-from trec_cli.records import Split
 
 
 def usable_questions(

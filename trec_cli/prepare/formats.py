@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trec_cli.core.progress import Progress
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import Collection, Defaults, ReadOptions
-from trec_cli.progress import Progress
 
 Files = Mapping[str, list[Member]]
 """The files of a collection by what they hold, for example ``{"items": [...]}``."""

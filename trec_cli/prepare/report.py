@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trec_cli.core.records import SPLITS, Example, Split
 from trec_cli.prepare.collection import Question
-from trec_cli.records import SPLITS, Example, Split
 
 WARN_SHARE = 0.05
 ALARM_SHARE = 0.5

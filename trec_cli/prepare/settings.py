@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from trec_cli.errors import UsageError
+from trec_cli.core.errors import UsageError
 from trec_cli.prepare.collection import Long, ReadOptions
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl"]

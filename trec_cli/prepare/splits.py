@@ -7,11 +7,11 @@ users are added, left out or reordered.  Numbers of users go by the rank of that
 import math
 from collections.abc import Iterable, Sequence
 
-from trec_cli.errors import UsageError
+from trec_cli.core.errors import UsageError
+from trec_cli.core.records import Split
+from trec_cli.core.seeds import derive_seed
 from trec_cli.prepare.collection import Question
 from trec_cli.prepare.settings import Sizes
-from trec_cli.records import Split
-from trec_cli.seeds import derive_seed
 
 _ALL = 2**64
 

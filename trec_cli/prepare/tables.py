@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from trec_cli.core.records import Example
 from trec_cli.prepare.collection import Catalogue
 from trec_cli.prepare.report import ALARM_SHARE, WARN_SHARE, Report
-from trec_cli.records import Example
 
 _SHOWN = 5
 _ROWS = {

@@ -3,7 +3,7 @@
 import html
 import re
 
-from trec_cli.jsonl import plain_value
+from trec_cli.core.jsonl import plain_value
 
 _TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.DOTALL)
 _PAGE_SCRIPT = ("aPageStart", "a-box-inner{", "getTime()")

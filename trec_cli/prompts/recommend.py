@@ -26,12 +26,13 @@ from typing import Any
 import msgspec
 
 from trec_cli.attention.evidence import Evidence
-from trec_cli.errors import InputError, UsageError
-from trec_cli.llm.answers import AnswerTokens, find_answers
-from trec_cli.outputs import write_bytes
-from trec_cli.prompts.chat import encode_text, make_frame
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.outputs import write_bytes
+from trec_cli.core.records import Item
+from trec_cli.models.answers import AnswerTokens, find_answers
+from trec_cli.models.chat import encode_text, make_frame
+from trec_cli.prompts.settings import PromptSettings
 from trec_cli.prompts.template import Template, load_template
-from trec_cli.records import Item
 
 SETTINGS_FILE = "prompt.json"
 UNKNOWN = "unknown"
@@ -50,25 +51,6 @@ _TARGET_SLOTS = ("recent", "candidate", "evidence")
 _PLAIN_TAIL = "\nAnswer:"
 _CACHED_ITEMS = 1 << 16
 _CACHED_TEXTS = 1 << 12
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """What decides a prompt, beside the template and the data.
-
-    Attributes:
-        recent: how many of the last history items are shown (3 was best in the paper).
-        max_length: tokens of a whole prompt.
-        candidate_tokens: share of ``max_length`` kept free for candidate and answer.
-        attributes: item attributes to show, in this order; None shows all.
-        chat: use the model's chat template; None where it has one.
-    """
-
-    recent: int = 3
-    max_length: int = 2048
-    candidate_tokens: int = 512
-    attributes: tuple[str, ...] | None = None
-    chat: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from trec_cli.errors import InputError
+from trec_cli.core.errors import InputError
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from trec_cli.outputs import write_lines
+from trec_cli.core.outputs import write_lines
+from trec_cli.core.records import SPLITS, Example, Item
+from trec_cli.core.text import terms
 from trec_cli.recbole import TrainOn
-from trec_cli.records import SPLITS, Example, Item
-from trec_cli.scoring.similarity import terms
 
 GENERAL, SEQUENTIAL = "general", "sequential"
 LONGEST = 50

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trec_cli.errors import ModelError, TrecError, UsageError
-from trec_cli.processes import end_with_parent
-from trec_cli.progress import Progress
+from trec_cli.core.errors import ModelError, TrecError, UsageError
+from trec_cli.core.processes import end_with_parent
+from trec_cli.core.progress import Progress
 
 VARIABLE = "TREC_RECBOLE_PYTHON"
 WORKER = Path(__file__).with_name("worker.py")

@@ -8,8 +8,8 @@ that it answers with None.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from trec_cli.core.records import Example
 from trec_cli.recbole.atomic import LONGEST, item_token, user_token
-from trec_cli.records import Example
 
 Answer = Sequence[float | None] | None
 """A score, or None, for each warm candidate; None where the model could say nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from trec_cli.evaluation.figures import COLOURS
+from trec_cli.evaluate.figures import COLOURS
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 64, 200, 48, 56
 _PLOT_HEIGHT, _ROW, _ASIDE = 300, 28, 6

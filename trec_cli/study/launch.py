@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from trec_cli.processes import end_with_parent
+from trec_cli.core.processes import end_with_parent
 from trec_cli.study.places import places
 
 _INTERRUPTED = 130

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from trec_cli.errors import InputError, UsageError
-from trec_cli.evaluation.metrics import DEFAULT_KS, metric_names
-from trec_cli.records import Mode
-from trec_cli.scoring.names import LLM, RECBOLE, check_scorer
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Mode
+from trec_cli.evaluate.metrics import DEFAULT_KS, metric_names
+from trec_cli.score.names import LLM, RECBOLE, check_scorer
 
 Value = str | int | float | bool | list[str | int | float]
 Options = dict[str, Value]

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from trec_cli.errors import SettingsChanged
-from trec_cli.evaluation.results import Summary
-from trec_cli.manifest import Provenance, recorded_settings
-from trec_cli.outputs import write_bytes
-from trec_cli.runs import RunFolder
+from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.manifest import Provenance, recorded_settings
+from trec_cli.core.outputs import write_bytes
+from trec_cli.core.runs import RunFolder
+from trec_cli.evaluate.results import Summary
 from trec_cli.study.figure import Mark, draw
 from trec_cli.study.plan import Arm, Study
 from trec_cli.study.runner import Outcome

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from trec_cli.errors import InputError
-from trec_cli.manifest import file_hash, read_manifest
-from trec_cli.progress import Progress
+from trec_cli.core.errors import InputError
+from trec_cli.core.manifest import file_hash, read_manifest
+from trec_cli.core.progress import Progress
 from trec_cli.study.launch import Crew
 from trec_cli.study.steps import Step
 

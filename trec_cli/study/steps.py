@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trec_cli.runs import RunFolder
+from trec_cli.core.runs import RunFolder
 from trec_cli.study.plan import Arm, Options, Study
 
 _HASH = 8

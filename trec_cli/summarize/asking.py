@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from trec_cli.progress import Progress, Silent, Task
+from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.summarize.clean import clean
 from trec_cli.summarize.engine import Engine, Generation
 from trec_cli.summarize.prompts import Prompt

@@ -13,8 +13,8 @@ import numpy as np
 from trec_cli.attention.evidence import Evidence, Passage
 from trec_cli.attention.target import TargetAttention, TargetSettings
 from trec_cli.attention.weights import Weights, recent_weights, strongest
-from trec_cli.embedding.vectors import ItemVectors
-from trec_cli.records import Attention, Block, Example, Key, Query
+from trec_cli.core.records import Attention, Block, Example, Key, Query
+from trec_cli.models.vectors import ItemVectors
 from trec_cli.summarize.extract import extend
 from trec_cli.summarize.hierarchical import block_summaries
 from trec_cli.summarize.phrases import cut_back

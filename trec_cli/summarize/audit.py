@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trec_cli.records import Item, Summary
+from trec_cli.core.records import Item, Summary
 from trec_cli.summarize.domains import FACETS
 from trec_cli.summarize.quality import Measures, coverage, measure
 

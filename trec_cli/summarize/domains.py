@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from trec_cli.records import Item
+from trec_cli.core.records import Item
 
 FACETS = ("subcategory", "category", "genre", "section", "brand", "manufacturer", "author")
 """Attributes that hold what kind an item is, the finest first."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from trec_cli.records import Item
+from trec_cli.core.records import Item
 from trec_cli.summarize.clean import printable
 from trec_cli.summarize.domains import FACETS
 from trec_cli.summarize.phrases import phrases

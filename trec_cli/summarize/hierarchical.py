@@ -6,8 +6,8 @@ one prompt, neighbours are merged, level by level, until one is left.
 
 from collections.abc import Sequence
 
-from trec_cli.records import Block
-from trec_cli.summarize.blocks import split_blocks
+from trec_cli.core.blocks import split_blocks
+from trec_cli.core.records import Block
 from trec_cli.summarize.prompts import Ask, PromptWriter
 from trec_cli.summarize.result import Result
 from trec_cli.summarize.source import Answer

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any
 
-from trec_cli.llm.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
-from trec_cli.llm.load import LanguageModel
-from trec_cli.prompts.chat import Frame
+from trec_cli.models.chat import Frame
+from trec_cli.models.generate import Decoding, GreedyDecoder, plan_batches, stop_tokens
+from trec_cli.models.load import LanguageModel
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.store import id_bytes

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trec_cli.scoring.similarity import terms
+from trec_cli.core.text import terms
 from trec_cli.summarize.words import content, says, stem
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")

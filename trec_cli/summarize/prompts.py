@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trec_cli.errors import UsageError
-from trec_cli.prompts.chat import Frame, encode_text, make_frame
+from trec_cli.core.blocks import Span, even_cap, group_consecutive
+from trec_cli.core.errors import UsageError
+from trec_cli.core.records import Item
+from trec_cli.models.chat import Frame, encode_text, make_frame
 from trec_cli.prompts.template import Template, load_template
-from trec_cli.records import Item
-from trec_cli.summarize.blocks import Span, even_cap, group_consecutive
 from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.settings import SummarySettings
 from trec_cli.summarize.source import Answer, Source

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trec_cli.records import Item
-from trec_cli.scoring.similarity import terms
+from trec_cli.core.records import Item
+from trec_cli.core.text import terms
 from trec_cli.summarize.phrases import phrases
 from trec_cli.summarize.words import content, named, says, stem, support
 

@@ -5,8 +5,8 @@ LLM-TRSR, section 3.3.2.
 
 from collections.abc import Sequence
 
-from trec_cli.records import Block
-from trec_cli.summarize.blocks import split_blocks
+from trec_cli.core.blocks import split_blocks
+from trec_cli.core.records import Block
 from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter
 from trec_cli.summarize.result import Result
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from trec_cli.endpoint.faults import Failure, missing_error, shorten
-from trec_cli.endpoint.replies import TextReply, read_chat, read_completion
-from trec_cli.endpoint.server import Kind, Request, Server
-from trec_cli.endpoint.settings import EndpointSettings
-from trec_cli.errors import UsageError
-from trec_cli.llm.generate import Decoding
-from trec_cli.llm.near_tokenizer import load_near_tokenizer, tokenizer_hash
+from trec_cli.core.errors import UsageError
+from trec_cli.models.endpoint.faults import Failure, missing_error, shorten
+from trec_cli.models.endpoint.replies import TextReply, read_chat, read_completion
+from trec_cli.models.endpoint.server import Kind, Request, Server
+from trec_cli.models.endpoint.settings import EndpointSettings
+from trec_cli.models.generate import Decoding
+from trec_cli.models.near_tokenizer import load_near_tokenizer, tokenizer_hash
 from trec_cli.summarize.engine import Engine, Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.setup import Setup

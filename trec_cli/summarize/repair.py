@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trec_cli.records import FLAGS
+from trec_cli.core.records import FLAGS
 from trec_cli.summarize.clean import clean
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.extract import extend, extract

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trec_cli.records import Attention, Block
+from trec_cli.core.records import Attention, Block
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import Any
 
-from trec_cli.errors import OutputFailed
-from trec_cli.jsonl import encode, is_stream
-from trec_cli.manifest import Provenance
-from trec_cli.outputs import write_bytes, write_lines
-from trec_cli.records import Example, Mode, Summary
+from trec_cli.core.errors import OutputFailed
+from trec_cli.core.jsonl import encode, is_stream
+from trec_cli.core.manifest import Provenance
+from trec_cli.core.outputs import write_bytes, write_lines
+from trec_cli.core.records import Example, Mode, Summary
 from trec_cli.summarize.attention import summarize_blocks
 from trec_cli.summarize.hierarchical import summarize_hierarchical
 from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter

@@ -8,24 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trec_cli.attributes import check_attributes
-from trec_cli.embedding.model import EmbedderSource
-from trec_cli.embedding.store import VectorStore
-from trec_cli.embedding.vectors import VectorMaker, item_vectors
-from trec_cli.llm.device import choose_device
-from trec_cli.llm.generate import Decoding
-from trec_cli.llm.load import (
+from trec_cli.core.attributes import check_attributes
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Example, Item
+from trec_cli.models.device import choose_device
+from trec_cli.models.embedder import EmbedderSource
+from trec_cli.models.generate import Decoding
+from trec_cli.models.load import (
     LanguageModel,
-    ModelSource,
     load_config,
     load_model,
     load_tokenizer,
     max_positions,
     model_identity,
 )
-from trec_cli.llm.packed_linear import pack_linears
-from trec_cli.progress import Progress
-from trec_cli.records import Example, Item
+from trec_cli.models.packed_linear import pack_linears
+from trec_cli.models.source import ModelSource
+from trec_cli.models.vector_store import VectorStore
+from trec_cli.models.vectors import VectorMaker, item_vectors
 from trec_cli.summarize.attention import Attender, AttentionSettings, named_items
 from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.engine import Engine

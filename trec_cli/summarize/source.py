@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trec_cli.records import Item
+from trec_cli.core.records import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Answer:
 
     Attributes:
         text: one line.
-        flags: what was found or done, in the order of :data:`trec_cli.records.FLAGS`.
+        flags: what was found or done, in the order of :data:`trec_cli.core.records.FLAGS`.
     """
 
     text: str

@@ -3,7 +3,7 @@
 A text is found by its content: a hash of the engine's identity (model, revision, decoding)
 and of what it is given: the prompt's token ids, or the message where a server makes the
 tokens.  Runs, modes and grown histories share one store
-(:mod:`trec_cli.database`).
+(:mod:`trec_cli.core.database`).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trec_cli.database import IN_MEMORY, ContentKeys, ContentStore
+from trec_cli.core.database import IN_MEMORY, ContentKeys, ContentStore
 from trec_cli.summarize.engine import Generation
 
 __all__ = ["IN_MEMORY", "Keys", "Store", "id_bytes"]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from trec_cli.scoring.similarity import terms
+from trec_cli.core.text import terms
 
 FUNCTION_WORDS = frozenset(
     """a about after all also although among an and any are around as at be because been before

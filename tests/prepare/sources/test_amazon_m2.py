@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.prepare.helpers import counts, read
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
 
 HEADER = ["id", "locale", "title", "price", "brand", "color", "size", "model", "material"]
 HEADER += ["author", "desc"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.prepare.helpers import counts, read, write_jsonl
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
 
 
 def review(user: str, item: str, time: int) -> dict[str, Any]:

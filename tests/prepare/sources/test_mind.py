@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.prepare.helpers import counts, read
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
 
 NEWS = [
     'N1\tsports\tsoccer\tA "quoted" title\tAbstract one\thttps://x\t[]\t[{"Label": "x"}]',

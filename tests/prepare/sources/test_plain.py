@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.prepare.helpers import counts, read, write_jsonl
-from trec_cli.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, UsageError
 
 ITEMS = [{"item_id": "a", "title": "A", "brand": "X"}, {"item_id": "b", "title": "B"}]
 

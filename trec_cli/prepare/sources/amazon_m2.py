@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from sys import intern
 from typing import TYPE_CHECKING
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import FaultList
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import FaultList
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Catalogue,
@@ -23,8 +25,6 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
-from trec_cli.progress import Progress
-from trec_cli.records import Item
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import read_lines
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import read_lines
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Identifier, Item
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -29,8 +31,6 @@ from trec_cli.prepare.collection import (
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.text import plain_field
-from trec_cli.progress import Progress
-from trec_cli.records import Identifier, Item
 
 _META = r"meta_.+\.jsonl?"
 _PROSE = frozenset({"description", "features", "feature"})

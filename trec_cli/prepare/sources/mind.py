@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from sys import intern
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import FaultList, open_input
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import FaultList, open_input
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -24,8 +26,6 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
-from trec_cli.progress import Progress
-from trec_cli.records import Item
 
 _TEXTS = {"title": 3, "category": 1, "subcategory": 2, "abstract": 4}
 _NEWS_COLUMNS = range(4, 9)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from sys import intern
 
-from trec_cli.errors import InputError
-from trec_cli.jsonl import FaultList, iter_sequences, read_items
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import FaultList, iter_sequences, read_items
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Item, UserSequence
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -21,8 +23,6 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
-from trec_cli.progress import Progress
-from trec_cli.records import Item, UserSequence
 
 
 def _find(source: Source) -> Files | None:

@@ -1,0 +1,71 @@
+"""Cutting histories into blocks and summaries into groups."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trec_cli.core.blocks import even_cap, group_consecutive, split_blocks
+
+lengths = st.lists(st.integers(1, 40), max_size=30)
+
+
+def test_twelve_items_give_two_full_blocks_and_a_short_one() -> None:
+    assert split_blocks(12, 5) == [(0, 5), (5, 10), (10, 12)]
+
+
+def test_an_empty_history_has_no_blocks() -> None:
+    assert split_blocks(0, 5) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 200), st.integers(1, 20))
+def test_every_item_lies_in_exactly_one_block_and_only_the_last_is_short(
+    length: int, size: int
+) -> None:
+    spans = split_blocks(length, size)
+    assert [place for start, end in spans for place in range(start, end)] == list(range(length))
+    assert all(end - start == size for start, end in spans[:-1])
+    assert all(0 < end - start <= size for start, end in spans[-1:])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 100), st.integers(1, 10), st.integers(1, 30))
+def test_a_grown_history_keeps_its_full_blocks(length: int, size: int, more: int) -> None:
+    full = [span for span in split_blocks(length, size) if span[1] - span[0] == size]
+    assert split_blocks(length + more, size)[: len(full)] == full
+
+
+def test_neighbours_are_grouped_from_the_left() -> None:
+    assert group_consecutive([3, 3, 3, 5, 9, 1], 8) == [(0, 2), (2, 4), (4, 5), (5, 6)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths, st.integers(1, 100))
+def test_groups_cover_everything_and_fit_unless_they_are_one(sizes: list[int], budget: int) -> None:
+    groups = group_consecutive(sizes, budget)
+    assert [p for start, end in groups for p in range(start, end)] == list(range(len(sizes)))
+    for start, end in groups:
+        assert end - start == 1 or sum(sizes[start:end]) <= budget
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 10), min_size=2, max_size=30), st.integers(20, 60))
+def test_where_two_fit_the_number_of_groups_shrinks(sizes: list[int], budget: int) -> None:
+    assert len(group_consecutive(sizes, budget)) <= (len(sizes) + 1) // 2
+
+
+def test_long_texts_are_shortened_evenly_and_short_ones_left_whole() -> None:
+    assert even_cap([2, 10, 10], 12) == 5
+    assert even_cap([2, 3], 12) == 3
+    assert even_cap([5, 5], 1) == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(lengths, st.integers(0, 400))
+def test_the_cap_is_the_largest_that_fits(sizes: list[int], budget: int) -> None:
+    cap = even_cap(sizes, budget)
+
+    def taken(cap: int) -> int:
+        return sum(min(size, cap) for size in sizes)
+
+    assert taken(cap) <= budget
+    assert taken(cap) == sum(sizes) or taken(cap + 1) > budget

@@ -1,0 +1,223 @@
+"""Packing trees into a row: tokens, positions, ends, and who sees whom."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from samples.tiny_model import FAMILIES, build_model
+from trec_cli.core.errors import ModelError
+from trec_cli.models.packing import attention_windows, pack
+from trec_cli.models.tree_attention import carry, use_tree_attention
+
+
+@dataclass
+class Plain:
+    """A tree of the smallest kind."""
+
+    prefix: list[int]
+    branches: list[list[int]]
+
+
+TREE = Plain([1, 2, 3], [[10, 11], [20], [30, 31]])
+CPU = torch.device("cpu")
+
+
+def visible(packed: Any, window: int | None = None) -> list[str]:
+    """Draw the mask: a line per query, x where it sees."""
+    mask = packed.attention_mask(window, CPU, torch.float32)[0, 0]
+    return ["".join("x" if value == 0 else "." for value in row) for row in mask.tolist()]
+
+
+def test_a_tree_is_laid_out_with_the_positions_of_separate_prompts() -> None:
+    packed = pack([TREE])
+    assert packed.input_ids.tolist() == [[1, 2, 3, 10, 11, 20, 30, 31]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 3, 4, 3, 3, 4]]
+    assert packed.branch.tolist() == [0, 0, 0, 1, 1, 2, 3, 3]
+    assert packed.ends.tolist() == [4, 5, 7]
+
+
+def test_a_branch_sees_its_prefix_and_itself() -> None:
+    assert visible(pack([TREE])) == [
+        "x.......",
+        "xx......",
+        "xxx.....",
+        "xxxx....",
+        "xxxxx...",
+        "xxx..x..",
+        "xxx...x.",
+        "xxx...xx",
+    ]
+
+
+def test_trees_of_several_users_do_not_see_each_other() -> None:
+    packed = pack([Plain([1], [[2], [3]]), Plain([4, 5], [[6]])])
+    assert packed.input_ids.tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert packed.position_ids.tolist() == [[0, 1, 1, 0, 1, 2]]
+    assert packed.ends.tolist() == [1, 2, 5]
+    assert visible(packed) == ["x.....", "xx....", "x.x...", "...x..", "...xx.", "...xxx"]
+
+
+def test_a_window_counts_positions_not_places_in_the_row() -> None:
+    assert visible(pack([TREE]), window=2) == [
+        "x.......",
+        "xx......",
+        ".xx.....",
+        "..xx....",
+        "...xx...",
+        "..x..x..",
+        "..x...x.",
+        "......xx",
+    ]
+
+
+def test_behind_a_cache_only_the_branches_ask() -> None:
+    packed = pack([TREE], cached=3)
+    assert packed.input_ids.tolist() == [[10, 11, 20, 30, 31]]
+    assert packed.position_ids.tolist() == [[3, 4, 3, 3, 4]]
+    assert packed.ends.tolist() == [1, 2, 4]
+    assert visible(packed) == visible(pack([TREE]))[3:]
+
+
+def test_masks_have_the_models_precision() -> None:
+    mask = pack([TREE]).attention_mask(None, CPU, torch.bfloat16)
+    assert mask.dtype == torch.bfloat16
+    assert mask.min() == torch.finfo(torch.bfloat16).min
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("llama", {"full_attention": None}),
+        ("mistral", {"sliding_attention": 64}),
+        ("qwen2", {"full_attention": None}),
+        ("gemma2", {"full_attention": None, "sliding_attention": 64}),
+        ("gpt_neox", {"full_attention": None}),
+        ("opt", {"full_attention": None}),
+    ],
+)
+def test_windows_are_read_from_the_configuration(
+    family: str, expected: dict[str, int | None]
+) -> None:
+    assert attention_windows(build_model(family).config) == expected
+
+
+def test_gemma_3_gets_a_mask_for_each_kind_of_layer() -> None:
+    model = build_model("gemma3_text", num_hidden_layers=6)
+    inputs = pack([TREE]).inputs(model)
+    assert set(inputs["attention_mask"]) == {"full_attention", "sliding_attention"}
+
+
+def test_layers_that_no_mask_can_rule_are_refused() -> None:
+    for kind in ("linear_attention", "chunked_attention"):
+        config = AutoConfig.for_model("llama")
+        config.layer_types = ["full_attention", kind]
+        with pytest.raises(ModelError, match=kind):
+            attention_windows(config)
+
+
+def test_inputs_name_all_that_a_model_needs() -> None:
+    model = SimpleNamespace(device=CPU, dtype=torch.float32, config=build_model("llama").config)
+    inputs = pack([TREE]).inputs(model)
+    assert set(inputs) == {"input_ids", "position_ids", "attention_mask", "use_cache"}
+    assert inputs["attention_mask"].shape == (1, 1, 8, 8)
+    assert inputs["use_cache"] is False
+
+
+def drawn(rule: Any, length: int) -> list[str]:
+    """Draw what a rule lets see."""
+    place = torch.arange(length)
+    seen = rule(place[:, None], place)
+    return ["".join("x" if value else "." for value in row) for row in seen.tolist()]
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_block_mask_says_the_same_as_the_dense_one(window: int | None) -> None:
+    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
+    mask = packed.block_mask(window, CPU).mask_mod
+    nobody = torch.tensor(0)
+    assert drawn(lambda q, k: mask(nobody, nobody, q, k), 12) == visible(packed, window)
+
+
+def test_the_parts_of_a_row_say_the_same_as_the_dense_mask() -> None:
+    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
+    whole = packed.attention_mask(None, CPU, torch.float32)[0, 0]
+    covered = torch.full_like(whole, torch.finfo(torch.float32).min)
+    for part in packed.parts(CPU, torch.float32):
+        if part.mask is None:
+            size = part.keys.stop - part.keys.start
+            causal = torch.ones(size, size).tril()
+            covered[part.queries, part.keys] = torch.where(causal == 1, 0.0, covered.min())
+        else:
+            covered[part.queries, part.keys] = part.mask[0, 0]
+    assert covered.equal(whole)
+
+
+@pytest.mark.parametrize(
+    ("window", "shape"), [(None, (1, 1, 1, 1)), (5, (1, 1, 1, 1)), (4, (1, 1, 8, 8))]
+)
+def test_parts_are_given_to_a_model_that_attends_by_trees_unless_a_window_is_narrower(
+    window: int | None, shape: tuple[int, ...]
+) -> None:
+    tree = Plain([1, 2, 3], [[10, 11]])
+    rest = Plain([7, 8], [[9]])
+    model = build_model("mistral", sliding_window=window)
+    use_tree_attention(model)
+    assert pack([tree, rest]).inputs(model)["attention_mask"].shape == shape
+
+
+def test_a_model_that_computes_with_the_carrier_computes_nan() -> None:
+    mask = carry([], torch.empty(0))
+    assert (torch.zeros(2, 2) + mask).isnan().all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler has its own
+def test_flex_attention_scores_like_the_dense_mask() -> None:
+    trees = [Plain(list(range(3, 150)), [[10, 11], [12]]), Plain([4, 5], [[6]])]
+    model = build_model("llama", initializer_range=0.2).eval()
+    packed = pack(trees)
+    with torch.inference_mode():
+        dense = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
+        model.set_attn_implementation("flex_attention")
+        flex = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
+    assert (flex - dense).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("by_trees", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_a_packed_row_are_those_of_separate_examples(
+    family: str, by_trees: bool
+) -> None:
+    torch.manual_seed(0)
+    trees = [
+        Plain(torch.randint(3, 512, (90,)).tolist(), torch.randint(3, 512, (3, 7)).tolist()),
+        Plain(torch.randint(3, 512, (12,)).tolist(), torch.randint(3, 512, (2, 4)).tolist()),
+    ]
+    labels = torch.tensor([5, 6, 6, 6, 5])
+    model = build_model(family, initializer_range=0.2)
+    if by_trees:
+        use_tree_attention(model)
+    packed = pack(trees)
+    logits = model(**packed.inputs(model), logits_to_keep=packed.ends).logits[0]
+    torch.autograd.backward(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    together = _take_gradients(model)
+    prompts = [[*tree.prefix, *branch] for tree in trees for branch in tree.branches]
+    for prompt, label in zip(prompts, labels, strict=True):
+        last = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+        torch.autograd.backward(torch.nn.functional.cross_entropy(last, label))
+    separate = _take_gradients(model)
+    assert together.keys() == separate.keys()
+    for name, gradient in separate.items():
+        # the floor is for gradients that are zero but for rounding, as of OPT's key biases
+        tolerance = 1e-5 * float(gradient.norm()) + 1e-6
+        assert float((together[name] - gradient).norm()) <= tolerance, name
+
+
+def _take_gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found

@@ -1,0 +1,60 @@
+"""The folder of an unfinished training."""
+
+from pathlib import Path
+
+import pytest
+
+from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.manifest import manifest_path
+from trec_cli.train.work import WorkFolder, replace_folder
+
+
+def test_other_settings_are_refused_unless_overwritten(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0, "targets": ("a",)})
+    work.open({"seed": 0, "targets": ("a",)})
+    (work.path / "checkpoint-5").mkdir()
+    with pytest.raises(SettingsChanged, match="seed: 0 before, 1 now"):
+        work.open({"seed": 1, "targets": ("a",)})
+    work.open({"seed": 1}, overwrite=True)
+    assert [path.name for path in work.path.iterdir()] == ["settings.json"]
+
+
+def test_work_without_a_checkpoint_gives_way_to_other_settings(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0})
+    work.log.touch()
+    work.open({"seed": 1})
+    assert [path.name for path in work.path.iterdir()] == ["settings.json"]
+    work.best.mkdir()
+    with pytest.raises(SettingsChanged):
+        work.open({"seed": 0})
+
+
+def test_an_adapter_without_manifest_beside_its_work_is_unfinished(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    assert not work.is_unfinished()
+    work.open({"seed": 0})
+    assert not work.is_unfinished()
+    work.out.mkdir()
+    assert work.is_unfinished()
+    manifest_path(work.out).write_text("{}")
+    assert not work.is_unfinished()
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    fresh, final = tmp_path / "fresh", tmp_path / "final"
+    for number in range(2):
+        fresh.mkdir()
+        (fresh / f"file{number}").touch()
+        replace_folder(fresh, final)
+        assert [path.name for path in final.iterdir()] == [f"file{number}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_overwriting_continues_work_of_the_same_settings(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0}, overwrite=True)
+    (work.path / "checkpoint-5").mkdir()
+    work.open({"seed": 0}, overwrite=True)
+    assert (work.path / "checkpoint-5").is_dir()

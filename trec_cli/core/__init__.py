@@ -1,0 +1,1 @@
+"""The ground floor: records, JSONL, outputs, manifests, errors, options; nothing above it."""

@@ -1,0 +1,334 @@
+"""Reading and writing JSONL: the one place that knows lines, encodings and faults.
+
+Reading reports up to :data:`~trec_cli.core.errors.MAX_FAULTS` faults at once, each with
+file, line and what to do.  ``-`` is standard input or output.
+"""
+
+import gzip
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+import jsonlines
+import msgspec
+
+from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
+from trec_cli.core.records import Example, Item, Summary, UserSequence
+from trec_cli.core.type_errors import in_words
+
+STREAM = "-"
+Record = TypeVar("Record")
+_encoder = msgspec.json.Encoder()
+
+
+def is_stream(path: Path | str) -> bool:
+    """Tell whether ``path`` means standard input or output."""
+    return str(path) == STREAM
+
+
+def check_streams(files: Mapping[str, Path | None]) -> None:
+    """Refuse two inputs from one standard input, of which the second would find nothing.
+
+    Args:
+        files: by the option that names each.
+
+    Raises:
+        UsageError: naming the options.
+    """
+    streams = [option for option, path in files.items() if path and is_stream(path)]
+    if len(streams) > 1:
+        raise UsageError(f"{streams[0]} and {streams[1]} cannot both be standard input")
+
+
+class FaultList:
+    """Collects faults and raises them together, at the end or when there are too many."""
+
+    def __init__(self, file: Path | str) -> None:
+        """Take the file, as the user named it."""
+        self.file = "standard input" if is_stream(file) else str(file)
+        self._faults: list[Fault] = []
+
+    def add(self, line: int | None, problem: str, fix: str = "") -> None:
+        """Note a fault; raise all so far once there are ``MAX_FAULTS``."""
+        self._faults.append(Fault(self.file, line, problem, fix))
+        if len(self._faults) >= MAX_FAULTS:
+            raise InputError(self._faults)
+
+    def raise_if_any(self) -> None:
+        """Raise :class:`InputError` if a fault was noted."""
+        if self._faults:
+            raise InputError(self._faults)
+
+
+@contextmanager
+def open_input(path: Path | str) -> Iterator[BinaryIO]:
+    """Open a file (``.gz`` unpacked on the way) or standard input, as bytes."""
+    if is_stream(path):
+        yield sys.stdin.buffer
+        return
+    file = Path(path)
+    try:
+        stream = gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise InputError.of(
+            file, "no such file", "check the name, or run the stage before"
+        ) from None
+    except IsADirectoryError:
+        raise InputError.of(file, "is a folder, not a file", "name the JSONL file itself") from None
+    except OSError as error:
+        raise InputError.of(file, f"cannot be read: {error.strerror}") from None
+    with stream:
+        yield cast(BinaryIO, stream)
+
+
+def _numbered(stream: BinaryIO, faults: FaultList) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a stream from 1 on; a compressed file that is damaged is a fault."""
+    try:
+        yield from enumerate(stream, start=1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
+
+
+def read_lines(
+    path: Path | str,
+    decode: Callable[[str], Record],
+    *,
+    allow_empty: bool = False,
+    faults: FaultList | None = None,
+) -> Iterator[tuple[int, Record]]:
+    """Yield (line number, record) for every line of ``path`` that is not blank.
+
+    Args:
+        path: the file, or ``-``.
+        decode: raises ValueError for a line that is not what it should be.
+        allow_empty: whether a file without lines is fine.
+        faults: where the caller notes what else is wrong; raised with ours at the end.
+
+    Raises:
+        InputError: with up to 20 faults: broken or mistyped lines, bytes that are not
+            UTF-8, pretty-printed JSON, or an empty file (unless ``allow_empty``).
+    """
+    faults = faults or FaultList(path)
+    empty = True
+    with open_input(path) as stream:
+        for number, line in _numbered(stream, faults):
+            try:
+                # There may be millions: a line without peculiarities takes the short way.
+                record = decode(line.decode())
+            except ValueError:
+                if not line.strip():
+                    continue
+                empty = False
+                try:
+                    record = _decode_odd(line, decode)
+                except jsonlines.InvalidLineError as error:
+                    faults.add(number, *_explain(error, whole=line.endswith(b"\n")))
+                    if _is_pretty(error):
+                        break  # every further line would be a fault
+                    continue
+            empty = False
+            yield number, record
+    faults.raise_if_any()
+    if empty and not allow_empty:
+        raise InputError.of(faults.file, "is empty", "run the stage before again")
+
+
+def _decode_odd(line: bytes, decode: Callable[[str], Record]) -> Record:
+    """Decode a line that ``decode`` alone does not take: it has a byte order mark, or a fault.
+
+    Raises:
+        jsonlines.InvalidLineError: with the reason as its cause.
+    """
+    reader = jsonlines.Reader([line], loads=cast(Any, decode))
+    return cast(Record, reader.read(allow_none=True))
+
+
+def _line_text(error: jsonlines.InvalidLineError) -> str:
+    line = error.line
+    return line.decode("utf-8", "replace") if isinstance(line, bytes) else line
+
+
+def _is_pretty(error: jsonlines.InvalidLineError) -> bool:
+    """Tell whether a line looks like a piece of a record that spreads over several."""
+    text = _line_text(error).strip()
+    return text in ("{", "[", "}", "]", "},") or text.rstrip(",").endswith('":')
+
+
+def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, str]:
+    """Say what is wrong with a line, and what to do, in the user's words."""
+    text, cause = _line_text(error), error.__cause__
+    shown = text.strip()[:60]
+    if isinstance(cause, UnicodeDecodeError):
+        return "is not UTF-8 text", "save the file as UTF-8, for example: iconv -f latin1 -t utf-8"
+    if isinstance(cause, msgspec.ValidationError):
+        return in_words(str(cause)), "see docs/files.md for the fields"
+    if _is_pretty(error):
+        return (
+            f"is pretty-printed JSON, not one record a line ({shown!r})",
+            "write one record a line, for example: jq -c",
+        )
+    if "NaN" in text or "Infinity" in text:
+        return f"holds NaN or Infinity, which JSON does not have: {shown!r}", "write a number"
+    if not whole:
+        return f"is cut off in the middle: {shown!r}", "the writer was stopped; run it again"
+    return f"is not JSON: {shown!r} ({cause})", "repair or remove the line"
+
+
+def _decoder(kind: type[Record]) -> Callable[[str], Record]:
+    return msgspec.json.Decoder(kind).decode
+
+
+def _decode_item(line: str) -> Item:
+    """Read an item: ``item_id`` and any texts; numbers and lists become text."""
+    fields = msgspec.json.decode(line, type=dict[str, Any])
+    item_id = fields.pop("item_id", None)
+    if not isinstance(item_id, str) or not item_id:
+        raise msgspec.ValidationError(f"`item_id` must be a non-empty string, not {item_id!r}")
+    return Item(item_id, {name: plain_value(value) for name, value in fields.items()})
+
+
+def plain_value(value: object) -> str:
+    """Turn a JSON value into text: null is empty, lists are joined by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(plain_value, value)))
+    if isinstance(value, dict):
+        pairs = ((name, plain_value(inner)) for name, inner in value.items())
+        return ", ".join(f"{name} {inner}" for name, inner in pairs if inner)
+    return str(value)
+
+
+def read_items(path: Path | str) -> dict[str, Item]:
+    """Read `items.jsonl` into a catalogue by id, in file order.
+
+    Raises:
+        InputError: for broken lines, duplicate ids, or an empty file.
+    """
+    items: dict[str, Item] = {}
+    faults = FaultList(path)
+    for line, item in read_lines(path, _decode_item, faults=faults):
+        if item.item_id in items:
+            faults.add(line, f"item_id {item.item_id!r} stands twice", "keep one of them")
+        items[item.item_id] = item
+    return items
+
+
+def iter_sequences(path: Path | str) -> Iterator[tuple[int, UserSequence]]:
+    """Yield (line, record) of `sequences.jsonl`, one at a time: there may be millions."""
+    return read_lines(path, _decoder(UserSequence))
+
+
+def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
+    """Decode ``kind``; where ``example_id`` is left out, the user id takes its place."""
+
+    def decode(line: str) -> Record:
+        fields = msgspec.json.decode(line)
+        if isinstance(fields, dict):
+            user = fields.get("user_id")
+            # Where the user id is wrong, the message must be about it, not about its stand-in.
+            fields.setdefault("example_id", user if user and isinstance(user, str) else "?")
+        return msgspec.convert(fields, kind)
+
+    return decode
+
+
+def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> list[Example]:
+    """Read `examples.jsonl` and check that every example makes sense.
+
+    Args:
+        path: the file, or ``-``.
+        items: the catalogue that histories and candidates must lie in, if given.
+
+    Raises:
+        InputError: for broken lines, an ``example_id`` that stands twice, candidates that
+            stand twice, no positive, a positive that is no candidate, or unknown ids.
+    """
+    examples: list[Example] = []
+    seen: set[str] = set()
+    faults = FaultList(path)
+    for line, example in read_lines(path, _with_example_id(Example), faults=faults):
+        problem = _example_problem(example, seen, items)
+        if problem:
+            faults.add(line, f"example {example.example_id!r}: {problem[0]}", problem[1])
+        seen.add(example.example_id)
+        examples.append(example)
+    return examples
+
+
+def _example_problem(
+    example: Example, seen: set[str], items: dict[str, Item] | None
+) -> tuple[str, str] | None:
+    """Give the first thing wrong with an example and its remedy, or None."""
+    if example.example_id in seen:
+        return "stands twice", "give every example an example_id of its own"
+    problem = candidates_problem(example.candidates, example.positives)
+    if problem or items is None:
+        return problem
+    unknown = [i for i in (*example.history, *example.candidates) if i not in items]
+    if unknown:
+        return (
+            f"{len(unknown)} ids are not in the items, for example {unknown[0]!r}",
+            "run trec prepare with --unknown drop, or add the items",
+        )
+    return None
+
+
+def candidates_problem(
+    candidates: Sequence[str], positives: Sequence[str]
+) -> tuple[str, str] | None:
+    """Give what is wrong with a candidate list and its remedy, or None."""
+    if not candidates:
+        return "has no candidates", "remove the example"
+    if len(set(candidates)) < len(candidates):
+        return "has a candidate twice", "list every candidate once"
+    if not positives:
+        return "has no positive", "remove the example, or name the right candidates"
+    if len(set(positives)) < len(positives):
+        return "has a positive twice", "list every positive once"
+    outside = set(positives) - set(candidates)
+    if outside:
+        return f"positive {min(outside)!r} is not among its candidates", "add it to candidates"
+    return None
+
+
+def read_summaries(path: Path | str) -> dict[str, Summary]:
+    """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``."""
+    summaries: dict[str, Summary] = {}
+    faults = FaultList(path)
+    for line, summary in read_lines(path, _with_example_id(Summary), faults=faults):
+        if summary.example_id in summaries:
+            faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
+        summaries[summary.example_id] = summary
+    return summaries
+
+
+def encode(record: Item | msgspec.Struct | dict[str, Any]) -> bytes:
+    """Encode one record as a line with its newline; fields that are None are left out."""
+    if isinstance(record, Item):
+        body: object = {"item_id": record.item_id, **record.attributes}
+    elif isinstance(record, msgspec.Struct):
+        fields = msgspec.structs.asdict(record)
+        body = {name: value for name, value in fields.items() if value is not None}
+    else:
+        body = record
+    return _encoder.encode(body) + b"\n"
+
+
+def content_hash(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> str:
+    """SHA-256 of records as lines: what a stream held, whose name says nothing of it."""
+    digest = hashlib.sha256()
+    for line in encode_all(records):
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def encode_all(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> Iterator[bytes]:
+    """Encode records one by one, for :func:`trec_cli.core.outputs.write_lines`."""
+    return map(encode, records)

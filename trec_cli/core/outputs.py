@@ -1,0 +1,263 @@
+"""Writing outputs: whole or not at all, one writer at a time, resumable where it is long.
+
+* :func:`write_lines` writes a temporary file beside the target and renames it.
+* :class:`Journal` is for stages that take hours: finished batches are appended to
+  ``.NAME.partial`` and survive ``kill -9``; :meth:`Journal.finish` puts them in input
+  order and renames.  The journal's first line holds the settings, so that a run with
+  other settings never mixes with it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
+from trec_cli.core.jsonl import encode, is_stream
+
+Settings = Mapping[str, Any]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an output; the system frees it even after ``kill -9``.
+
+    Raises:
+        OutputLocked: another process holds it.
+        OutputFailed: the folder cannot be made or written.
+        UsageError: there is a file in the folder's place.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    _make_folder(path)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputLocked(path) from None
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path.parent} is a file, not a folder: choose another --out") from None
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes ``path`` at the end, or vanishes on any error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _make_folder(path)
+    _remove_leftovers(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputFailed(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writer was killed."""
+    for file in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        pid = file.name.removeprefix(f".{path.name}.").split(".", 1)[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            for left in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
+                left.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write ``chunks`` to ``path``, whole or not at all, flushed to the disk."""
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(chunks)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_lines(path: Path | str, lines: Iterable[bytes]) -> None:
+    """Write encoded lines to a file (whole or not at all) or to standard output."""
+    if not is_stream(path):
+        write_bytes(Path(path), lines)
+        return
+    try:
+        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise OutputFailed("standard output", error) from None
+
+
+def discard_stdout() -> None:
+    """Send what standard output still holds nowhere, so that leaving does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def plain_settings(settings: Settings) -> dict[str, Any]:
+    """Give settings as they will be read back from JSON (a tuple becomes a list)."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(settings)))
+    return plain
+
+
+def changed_settings(old: Settings, new: Settings, inputs: Sequence[str] = ()) -> list[str]:
+    """Name the settings that differ, each with its old and new value.
+
+    ``inputs`` are the names of the old input files; their hashes would tell nobody anything.
+    """
+    return [
+        _changed_inputs(old[name], new[name], inputs)
+        if name == "inputs" and name in old and name in new
+        else change
+        for name in sorted(old.keys() | new.keys())
+        for change in _changes(name, old.get(name), new.get(name))
+    ]
+
+
+def _changes(name: str, old: Any, new: Any) -> list[str]:
+    """Name what differs in one setting: of a table of settings, those within it."""
+    if old == new:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        inner = sorted(old.keys() | new.keys())
+        return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n))]
+    return [f"{name}: {_in_words(old)} before, {_in_words(new)} now"]
+
+
+def _in_words(value: Any) -> str:
+    """Write a setting for people: nothing is ``none``, a list is its parts."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]) -> str:
+    """Say which input files hold something else, by name where the numbers agree."""
+    if len(old) != len(new):
+        return f"inputs: {len(old)} files before, {len(new)} now"
+    places = [place for place, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
+    told = [Path(names[n]).name if len(names) == len(old) else f"file {n + 1}" for n in places]
+    return f"inputs: other content now in {', '.join(told)}"
+
+
+class _Record(msgspec.Struct):
+    """All that a journal knows of a record."""
+
+    example_id: str
+
+
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
+class Journal:
+    """Finished records of an unfinished output, kept batch by batch.
+
+    Use inside :func:`locked`.  ``records`` holds what earlier runs finished, as encoded
+    lines by id; a line that was cut off or garbled by a crash is dropped.  A batch is written with
+    one call, so whoever plans the same batches again sees each either whole or partial,
+    and redoes the partial ones: the final bytes are those of an undisturbed run.
+    """
+
+    def __init__(self, path: Path, settings: Settings, *, overwrite: bool = False) -> None:
+        """Open or continue the journal of ``path``.
+
+        With ``overwrite`` a journal of other settings is thrown away; one of these settings
+        is continued all the same: it is what a killed run with ``overwrite`` had finished.
+
+        Raises:
+            SettingsChanged: a journal with other settings holds finished records, and not
+                ``overwrite``.
+        """
+        self.path = path
+        self.file = path.with_name(f".{path.name}.partial")
+        self.settings = plain_settings(settings)
+        self.records: dict[str, bytes] = {}
+        try:
+            self._load()
+        except (SettingsChanged, InputError):
+            if not overwrite:
+                raise
+            self._start()
+
+    def _load(self) -> None:
+        content = self.file.read_bytes() if self.file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        header, *lines = whole.splitlines(keepends=True) or [b""]
+        if not header:
+            self._start()
+            return
+        changed = changed_settings(self._settings_of(header), self.settings)
+        if changed and lines:
+            raise SettingsChanged(self.path, changed)
+        if changed:  # a run that failed before its first batch left nothing to lose
+            self._start()
+            return
+        if len(whole) < len(content):
+            with self.file.open("r+b") as stream:
+                stream.truncate(len(whole))
+        for line in lines:
+            # What a crash of the machine garbled is dropped, too, and done again.
+            with suppress(msgspec.MsgspecError):
+                self.records[_decode_record(line).example_id] = line
+
+    def _settings_of(self, header: bytes) -> Settings:
+        try:
+            return msgspec.json.decode(header, type=dict[str, dict[str, Any]])["settings"]
+        except (msgspec.MsgspecError, KeyError):
+            raise InputError.of(
+                self.file, "is not what a stopped run left", "remove it, or give --overwrite", 1
+            ) from None
+
+    def _start(self) -> None:
+        write_bytes(self.file, [encode({"settings": self.settings})])
+
+    def has(self, ids: Iterable[str]) -> bool:
+        """Tell whether a whole batch is finished."""
+        return all(identifier in self.records for identifier in ids)
+
+    def append(self, records: Sequence[tuple[str, bytes]]) -> None:
+        """Add a finished batch of (id, encoded line) and flush it to the disk."""
+        try:
+            with self.file.open("ab") as stream:
+                stream.write(b"".join(line for _, line in records))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise OutputFailed(self.path, error) from None
+        self.records.update(records)
+
+    def finish(self, order: Iterable[str]) -> None:
+        """Write the final file in the given order of ids; the journal stays until ``discard``."""
+        write_bytes(self.path, (self.records[identifier] for identifier in order))
+
+    def discard(self) -> None:
+        """Remove the journal, once the output has its manifest."""
+        self.file.unlink(missing_ok=True)

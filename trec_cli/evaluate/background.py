@@ -1,0 +1,106 @@
+"""What `examples.jsonl` says of the evaluated examples and of the training users."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.jsonl import read_lines
+from trec_cli.core.records import Identifier, Split
+from trec_cli.evaluate.metrics import Ints
+from trec_cli.evaluate.scores import System
+
+
+class ExampleLine(msgspec.Struct, kw_only=True, gc=False):
+    """What the evaluation needs of a line of `examples.jsonl`."""
+
+    user_id: Identifier
+    split: Split
+    history: list[str]
+    positives: list[str]
+    example_id: Identifier | None = None
+
+    @property
+    def example(self) -> str:
+        """The example's id."""
+        return self.example_id or self.user_id
+
+
+class AskedLine(ExampleLine, kw_only=True, gc=False):
+    """The same with the candidates, in the file's order."""
+
+    candidates: list[str]
+
+
+Line = TypeVar("Line", bound=ExampleLine)
+
+
+def read_example_lines(path: Path, kind: type[Line]) -> Iterator[Line]:
+    """Yield the lines of `examples.jsonl`, one at a time: there may be millions."""
+    return (record for _, record in read_lines(path, msgspec.json.Decoder(kind).decode))
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of the evaluated examples, in their order.
+
+    Attributes:
+        lengths: items in the history, ``[examples]``; -1 for an example that is not in the
+            file, or has other positives there than those that were scored.
+        positives: item ids of each example's positives.
+        takers: number of users of split train who have an item in their history or as
+            positive, as the popularity baseline counts them; empty without such users.
+    """
+
+    lengths: Ints
+    positives: list[list[str]]
+    takers: Mapping[str, int]
+
+    @property
+    def missing(self) -> int:
+        """How many examples are not in the file as they were scored."""
+        return int((self.lengths < 0).sum())
+
+
+def read_background(path: Path, asked: System, split: Split) -> Background:
+    """Read what there is to know of the examples that a system was asked.
+
+    Raises:
+        InputError: the file is faulty.
+    """
+    lengths = np.full(len(asked.examples), -1, dtype=np.int64)
+    positives: list[list[str]] = [[] for _ in asked.examples]
+    takers = _Takers()
+    for record in read_example_lines(path, ExampleLine):
+        place = asked.examples.get(record.example) if record.split == split else None
+        if place is not None and asked.has_positives(place, record.positives):
+            lengths[place] = len(record.history)
+            positives[place] = record.positives
+        if record.split == "train":
+            takers.add(record.user_id, (*record.history, *record.positives))
+    return Background(lengths, positives, takers.counts())
+
+
+@dataclass
+class _Takers:
+    """Pairs of user and item as one number each: a user counts once per item."""
+
+    users: dict[str, int] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    pairs: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, user: str, items: Iterable[str]) -> None:
+        """Take in what a user has."""
+        code = self.users.setdefault(user, len(self.users)) << 32
+        known = self.items
+        self.pairs.extend([code + known.setdefault(item, len(known)) for item in items])
+
+    def counts(self) -> dict[str, int]:
+        """Count the users of every item."""
+        distinct = np.unique(np.frombuffer(self.pairs, dtype=np.int64))
+        numbers = np.bincount(distinct & 0xFFFFFFFF, minlength=len(self.items))
+        return dict(zip(self.items, numbers.tolist(), strict=True))

@@ -1,0 +1,148 @@
+"""Single users for the report: where the best system shines, where it fails, and any."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.jsonl import open_input, read_items
+from trec_cli.core.records import Item
+from trec_cli.core.seeds import generator
+from trec_cli.evaluate.background import AskedLine
+from trec_cli.evaluate.heat import HeatMap, SummaryLine, heat_map, read_summary_lines
+from trec_cli.evaluate.metrics import headline, reciprocal_rank
+from trec_cli.evaluate.results import Evaluation
+from trec_cli.evaluate.scores import ScoresFile, ScoresLine
+from trec_cli.evaluate.sources import Sources
+
+PER_KIND = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of a shown ranking."""
+
+    title: str
+    score: float
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shown example.
+
+    Attributes:
+        kind: ``best``, ``worst`` or ``random``.
+        example_id: its id.
+        user_id: the user.
+        history: titles, oldest first.
+        summaries: what was written of the user, by mode.
+        heat: attention weights, if the summaries have them.
+        ranking: the candidates, best score first.
+        ranks: expected ranks of the positives, by run.
+    """
+
+    kind: str
+    example_id: str
+    user_id: str
+    history: list[str]
+    summaries: dict[str, str]
+    heat: HeatMap | None
+    ranking: list[Candidate]
+    ranks: dict[str, list[float]]
+
+
+def leader(evaluation: Evaluation) -> int:
+    """Give the first run of the system with the highest mean of the last NDCG."""
+    column = evaluation.metrics.index(headline(evaluation.metrics))
+    best = int(evaluation.values[:, :, column].mean(axis=1).argmax())
+    return evaluation.members[evaluation.names[best]][0]
+
+
+def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
+    """Choose examples by the leader's reciprocal rank: place to kind.
+
+    Equal ones are chosen by a seeded shuffle; no example is shown twice.
+    """
+    ranks = evaluation.ranks[leader(evaluation)]
+    value = reciprocal_rank(ranks, int(ranks.candidates.max()))
+    shuffled = generator(seed, "cases").permutation(len(value))
+    by_value = shuffled[np.argsort(value[shuffled], kind="stable")].tolist()
+    chosen: dict[int, str] = {}
+    for kind, places in (("best", by_value[::-1]), ("worst", by_value), ("random", shuffled)):
+        fresh = [int(place) for place in places if int(place) not in chosen]
+        chosen.update(dict.fromkeys(fresh[:PER_KIND], kind))
+    return chosen
+
+
+def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
+    """Gather everything there is to show of the chosen examples."""
+    chosen = choose(evaluation, seed)
+    system = evaluation.runs[leader(evaluation)]
+    records = _records(system.file, {int(system.lines[place]) for place in chosen})
+    wanted = {record.example for record in records.values()}
+    asked = sources.asked(wanted)
+    written = {m: read_summary_lines(path, wanted) for m, path in sources.summaries.items()}
+    items = read_items(sources.items) if sources.items else {}
+    shown = []
+    for place, kind in chosen.items():
+        record = records[int(system.lines[place])]
+        example = record.example
+        lines = {mode: of_mode[example] for mode, of_mode in written.items() if example in of_mode}
+        line = asked.get(example)
+        if line and not system.has_positives(place, line.positives):
+            line = None  # another version of the example than was scored
+        shown.append(
+            Case(
+                kind,
+                example,
+                record.user_id,
+                [_title(item, items) for item in line.history] if line else [],
+                {mode: summary.summary for mode, summary in lines.items()},
+                _heat(lines, line, items),
+                _ranking(record, items),
+                _ranks(evaluation, place),
+            )
+        )
+    return shown
+
+
+def _heat(
+    lines: Mapping[str, SummaryLine], asked: AskedLine | None, items: Mapping[str, Item]
+) -> HeatMap | None:
+    """Lay out the attention weights of an example, where its summary has some."""
+    attention = next((line.attention for line in lines.values() if line.attention), None)
+    if attention is None:
+        return None
+    candidates = asked.candidates if asked else []
+    right = {place for place, item in enumerate(candidates) if asked and item in asked.positives}
+    return heat_map(attention, [_title(item, items) for item in candidates], right)
+
+
+def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
+    """Read single lines of a file that was read without fault before."""
+    decode = msgspec.json.Decoder(ScoresLine).decode
+    with open_input(file.path) as stream:
+        return {n: decode(line) for n, line in enumerate(stream, start=1) if n in lines}
+
+
+def _title(item_id: str, items: Mapping[str, Item]) -> str:
+    """Give an item's title, else its text, else its id."""
+    item = items.get(item_id)
+    return (item.title or item.text() or item_id) if item else item_id
+
+
+def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
+    right = set(record.positives)
+    pairs = zip(record.candidates, record.scores, strict=True)
+    ranked = sorted(pairs, key=lambda pair: -pair[1])
+    return [Candidate(_title(item, items), score, item in right) for item, score in ranked]
+
+
+def _ranks(evaluation: Evaluation, place: int) -> dict[str, list[float]]:
+    """Give the expected ranks of an example's positives, by run."""
+    return {
+        run.name: ranks.expected[ranks.example == place].tolist()
+        for run, ranks in zip(evaluation.runs, evaluation.ranks, strict=True)
+    }

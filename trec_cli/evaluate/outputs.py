@@ -1,0 +1,242 @@
+"""The files of one evaluation: which scores go in, which files come out, whether they are new."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.core.attributes import check_attributes
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import is_stream, read_items
+from trec_cli.core.manifest import Provenance, recorded_settings, up_to_date
+from trec_cli.core.outputs import Settings, plain_settings, write_bytes
+from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.records import Split
+from trec_cli.core.runs import RunFolder, system_name, told_apart
+from trec_cli.evaluate.background import read_background
+from trec_cli.evaluate.pooling import pool_runs
+from trec_cli.evaluate.results import (
+    Evaluation,
+    Options,
+    Summary,
+    evaluate_systems,
+    per_user_lines,
+    summarise,
+    too_few_permutations,
+)
+from trec_cli.evaluate.scores import ScoresFile, System, align, holds_split, read_system
+from trec_cli.evaluate.slices import find_slices, slice_entries
+from trec_cli.evaluate.sources import Sources
+from trec_cli.evaluate.tables import latex, markdown
+from trec_cli.evaluate.trec_run import export, left_over, run_paths
+
+
+def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
+    """Give the scores files that were named, or else all in RUN that have examples of ``split``.
+
+    Where two files give the same name, the names get their folders in front.
+
+    Raises:
+        UsageError: nothing is named, ``-`` twice, or names that still clash.
+        InputError: RUN holds no scores file.
+    """
+    if not scores and run is None:
+        raise UsageError("give the RUN folder, or name scores files with --scores")
+    paths = list(scores) or _of_split(RunFolder(run or Path()).all_scores(), split)
+    if not paths:
+        fix = "run trec score first, or name files with --scores"
+        raise InputError.of(run, "holds no scores-NAME.jsonl", fix)
+    if sum(map(is_stream, paths)) > 1:
+        raise UsageError("standard input (--scores -) can be read only once")
+    names = ["stdin" if is_stream(path) else system_name(path) for path in paths]
+    names = told_apart(names, paths)
+    if len(set(names)) < len(names):
+        raise UsageError(f"two scores files have the same name: {', '.join(map(str, paths))}")
+    return [ScoresFile(name, path) for name, path in zip(names, paths, strict=True)]
+
+
+def _of_split(paths: Sequence[Path], split: Split) -> list[Path]:
+    """Leave out files without an example of ``split``, unless that leaves none."""
+    kept = [path for path in paths if holds_split(path, split)]
+    return kept or list(paths)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate and what to write.
+
+    Attributes:
+        files: the scores.
+        split: the examples to look at.
+        options: what decides the numbers.
+        folder: of `metrics.json` and its companions; None writes none of them.
+        markdown: file of the table, if wanted.
+        latex: file of the table, if wanted.
+        trec_run: folder of the export, if wanted.
+        sources: what slices and report are made from, where it is there.
+        report: whether to write the page.
+        title: of the page; empty for a general one.
+    """
+
+    files: list[ScoresFile]
+    split: Split = "test"
+    options: Options = field(default_factory=Options)
+    folder: Path | None = None
+    markdown: Path | None = None
+    latex: Path | None = None
+    trec_run: Path | None = None
+    sources: Sources = field(default_factory=Sources)
+    report: bool = False
+    title: str = ""
+
+    def check(self, *, slices: bool) -> None:
+        """Refuse slices that cannot be made.
+
+        Raises:
+            UsageError: the files that they need are not there.
+        """
+        if slices and not self.sources.examples:
+            raise UsageError("--slices needs examples.jsonl: give RUN, or --examples")
+        if self.options.slice_by and not (self.sources.items and self.sources.examples):
+            raise UsageError(
+                "--slice-by needs items.jsonl and examples.jsonl: give RUN, or --items and "
+                "--examples"
+            )
+
+    def inputs(self) -> list[Path]:
+        """Name every file that decides the outputs' bytes."""
+        items = self.sources.items if self.options.slice_by else None
+        slicing = [path for path in (items, self.sources.examples) if path]
+        more = self.sources.files() if self.report else slicing
+        return [*(file.path for file in self.files), *more]
+
+    def settings(self) -> dict[str, Any]:
+        """Give what decides the output's bytes, besides the inputs' content."""
+        systems = [file.name for file in self.files]
+        titled = {"title": self.title} if self.title else {}
+        numbers = plain_settings(asdict(self.options))
+        return {"split": self.split, "systems": systems, **titled, **numbers}
+
+    def outputs(self) -> list[Path]:
+        """Name every file that :func:`write` will write."""
+        names = [file.name for file in self.files]
+        runs = run_paths(self.trec_run, names) if self.trec_run else []
+        place = RunFolder(self.folder) if self.folder else None
+        main = [place.metrics, place.per_user] if place else []
+        page = [place.report] if place and self.report else []
+        return [*main, *page, *filter(None, [self.markdown, self.latex]), *runs]
+
+
+def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
+    """Tell whether all outputs exist and were made by this plan from these inputs.
+
+    New or changed scores make an evaluation stale, which is no conflict: it is made again.
+    The tables and runs that were asked for follow the same rule as `metrics.json`.
+
+    Raises:
+        SettingsChanged: an output was made with other options, or not by trec, and not
+            ``overwrite``.
+    """
+    settings = provenance.settings
+    current = [_is_current(path, settings, overwrite=overwrite) for path in plan.outputs()]
+    piped = any(is_stream(file.path) for file in plan.files)
+    return plan.folder is not None and all(current) and not piped
+
+
+def _is_current(output: Path, settings: Settings, *, overwrite: bool) -> bool:
+    """Tell whether an output is as these settings make it; the scores may be others."""
+    old = recorded_settings(output) or {}
+    derived = {name: old.get(name) for name in ("inputs", "systems")}
+    known = up_to_date(output, {**settings, **derived}, overwrite=overwrite)
+    return known and all(settings[name] == value for name, value in derived.items())
+
+
+def load(plan: Plan, progress: Progress | None = None) -> list[System]:
+    """Read all runs and align them.
+
+    Raises:
+        InputError: faults in a file, or systems that answer different questions.
+        UsageError: the reference is none of the systems, or names of runs clash.
+    """
+    names = list(pool_runs([file.name for file in plan.files], pool=plan.options.pool))
+    reference = plan.options.reference
+    if reference is not None and reference not in names:
+        raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
+    return align([read_system(file, plan.split, progress) for file in plan.files])
+
+
+def write(
+    plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
+) -> Summary:
+    """Evaluate, write every output with its manifest, and give the summary."""
+    evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
+    summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
+    if advice := too_few_permutations(summary, plan.options.permutations):
+        (progress or Silent()).warn(advice)
+    summary |= _slices(plan, evaluation, progress or Silent())
+    with provenance.publish(*plan.outputs()) as details:
+        details["examples"] = len(systems[0].users)
+        written = _tables(plan, summary)
+        if plan.trec_run:
+            written += export(plan.trec_run, [s.file for s in systems], plan.split)
+            if old := left_over(plan.trec_run, [s.file.name for s in systems]):
+                names = ", ".join(path.name for path in old)
+                (progress or Silent()).warn(f"{names}: left from an earlier evaluation")
+        if plan.folder:
+            folder = RunFolder(plan.folder)
+            if plan.report:
+                from trec_cli.evaluate.report import render  # loads the charts' library
+
+                page = render(evaluation, summary, plan.sources, provenance, plan.title)
+                write_bytes(folder.report, [page.encode()])
+                written.append(folder.report)
+            written += _main_files(folder, evaluation, summary)
+    if written:
+        (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
+    return summary
+
+
+def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:
+    """Measure slices where `examples.jsonl` is there.
+
+    Raises:
+        UsageError: an attribute that no item has.
+    """
+    sources, attributes = plan.sources, plan.options.slice_by
+    if not sources.examples:
+        return {}
+    background = read_background(sources.examples, evaluation.runs[0], plan.split)
+    if background.missing:
+        progress.warn(
+            f"{background.missing} of {len(evaluation.examples)} examples are not in "
+            f"{sources.examples}, or have other positives there, and so are in no slice"
+        )
+    items = read_items(sources.items) if attributes and sources.items else {}
+    if attributes:
+        check_attributes(attributes, items, "--slice-by")
+    slices = find_slices(background, items, attributes)
+    return {"slices": slice_entries(evaluation, slices, plan.options)}
+
+
+def _tables(plan: Plan, summary: Summary) -> list[Path]:
+    """Write the tables that were asked for."""
+    wanted = [(plan.markdown, markdown), (plan.latex, latex)]
+    written = [(path, draw) for path, draw in wanted if path]
+    for path, draw in written:
+        write_bytes(path, [draw(summary).encode()])
+    return [path for path, _ in written]
+
+
+def _main_files(folder: RunFolder, evaluation: Evaluation, summary: Summary) -> list[Path]:
+    """Write `per_user.jsonl` and, last because it marks the end, `metrics.json`."""
+    write_bytes(folder.per_user, per_user_lines(evaluation))
+    body = msgspec.json.format(msgspec.json.encode(summary), indent=2)
+    write_bytes(folder.metrics, [body, b"\n"])
+    return [folder.per_user, folder.metrics]
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read `metrics.json` of a finished evaluation."""
+    return msgspec.json.decode(RunFolder(folder).metrics.read_bytes(), type=dict[str, Any])

@@ -1,0 +1,193 @@
+"""`report.html`: one page that holds everything it shows, charts and their library included.
+
+Jinja escapes every text; the charts' data go into a JSON block whose ``<`` are escaped, so
+that a title with a script tag stays a title.  The page's own policy forbids any network.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+from trec_cli import __version__
+from trec_cli.core.manifest import Provenance
+from trec_cli.evaluate.cases import cases, leader
+from trec_cli.evaluate.figures import all_figures, slice_figures
+from trec_cli.evaluate.results import SIGNIFICANT, Evaluation, Summary, differs
+from trec_cli.evaluate.sources import Sources
+from trec_cli.evaluate.tables import (
+    SMALL_MARK,
+    metrics_of,
+    notes_of,
+    number,
+    rows_of,
+    slice_tables,
+    slices_note,
+)
+
+_FRAME = {
+    "output", "sha256", "command", "arguments", "settings", "inputs", "versions", "machine",
+    "started", "quality",
+}  # fmt: skip
+"""Fields of a manifest that are no account of tokens or time."""
+
+
+def render(
+    evaluation: Evaluation,
+    summary: Summary,
+    sources: Sources,
+    provenance: Provenance,
+    title: str = "",
+) -> str:
+    """Write the page, under a title of its own or a general one.
+
+    Raises:
+        InputError: a file of ``sources`` is faulty.
+    """
+    seed = int(provenance.settings["seed"])
+    figures = all_figures(evaluation, summary, sources.training())
+    by_slice = slice_figures(summary)
+    manifests = sources.manifests()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            **_results(evaluation, summary),
+            title=title,
+            figures=figures,
+            drawings=[asdict(figure) for figure in [*figures, *by_slice]],
+            slices=slice_tables(summary),
+            slice_figures=by_slice,
+            slices_note=slices_note(summary.get("slices", [])),
+            small_mark=SMALL_MARK,
+            cases=cases(evaluation, sources, seed),
+            accounts={name: found for name, m in manifests.items() if (found := account(m))},
+            quality=quality_table(manifests),
+            inputs=provenance.inputs,
+            origins=origins(manifests),
+            versions=versions(manifests),
+            settings={
+                name: _in_words(value)
+                for name, value in provenance.settings.items()
+                if name not in ("inputs", "systems")
+            },
+            plotly=get_plotlyjs(),
+            version=__version__,
+        )
+    )
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("trec_cli.evaluate")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {
+        "places": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
+        "breakable": _breakable,
+    }  # fmt: skip
+    environment.tests["differing"] = differs
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Let a line end behind the dots, slashes and underscores of a long name."""
+    return Markup(re.sub(r"(?<=[._/])", "<wbr>", str(escape(text))))
+
+
+def _signed(value: float | None) -> str:
+    return number(value) if value is None else f"{value:+.3f}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _ranks(places: Sequence[float]) -> str:
+    return ", ".join(f"{place:g}" for place in places)
+
+
+def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
+    """Give what the tables show."""
+    compared = summary["comparisons"]
+    return {
+        "names": evaluation.names,
+        "leader": evaluation.runs[leader(evaluation)].name,
+        "examples": len(evaluation.users),
+        "users": summary["users"],
+        "split": summary["split"],
+        "metrics": metrics_of(summary),
+        "rows": rows_of(summary),
+        "notes": notes_of(summary),
+        "significant": SIGNIFICANT,
+        "reference": compared[0]["reference"] if compared else "",
+        "comparisons": {
+            entry["system"]: [c for c in compared if c["system"] == entry["system"]]
+            for entry in compared
+        },
+    }
+
+
+def account(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten a manifest's counts of tokens, cuts and times: ``tokens.prompt`` to a text."""
+    return dict(_flat({k: v for k, v in manifest.items() if k not in _FRAME}))
+
+
+def quality_table(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Give what manifests say of the quality of summaries: by figure, then by file."""
+    found = {name: dict(_flat(m["quality"])) for name, m in manifests.items() if m.get("quality")}
+    figures = dict.fromkeys(figure for of_file in found.values() for figure in of_file)
+    return {
+        figure: {name: of_file.get(figure, "–") for name, of_file in found.items()}
+        for figure in figures
+    }
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [p for k, v in value.items() for p in _flat(v, f"{name}.{k}" if name else str(k))]
+    if isinstance(value, float):
+        return [(name, f"{value:,.3f}")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(name, f"{value:,}")]
+    return [] if value is None else [(name, str(value))]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A command and the outputs that it made."""
+
+    command: str
+    names: list[str]
+
+
+def origins(manifests: Mapping[str, Mapping[str, Any]]) -> list[Origin]:
+    """Give the commands that made the outputs, each once."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        arguments = shlex.join(map(str, manifest.get("arguments", [])))
+        found.setdefault(f"trec {arguments}", []).append(name)
+    return [Origin(command, names) for command, names in found.items()]
+
+
+def versions(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Give the versions that outputs were made with, by the names of the outputs."""
+    found: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        stated = manifest.get("versions", {})
+        found.setdefault(", ".join(f"{n} {v}" for n, v in stated.items()), []).append(name)
+    return {", ".join(names): stated for stated, names in found.items() if stated}
+
+
+def _in_words(value: Any) -> str:
+    """Write a setting for people: no brackets, no None."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -1,0 +1,297 @@
+"""Reading scores files into arrays, and checking that systems answered the same questions."""
+
+import shutil
+import sys
+import tempfile
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.errors import Fault, InputError
+from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
+from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.records import Identifier, Split
+from trec_cli.evaluate.metrics import Ints, Pools
+
+_NAMED = 3
+"""How many examples a message names."""
+_REPORT_EVERY = 10_000
+
+
+class ScoresLine(msgspec.Struct, kw_only=True, gc=False):
+    """One line of a scores file; ``example_id`` may be left out for ``user_id``."""
+
+    user_id: Identifier
+    split: Split
+    candidates: list[Identifier]
+    scores: list[float]
+    positives: list[Identifier]
+    example_id: Identifier | None = None
+
+    @property
+    def example(self) -> str:
+        """The example's id."""
+        return self.example_id or self.user_id
+
+
+def read_scores(path: Path | str) -> Iterator[tuple[int, ScoresLine]]:
+    """Yield (line, record) of a scores file, some million candidates a second."""
+    return read_lines(path, msgspec.json.Decoder(ScoresLine).decode)
+
+
+class _SplitOfLine(msgspec.Struct):
+    """The one field that :func:`holds_split` looks at."""
+
+    split: Split
+
+
+def holds_split(path: Path, split: Split) -> bool:
+    """Tell whether a scores file has an example of ``split``, or is damaged.
+
+    What is damaged is explained by whoever reads it; it is not passed over.
+    """
+    decode = msgspec.json.Decoder(_SplitOfLine).decode
+    try:
+        return any(record.split == split for _, record in read_lines(path, decode))
+    except InputError:
+        return True
+
+
+@dataclass(frozen=True)
+class ScoresFile:
+    """Where a system's scores lie, and how messages call the place."""
+
+    name: str
+    path: Path
+    shown: str = ""
+
+    def __str__(self) -> str:
+        """Name the file as the user did."""
+        return self.shown or str(self.path)
+
+
+@contextmanager
+def at_hand(files: Sequence[ScoresFile]) -> Iterator[list[ScoresFile]]:
+    """Give files that can be read more than once: standard input goes to a temporary one."""
+    with tempfile.TemporaryDirectory(prefix="trec-eval-") as folder:
+        yield [_spooled(file, Path(folder)) if is_stream(file.path) else file for file in files]
+
+
+def _spooled(file: ScoresFile, folder: Path) -> ScoresFile:
+    copy = folder / "scores.jsonl"
+    with copy.open("wb") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream)
+    return replace(file, path=copy, shown="standard input")
+
+
+@dataclass(frozen=True)
+class System:
+    """All scores of one system on one split, without the candidates' names.
+
+    Attributes:
+        file: where they were read.
+        examples: place of every example id, in file order.
+        users: the examples' user ids.
+        lines: the examples' lines in the file.
+        contents: ``[examples, 2]`` hashes of the sets of candidates and of positives,
+            comparable within one process.
+        pools: the numbers.
+    """
+
+    file: ScoresFile
+    examples: dict[str, int]
+    users: list[str]
+    lines: Ints
+    contents: Ints
+    pools: Pools
+
+    @property
+    def name(self) -> str:
+        """The system's name."""
+        return self.file.name
+
+    def has_positives(self, place: int, positives: Iterable[str]) -> bool:
+        """Tell whether an example's positives are these."""
+        return bool(self.contents[place, 1] == hash(frozenset(positives)))
+
+    def like(self, first: "System") -> "System":
+        """Give the same system in the order of another that has the same examples and users.
+
+        Ids are then the other's: there may be millions.
+        """
+        order = _places(first.examples, self)
+        same = replace(self, examples=first.examples, users=first.users)
+        if np.array_equal(order, np.arange(len(order))):
+            return same
+        return replace(
+            same,
+            lines=self.lines[order],
+            contents=self.contents[order],
+            pools=_take_pools(self.pools, order),
+        )
+
+
+def _take_pools(pools: Pools, order: Ints) -> Pools:
+    """Reorder the lists of ``pools``."""
+    widths = np.diff(pools.offsets)
+    moved = np.concatenate([[0], np.cumsum(widths[order])])
+    new_start = np.empty_like(pools.offsets[:-1])
+    new_start[order] = moved[:-1]
+    owner = np.searchsorted(pools.offsets, pools.positive_at, side="right") - 1
+    shift = new_start - pools.offsets[:-1]
+    scores = np.empty_like(pools.scores)
+    scores[np.arange(len(scores)) + np.repeat(shift, widths)] = pools.scores
+    by_example = np.argsort(new_start[owner], kind="stable")
+    return Pools(scores, moved, (pools.positive_at + shift[owner])[by_example])
+
+
+@dataclass
+class _Columns:
+    """The growing arrays of a file being read.
+
+    ``rows`` has four numbers an example: its line, the hashes of its sets of candidates and
+    of positives, and how many candidates it has.
+    """
+
+    faults: FaultList
+    examples: dict[str, int] = field(default_factory=dict)
+    users: list[str] = field(default_factory=list)
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    scores: "array[float]" = field(default_factory=lambda: array("d"))
+    positive_at: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, line: int, record: ScoresLine) -> None:
+        """Take one record in, or note what is wrong with it."""
+        example, candidates, positives = record.example, record.candidates, record.positives
+        pool, right = frozenset(candidates), frozenset(positives)
+        # This runs once an example, of which there may be millions: one look at everything.
+        sound = (
+            len(pool) == len(candidates) == len(record.scores)
+            and 0 < len(right) == len(positives)
+            and right <= pool
+            and example not in self.examples
+        )
+        problem = None if sound else _problem(record, self.examples)
+        if problem:
+            self.faults.add(line, f"example {example!r}: {problem[0]}", problem[1])
+            return
+        self.examples[example] = len(self.users)
+        self.users.append(record.user_id)
+        self.rows.extend((line, hash(pool), hash(right), len(candidates)))
+        start = len(self.scores)
+        self.scores.fromlist(record.scores)
+        for item in positives:
+            self.positive_at.append(start + candidates.index(item))
+
+    def system(self, file: ScoresFile) -> System:
+        """Give the arrays, once all lines are in."""
+        lines, *contents, widths = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 4).T
+        pools = Pools(
+            np.frombuffer(self.scores, dtype=np.float64),
+            np.concatenate([[0], np.cumsum(widths)]),
+            np.frombuffer(self.positive_at, dtype=np.int64),
+        )
+        return System(file, self.examples, self.users, lines, np.stack(contents, axis=1), pools)
+
+
+def _problem(record: ScoresLine, seen: dict[str, int]) -> tuple[str, str] | None:
+    """Give the first thing wrong with a record and its remedy, or None.
+
+    That scores are finite has been seen to: JSON has no other numbers, and one that is too
+    large for a float is refused when the line is decoded.
+    """
+    if record.example in seen:
+        return "stands twice", "keep one line per example_id"
+    if len(record.scores) != len(record.candidates):
+        counts = f"{len(record.candidates)} candidates but {len(record.scores)} scores"
+        return counts, "give one score per candidate"
+    return candidates_problem(record.candidates, record.positives)
+
+
+def read_system(file: ScoresFile, split: Split, progress: Progress | None = None) -> System:
+    """Read a system's scores of one split.
+
+    Raises:
+        InputError: faults of the lines, or no example of the split.
+    """
+    columns = _Columns(FaultList(str(file)))
+    others: set[str] = set()
+    try:
+        with (progress or Silent()).task(f"reading {file}") as task:
+            for line, record in read_scores(file.path):
+                if record.split == split:
+                    columns.add(line, record)
+                else:
+                    others.add(record.split)
+                if not line % _REPORT_EVERY:
+                    task.advance(_REPORT_EVERY)
+    except InputError as error:
+        raise _renamed(error, file) from None
+    columns.faults.raise_if_any()
+    if not columns.users:
+        has = ", ".join(sorted(others))
+        raise InputError.of(file, f"has no example of split {split}", f"it has {has}: --split")
+    return columns.system(file)
+
+
+def _renamed(error: InputError, file: ScoresFile) -> InputError:
+    """Let faults name the file as the user did, not a temporary copy."""
+    own = str(file.path)
+    return InputError([replace(f, file=str(file)) if f.file == own else f for f in error.faults])
+
+
+def align(systems: Sequence[System]) -> list[System]:
+    """Give all systems in the example order of the first.
+
+    Raises:
+        InputError: a system answers other examples than the first, or has other users,
+            candidates or positives in one; the first few are named.
+    """
+    first, *others = systems
+    faults = [fault for system in others for fault in _differences(first, system)]
+    if faults:
+        raise InputError(faults)
+    return [first, *(system.like(first) for system in others)]
+
+
+def _places(examples: Collection[str], system: System) -> Ints:
+    """Give the places of some examples in a system."""
+    places = map(system.examples.__getitem__, examples)
+    return np.fromiter(places, dtype=np.int64, count=len(examples))
+
+
+def _differences(first: System, other: System) -> Iterator[Fault]:
+    """Yield one fault per way in which ``other`` differs from ``first``."""
+    fix = "compare systems that ranked the same candidates of the same examples"
+
+    def fault(what: str, ids: Sequence[str], holder: System) -> Iterator[Fault]:
+        if ids:
+            named = ", ".join(
+                f"{i!r} ({holder.file}, line {holder.lines[holder.examples[i]]})"
+                for i in ids[:_NAMED]
+            )
+            count = f"{len(ids)} examples" if len(ids) > 1 else "1 example"
+            yield Fault(str(other.file), None, f"{count} {what}, for example {named}", fix)
+
+    missing = [i for i in first.examples if i not in other.examples]
+    extra = [i for i in other.examples if i not in first.examples]
+    both = [i for i in first.examples if i in other.examples]
+    yield from fault(f"of {first.file} missing", missing, first)
+    yield from fault(f"not in {first.file}", extra, other)
+    here, there = _places(both, first), _places(both, other)
+    users = zip(here.tolist(), there.tolist(), strict=True)
+    contents = first.contents[here] != other.contents[there]
+    kinds: dict[str, Iterable[bool]] = {
+        "another user": (first.users[a] != other.users[b] for a, b in users),
+        "other candidates": contents[:, 0],
+        "other positives": contents[:, 1],
+    }
+    for what, differs in kinds.items():
+        ids = list(compress(both, differs))
+        yield from fault(f"with {what} than in {first.file}", ids, other)

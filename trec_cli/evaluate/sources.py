@@ -1,0 +1,108 @@
+"""What a RUN folder holds besides scores, for the report; every part of it may be absent."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.core.jsonl import read_lines
+from trec_cli.core.manifest import read_manifest
+from trec_cli.core.records import MODES
+from trec_cli.core.runs import TRAINING_LOG, RunFolder, system_name, told_apart
+from trec_cli.evaluate.background import AskedLine, read_example_lines
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that explain the numbers.
+
+    Attributes:
+        items: the catalogue, for titles.
+        examples: for slices, and for the histories of single users.
+        summaries: by mode; without RUN by system.
+        logs: training logs by adapter (the mode, and what else its name says), likewise.
+        explained: outputs whose manifests say how they were made.
+    """
+
+    items: Path | None = None
+    examples: Path | None = None
+    summaries: dict[str, Path] = field(default_factory=dict)
+    logs: dict[str, Path] = field(default_factory=dict)
+    explained: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def find(
+        cls, run: Path | None, items: Path | None, examples: Path | None, scores: list[Path]
+    ) -> "Sources":
+        """Take the files that were named, and those of RUN that exist.
+
+        Without RUN, as in a study, the scores' manifests tell what they were made with.
+        """
+        if run is None:
+            texts, adapters = _behind(scores)
+            logs = {name: folder / TRAINING_LOG for name, folder in adapters.items()}
+            made = [*texts.values(), *adapters.values(), *scores]
+            return cls(items, examples, texts, logs, made)
+        folder = RunFolder(run)
+        summaries = {mode: folder.summaries(mode) for mode in MODES}
+        models = folder.adapters()
+        made = [folder.items, folder.examples, *summaries.values(), *models.values(), *scores]
+        return cls(
+            items or _existing(folder.items),
+            examples or _existing(folder.examples),
+            {mode: path for mode, path in summaries.items() if path.is_file()},
+            {name: model / TRAINING_LOG for name, model in models.items()},
+            [path for path in made if path.exists()],
+        )
+
+    def files(self) -> list[Path]:
+        """Give every file that the report is made from."""
+        named = [path for path in (self.items, self.examples) if path]
+        return [*named, *self.summaries.values(), *self.logs.values()]
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Read the manifests there are, by the name of the output they speak of."""
+        names = told_apart([path.name for path in self.explained], self.explained)
+        found = zip(names, map(read_manifest, self.explained), strict=True)
+        return {name: manifest for name, manifest in found if manifest}
+
+    def asked(self, wanted: Collection[str]) -> dict[str, AskedLine]:
+        """Read some examples by their id; empty without examples file."""
+        if self.examples is None:
+            return {}
+        lines = read_example_lines(self.examples, AskedLine)
+        return {line.example: line for line in lines if line.example in wanted}
+
+    def training(self) -> dict[str, list[dict[str, Any]]]:
+        """Read the training logs by mode, one dictionary per logged step."""
+        decode = msgspec.json.Decoder(dict[str, Any]).decode
+        return {
+            mode: [entry for _, entry in read_lines(path, decode, allow_empty=True)]
+            for mode, path in self.logs.items()
+        }
+
+
+def _behind(scores: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Find the summaries and the adapters with which scores were made, as far as they exist.
+
+    Each is named by the first system that it served.
+    """
+    texts, adapters = dict[Path, str](), dict[Path, str]()
+    systems = told_apart(list(map(system_name, scores)), scores)
+    for system, path in zip(systems, scores, strict=True):
+        for file in map(Path, (read_manifest(path) or {}).get("inputs", ())):
+            if file.name == "adapter_config.json" and (file.parent / TRAINING_LOG).is_file():
+                adapters.setdefault(file.parent, system)
+            elif file.is_file() and (read_manifest(file) or {}).get("command") == "summarize":
+                texts.setdefault(file, system)
+    return _by_name(texts), _by_name(adapters)
+
+
+def _by_name(systems: Mapping[Path, str]) -> dict[str, Path]:
+    return {system: path for path, system in systems.items()}
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None

@@ -1,0 +1,280 @@
+"""How sure the numbers are: bootstrap intervals and paired permutation tests over users.
+
+Users are the unit of everything here: several examples of one user are not independent,
+so they are drawn, and flipped, together.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from trec_cli.core.seeds import generator
+from trec_cli.evaluate.metrics import Floats, Ints
+
+LEVEL = 0.95
+_CELLS = 1 << 20
+"""Weights held at once; bounds the memory of resampling …"""
+_ROWS = 8
+"""… but so many resamples at least: a single one would wait for memory all the time."""
+_MANY = 20_000
+"""Users above which those with equal numbers are drawn together."""
+_PER_KIND = 20
+"""Users of equal numbers there must be on average for that to be worth it."""
+
+
+@dataclass(frozen=True)
+class UserSums:
+    """Sums over the examples of each user.
+
+    Attributes:
+        sums: ``[users, systems, metrics]``; undefined values (NaN) count as 0 here …
+        counts: ``[users, metrics]`` … and are not counted here.
+    """
+
+    sums: Floats
+    counts: Floats
+
+    @classmethod
+    def of(cls, values: Floats, users: Sequence[str]) -> "UserSums":
+        """Sum ``values`` ``[systems, examples, metrics]`` over the examples of each user."""
+        codes = _codes(users)
+        number = int(codes.max(initial=-1)) + 1
+        sums = np.stack([_sum_by(codes, _filled(system), number) for system in values], axis=1)
+        return cls(sums, _sum_by(codes, np.isfinite(values[0]), number))
+
+    def only(self, systems: Sequence[int]) -> "UserSums":
+        """Keep some systems, in this order."""
+        return UserSums(self.sums[:, list(systems)], self.counts)
+
+    def means(self) -> Floats:
+        """Give the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
+        return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
+
+
+def _filled(values: Floats) -> Floats:
+    """Put 0 where a value is not defined."""
+    defined = np.isfinite(values)
+    return values if defined.all() else np.where(defined, values, 0.0)
+
+
+def _codes(users: Sequence[str]) -> Ints:
+    """Number the users in the order of their ids: no order of lines changes a draw.
+
+    Very many are numbered as they come, and put in order by their numbers in :func:`_kinds`.
+    """
+    distinct = dict.fromkeys(users)
+    if len(distinct) > _MANY and len(distinct) == len(users):
+        return np.arange(len(users))
+    ordered = distinct if len(distinct) > _MANY else sorted(distinct)
+    numbers = {user: number for number, user in enumerate(ordered)}
+    return np.fromiter((numbers[user] for user in users), dtype=np.int64, count=len(users))
+
+
+def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
+    """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
+    if number == len(codes):  # every user has one example
+        if np.array_equal(codes, np.arange(number)):
+            return values.astype(np.float64, copy=False)
+        ordered = np.empty(values.shape)
+        ordered[codes] = values
+        return ordered
+    columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
+    return cast(Floats, np.stack(columns, axis=1))
+
+
+def ratio(sums: Floats, counts: Floats) -> Floats:
+    """Divide, with NaN where the count is 0."""
+    counts = np.broadcast_to(counts, sums.shape)
+    out = np.full(sums.shape, np.nan)
+    np.divide(sums, counts, out=out, where=counts > 0)
+    return out
+
+
+def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
+    """Draw users with replacement and give the means, ``[replicates, systems, metrics]``.
+
+    All systems see the same draws, so differences of replicates are paired.  The draws
+    depend on the seed and the number of users; with very many users also on which of them
+    have equal numbers (see :func:`_kinds`).
+    """
+    users, systems, metrics = data.sums.shape
+    if not replicates:
+        return np.empty((0, systems, metrics))
+    # Most metrics are defined for the same examples; equal counts are resampled once.
+    first = data.counts[:, 0]
+    own = [c for c in range(metrics) if not np.array_equal(data.counts[:, c], first)]
+    counted = [own.index(c) + 1 if c in own else 0 for c in range(metrics)]
+    flat, sizes = _kinds(np.hstack([data.sums.reshape(users, -1), data.counts[:, [0, *own]]]))
+    random = generator(seed, "bootstrap")
+    joined = np.concatenate([drawn @ flat for drawn in _resamples(random, sizes, replicates)])
+    sums = joined[:, : systems * metrics].reshape(-1, systems, metrics)
+    counts = joined[:, systems * metrics :][:, counted]
+    return ratio(sums, counts[:, None])
+
+
+def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
+    """Give the distinct rows of ``[users, columns]``, and how many users have each.
+
+    A million users with 21 candidates each have few different metrics.  How many users of a
+    kind are drawn, or flipped, is a multinomial or binomial number, so that drawing kinds
+    instead of users gives the same distribution in a fraction of the time.  Where that is not
+    worth it every user is a kind.  Of very many users the order is that of their numbers, so
+    that it does not depend on the order of lines; of others it is that of their ids.
+    """
+    users = len(numbers)
+    if users > _MANY:
+        import polars
+
+        counted = polars.from_numpy(numbers).group_by(polars.all()).len()
+        if len(counted) * _PER_KIND <= users:
+            *columns, sizes = counted.sort(polars.all()).to_numpy().T
+            return np.stack(columns, axis=1), sizes.astype(np.int64)
+        numbers = numbers[np.lexsort(numbers.T)]
+    return numbers, np.ones(users, dtype=np.int64)
+
+
+def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
+    """Yield chunks ``[n, kinds]`` of how often users of each kind are drawn in each resample."""
+    users = int(sizes.sum())
+    step = max(_ROWS, _CELLS // len(sizes))
+    for start in range(0, number, step):
+        rows = min(step, number - start)
+        if len(sizes) < users:
+            yield random.multinomial(users, sizes / users, size=rows).astype(np.float64)
+            continue
+        draws = (random.integers(users, size=users, dtype=np.int32) for _ in range(rows))
+        yield np.stack([np.bincount(d, minlength=users) for d in draws]).astype(np.float64)
+
+
+def interval(replicates: Floats) -> tuple[Floats, Floats]:
+    """Give the percentile interval of replicates along their first axis.
+
+    A metric that few users have (AUC, where few have a negative) is not defined in the
+    replicates that draw none of them.  They are left out; NaN where they are the majority.
+    """
+    tail = (1 - LEVEL) / 2
+    undefined = np.isnan(replicates)
+    if not undefined.any():
+        low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+        return low, high
+    rare = undefined.mean(axis=0) > 0.5
+    low, high = np.nanquantile(np.where(rare, 0.0, replicates), [tail, 1 - tail], axis=0)
+    return np.where(rare, np.nan, low), np.where(rare, np.nan, high)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Bootstrap intervals, each ``[systems, metrics]``; NaN where there are none.
+
+    Attributes:
+        low, high: of every system's mean.
+        low_difference, high_difference: of its difference to the reference.
+    """
+
+    low: Floats
+    high: Floats
+    low_difference: Floats
+    high_difference: Floats
+
+
+def intervals(data: UserSums, reference: int, replicates: int, seed: int) -> Intervals:
+    """Draw users with replacement; one user, or no replicate, says nothing about spread.
+
+    Very many users are drawn for two systems at a time, each with the reference: in the
+    metrics of two, far more users are alike than in those of all, and may be drawn together.
+    """
+    users, systems, metrics = data.sums.shape
+    if users < 2 or not replicates:
+        return Intervals(*np.full((4, systems, metrics), np.nan))
+    if users <= _MANY or systems < 3:
+        drawn = bootstrap(data, replicates, seed)
+        return Intervals(*interval(drawn), *interval(drawn - drawn[:, [reference]]))
+    found = np.zeros((4, systems, metrics))
+    for other in range(systems):
+        pair = [other] if other == reference else [other, reference]
+        drawn = bootstrap(data.only(pair), replicates, seed)
+        both = [*interval(drawn[:, 0]), *interval(drawn[:, 0] - drawn[:, -1])]
+        found[:, other] = both
+    return Intervals(*found)
+
+
+def paired_tests(differences: Floats, permutations: int, seed: int) -> Floats:
+    """Give the p-values of :func:`sign_flip_test` for several systems, ``[systems, metrics]``.
+
+    Args:
+        differences: ``[users, systems, metrics]``, to the reference; as there, all see the
+            same sign patterns, but for very many users, of whom those alike in one
+            system's differences are flipped together.
+        permutations: random sign patterns.
+        seed: of the patterns.
+    """
+    users, systems, metrics = differences.shape
+    if users <= _MANY:
+        flat = differences.reshape(users, -1)
+        return sign_flip_test(flat, permutations, seed).reshape(systems, metrics)
+    each = [sign_flip_test(differences[:, n], permutations, seed) for n in range(systems)]
+    return np.stack(each)
+
+
+def sign_flip_test(differences: Floats, permutations: int, seed: int) -> Floats:
+    """Two-sided paired permutation test of "the mean difference is zero".
+
+    Args:
+        differences: ``[users, tests]``, summed over each user's examples.
+        permutations: random sign patterns; all tests share them.
+        seed: of the patterns.
+
+    Returns:
+        p-values ``[tests]``: ``(1 + patterns as extreme as the data) / (1 + patterns)``,
+        which is valid for any number of patterns and never 0.
+    """
+    observed = differences.sum(axis=0)
+    # Without the margin, rounding would make patterns equal to the data look milder.
+    bound = np.abs(observed) * (1 - 1e-9) - 1e-15
+    extreme = np.zeros(differences.shape[1], dtype=np.int64)
+    random = generator(seed, "sign flips")
+    rows, sizes = _kinds(differences)
+    for heads in _flips(random, sizes, permutations):
+        flipped = 2 * (heads @ rows) - observed
+        extreme += (np.abs(flipped) >= bound).sum(axis=0)
+    return (1 + extreme) / (1 + permutations)
+
+
+def _flips(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
+    """Yield chunks ``[n, kinds]`` of how many users of each kind keep their sign."""
+    alone = len(sizes) == sizes.sum()
+    step = max(_ROWS, _CELLS // len(sizes))
+    for start in range(0, number, step):
+        shape = (min(step, number - start), len(sizes))
+        if alone:
+            yield random.integers(2, size=shape, dtype=np.int8).astype(np.float64)
+        else:
+            yield random.binomial(sizes, 0.5, size=shape).astype(np.float64)
+
+
+def holm(p: Floats) -> Floats:
+    """Correct p-values for their number (Holm 1979): step down, never decreasing."""
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
+
+
+def effect_size(differences: Floats) -> Floats:
+    """Cohen's d of paired differences ``[users, tests]``: mean over standard deviation.
+
+    Given sums over each user's examples, as the test is, its sign is that of the mean
+    difference over examples.  Users whose difference is not defined (NaN) are left out.
+    NaN where the differences do not vary, or for fewer than two users.
+    """
+    out = np.full(differences.shape[1], np.nan)
+    defined = np.isfinite(differences)
+    number = defined.sum(axis=0)
+    means = ratio(np.where(defined, differences, 0.0).sum(axis=0), number.astype(np.float64))
+    squares = np.where(defined, differences - means, 0.0) ** 2
+    spread = np.sqrt(squares.sum(axis=0) / np.maximum(number - 1, 1))
+    np.divide(means, spread, out=out, where=(number > 1) & (spread > 1e-12))
+    return out

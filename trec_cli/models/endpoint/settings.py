@@ -1,0 +1,116 @@
+"""Which server, how it is asked, and what that may cost."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from trec_cli.core.errors import UsageError
+
+DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
+_NO_KEY = "none"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWN_FIELDS = {"model", "messages", "prompt", "n", "stream"}
+"""Fields of a request that decide what is read back; nobody may replace them."""
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """One model on one server.
+
+    Attributes:
+        base_url: up to and with ``/v1``; without user, password or query.
+        model: as the server names it.
+        api_key_env: the environment variable that holds the key.
+        concurrency: requests in flight at most.
+        timeout: seconds until one request must be answered completely.
+        retries: further attempts after a failed one.
+        price_in, price_out: of a million tokens read and written, in any currency.
+        max_cost: of one run; None is unbounded.
+        extra: fields to add to every request (null takes a field out); part of what
+            decides an answer.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = DEFAULT_KEY_VARIABLE
+    concurrency: int = 8
+    timeout: float = 120.0
+    retries: int = 4
+    price_in: float = 0.0
+    price_out: float = 0.0
+    max_cost: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what cannot work, or would write a secret into a manifest.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        _check_url(self.base_url)
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise UsageError("--max-cost needs prices: give --price-in and --price-out")
+        if own := _OWN_FIELDS & self.extra.keys():
+            raise UsageError(f"--extra-body: {min(own)} is trec's own; leave it out")
+        self.key()
+
+    def key(self) -> str:
+        """Read the API key; servers without keys get a word that says so.
+
+        Raises:
+            UsageError: a variable was named and is not set.
+        """
+        if not _NAME.fullmatch(self.api_key_env):
+            # The text may be the key itself, so it is not repeated.
+            raise UsageError("--api-key-env takes the name of an environment variable, not a key")
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key and self.api_key_env != DEFAULT_KEY_VARIABLE:
+            raise UsageError("the environment variable that --api-key-env names is not set")
+        # A line break in a key would be shown, with all of it, by whoever refuses the header.
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise UsageError("the API key holds characters that no key has; set it again")
+        return key or _NO_KEY
+
+    def price(self, prompt_tokens: int, new_tokens: int) -> float:
+        """Give the cost of tokens read and written."""
+        return (prompt_tokens * self.price_in + new_tokens * self.price_out) / 1e6
+
+    def body(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the extra fields to a request's own; null takes one out."""
+        merged = {**fields, **self.extra}
+        return {name: value for name, value in merged.items() if value is not None}
+
+
+def _check_url(url: str) -> None:
+    # What stands here ends in manifests and messages, so no secret may be part of it.
+    if any(sign in url for sign in "@?#"):
+        raise UsageError(
+            "--base-url must have no user, password or query; put the key into the "
+            "environment (--api-key-env)"
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--base-url {url!r} is no address such as http://127.0.0.1:8000/v1")
+
+
+def parse_extra(text: str | None) -> dict[str, Any]:
+    """Read ``--extra-body``: a JSON object.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if text is None:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise UsageError(f"--extra-body is no JSON object: {error}") from None

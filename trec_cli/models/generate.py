@@ -1,0 +1,348 @@
+"""Batched greedy decoding of a causal LM: many prompts at once, as little padding as can be.
+
+``transformers`` can generate in batches too; what is added here is what makes thousands of
+short answers cheap: the tokens that all prompts begin with are computed once; a finished
+answer's place is taken by the next prompt at once (continuous batching); prompts begin by
+length, so that those computed together need little padding; and the cache has room for the
+answers, so that a step writes one token and does not copy all that came before.
+"""
+
+import inspect
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+)
+
+from trec_cli.core.errors import ModelError
+from trec_cli.models.load import LanguageModel
+from trec_cli.models.memory import shortage_explained
+from trec_cli.models.packing import attention_windows
+from trec_cli.models.slots import Slots
+from trec_cli.models.chat import Frame
+
+_LEAST_SHARED = 16
+"""Fewer common tokens are not worth a pass of their own."""
+_JOIN_SHARE = 8
+"""On a GPU new prompts wait until one in this many places is free."""
+_TURNS = 4
+"""Prompts of one call, in multiples of what runs at once: what a kill can lose."""
+_CPU_PASS = 1024
+"""Tokens of new prompts in one pass on the CPU: more do not fit its caches and are slower."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen: greedily, so that the same prompt gives the same text.
+
+    Attributes:
+        max_new_tokens: the longest answer, in tokens.
+        repetition_penalty: divides the odds of tokens already in the answer (the prompt's
+            words may be used freely); 1 is off.
+        no_repeat_ngram: no sequence of so many tokens comes twice in an answer; 0 is off.
+        one_line: an answer ends with its first line.
+    """
+
+    max_new_tokens: int = 64
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 3
+    one_line: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The answer to one prompt.
+
+    Attributes:
+        ids: the new tokens, without the stop token.
+        stopped: whether the model ended by itself; False where the limit ended it.
+        steps: tokens computed, the stop token included.
+    """
+
+    ids: list[int]
+    stopped: bool
+    steps: int
+
+
+def plan_batches(
+    lengths: Sequence[int], *, max_new_tokens: int, max_tokens: int
+) -> list[list[int]]:
+    """Group prompts into what one call of :meth:`GreedyDecoder.decode` should get.
+
+    Enough that places rarely stand empty, few enough that a killed run loses little.
+
+    Args:
+        lengths: tokens of each prompt.
+        max_new_tokens: of an answer.
+        max_tokens: tokens of all running answers together.
+
+    Returns:
+        Indices of each batch, longest prompts first (so that memory trouble shows at once);
+        equal lengths keep their order.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        at_once = max(1, max_tokens // (lengths[order[start]] + max_new_tokens))
+        batches.append(order[start : start + _TURNS * at_once])
+        start += _TURNS * at_once
+    return batches
+
+
+def stop_tokens(llm: LanguageModel, frame: Frame) -> frozenset[int]:
+    """Collect the tokens that end an answer: the model's, the tokenizer's, the chat's.
+
+    A chat template closes a turn with a special token (``<|im_end|>``, ``<end_of_turn>``)
+    that not every model lists among its end tokens.
+    """
+    configured = getattr(llm.model.generation_config, "eos_token_id", None)
+    stops = set(configured if isinstance(configured, list | tuple) else [configured])
+    stops.add(llm.tokenizer.eos_token_id)
+    special = {*llm.tokenizer.all_special_ids, *llm.tokenizer.added_tokens_decoder}
+    stops.update(token for token in frame.tail[:1] if token in special)
+    return frozenset(token for token in stops if token is not None)
+
+
+@dataclass
+class _Row:
+    """A running answer: which prompt, and its tokens so far."""
+
+    prompt: int
+    ids: list[int]
+
+
+class GreedyDecoder:
+    """Greedy decoding of one model with fixed settings.
+
+    Attributes:
+        model, decoding, pad, max_tokens: as given.
+        fallback: why prompts are answered one at a time; empty where they are not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        decoding: Decoding,
+        *,
+        stops: Collection[int],
+        pad: int,
+        max_tokens: int = 8192,
+    ) -> None:
+        """Prepare to decode.
+
+        Args:
+            model: in eval mode.
+            decoding: how tokens are chosen.
+            stops: tokens that end an answer.
+            pad: any id to pad with.
+            max_tokens: tokens of all running answers together, prompts included.
+        """
+        self.model, self.decoding, self.pad = model, decoding, pad
+        self._stops, self.max_tokens = frozenset(stops), max_tokens
+        self._accepted = set(inspect.signature(model.forward).parameters)
+        self._rules = _rules(decoding)
+        self.fallback = ""
+        try:
+            attention_windows(model.config)
+        except ModelError as error:
+            self.fallback = str(error)
+
+    @torch.inference_mode()
+    def decode(self, prompts: Sequence[Sequence[int]]) -> list[Decoded]:
+        """Answer all prompts; the order of the answers is that of the prompts.
+
+        As many run at once as fit ``max_tokens`` (one at least); the longest begin.
+
+        Raises:
+            ModelError: the device has not enough memory, or the model computes NaN.
+        """
+        with shortage_explained("writing", "Lower --max-tokens."):
+            if self.fallback:
+                return [self._alone(prompt) for prompt in prompts]
+            return _Run(self, prompts).answers() if prompts else []
+
+    def forward(self, ids: torch.Tensor, cache: Any, **inputs: Any) -> torch.Tensor:
+        """Run the model over ``ids`` [rows, tokens]; give the last logits [rows, vocabulary].
+
+        The cache has two names, by the version of transformers.
+        """
+        wanted = {
+            "input_ids": ids,
+            "cache": cache,
+            "past_key_values": cache,
+            "use_cache": True,
+            "logits_to_keep": 1,
+            **inputs,
+        }
+        given = {name: value for name, value in wanted.items() if name in self._accepted}
+        logits: torch.Tensor = self.model(**given).logits[:, -1].float()
+        return logits
+
+    def choose(self, logits: torch.Tensor, answers: Sequence[list[int]]) -> list[int]:
+        """Choose one token per row, given the answers so far.
+
+        Raises:
+            ModelError: the model computed NaN or infinity.
+        """
+        for rows, ids in _by_length(answers):
+            if ids.shape[1]:
+                logits[rows] = self._rules(ids.to(logits.device), logits[rows])
+        best, tokens = torch.max(logits, dim=-1)
+        if not bool(torch.isfinite(best).all()):
+            raise ModelError("the model computed NaN or infinity; try --dtype float32")
+        chosen: list[int] = tokens.tolist()
+        return chosen
+
+    def finished(self, row: "_Row") -> Decoded | None:
+        """Give the answer if its last token ended it."""
+        if row.ids[-1] in self._stops:
+            return Decoded(row.ids[:-1], True, len(row.ids))
+        if len(row.ids) == self.decoding.max_new_tokens:
+            return Decoded(row.ids, False, len(row.ids))
+        return None
+
+    def _alone(self, prompt: Sequence[int]) -> Decoded:
+        """Answer one prompt, with whatever cache its model has."""
+        cache, row = DynamicCache(config=self.model.config), _Row(0, [])
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        while True:
+            row.ids += self.choose(self.forward(ids, cache), [row.ids])
+            if answer := self.finished(row):
+                return answer
+            ids = torch.tensor([row.ids[-1:]], device=self.model.device)
+
+
+class _Run:
+    """One call of :meth:`GreedyDecoder.decode`: who waits, who runs, who is done."""
+
+    def __init__(self, decoder: GreedyDecoder, prompts: Sequence[Sequence[int]]) -> None:
+        self._decoder, self._prompts = decoder, prompts
+        self._model: Any = decoder.model
+        order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+        self._waiting = deque(order)
+        capacity = len(prompts[order[0]]) + decoder.decoding.max_new_tokens
+        self._most = max(1, min(len(prompts), decoder.max_tokens // capacity))
+        common = common_prefix(prompts)
+        self._shared = self._compute(common) if common else None
+        self._slots = Slots(self._model, self._most, capacity, self._shared)
+        self._rows: list[_Row] = []
+        self._done: dict[int, Decoded] = {}
+        # A GPU computes many new prompts as fast as one; a CPU has nothing to wait for.
+        self._on_cpu = self._model.device.type == "cpu"
+        self._together = 1 if self._on_cpu else max(1, self._most // _JOIN_SHARE)
+
+    def answers(self) -> list[Decoded]:
+        """Answer everything; in prompt order."""
+        while self._waiting or self._rows:
+            free = self._most - len(self._rows)
+            if self._waiting and (free >= self._together or not self._rows):
+                self._join(min(free, len(self._waiting)))
+            if self._rows:
+                self._step()
+        return [self._done[place] for place in sorted(self._done)]
+
+    def _compute(self, ids: Sequence[int]) -> DynamicCache:
+        """Compute keys and values of what all prompts begin with."""
+        cache = DynamicCache()
+        self._decoder.forward(torch.tensor([list(ids)], device=self._model.device), cache)
+        return cache
+
+    def _join(self, count: int) -> None:
+        """Compute the next ``count`` prompts in padded passes, and let them run."""
+        places = [self._waiting.popleft() for _ in range(count)]
+        while places:
+            width = max(1, len(self._prompts[places[0]]) - self._slots.shared)
+            together = max(1, _CPU_PASS // width) if self._on_cpu else count
+            self._begin(places[:together])
+            places = places[together:]
+        self._settle()
+
+    def _begin(self, places: Sequence[int]) -> None:
+        """Compute some prompts in one padded pass; each gets a slot and its first token."""
+        count = len(places)
+        own = [self._prompts[place][self._slots.shared :] for place in places]
+        width = max(map(len, own))
+        gaps = [width - len(ids) for ids in own]
+        padded = [[self._decoder.pad] * gap + list(ids) for gap, ids in zip(gaps, own, strict=True)]
+        cache = self._started(count)
+        logits = self._decoder.forward(
+            torch.tensor(padded, device=self._model.device),
+            cache,
+            **self._slots.prompt_inputs(width, gaps),
+        )
+        tokens = self._decoder.choose(logits, [[] for _ in places])
+        for row, (place, gap, token) in enumerate(zip(places, gaps, tokens, strict=True)):
+            self._slots.fill(len(self._rows), cache, row, gap)
+            self._rows.append(_Row(place, [token]))
+
+    def _started(self, rows: int) -> DynamicCache:
+        """Give a cache that holds the shared tokens for ``rows`` prompts."""
+        if self._shared is None:
+            return DynamicCache()
+        cache = DynamicCache()
+        for number, layer in enumerate(self._shared.layers):
+            keys, values = (s.expand(rows, -1, -1, -1) for s in (layer.keys, layer.values))
+            cache.update(keys, values, number)
+        return cache
+
+    def _step(self) -> None:
+        """Write one token of every running answer."""
+        last = torch.tensor([row.ids[-1:] for row in self._rows], device=self._model.device)
+        inputs = self._slots.step()
+        logits = self._decoder.forward(last, self._slots.cache, **inputs)
+        tokens = self._decoder.choose(logits, [row.ids for row in self._rows])
+        for row, token in zip(self._rows, tokens, strict=True):
+            row.ids.append(token)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take out the answers that are finished, from the last, so that places stay valid."""
+        for place in reversed(range(len(self._rows))):
+            row = self._rows[place]
+            answer = self._decoder.finished(row)
+            if answer is None:
+                continue
+            self._done[row.prompt] = answer
+            self._slots.free(place)
+            final = self._rows.pop()
+            if place < len(self._rows):
+                self._rows[place] = final
+
+
+def common_prefix(prompts: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Give the tokens with which all prompts begin, if there are enough to be worth sharing.
+
+    At least one token of every prompt is left to it: its logits give the first token.
+    """
+    first, last = min(map(list, prompts)), max(map(list, prompts))
+    most = min(map(len, prompts)) - 1
+    # In the order of lists all prompts lie between these two, token by token.
+    same = next((place for place in range(most) if first[place] != last[place]), most)
+    return first[:same] if len(prompts) > 1 and same >= _LEAST_SHARED else ()
+
+
+def _rules(decoding: Decoding) -> LogitsProcessorList:
+    """Build the rules on repetition; they are shown the answer only, never the prompt."""
+    rules = LogitsProcessorList()
+    if decoding.repetition_penalty != 1:
+        rules.append(RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty))
+    if decoding.no_repeat_ngram:
+        rules.append(NoRepeatNGramLogitsProcessor(decoding.no_repeat_ngram))
+    return rules
+
+
+def _by_length(answers: Sequence[list[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Group answers of equal length: places, and ids [places, length]."""
+    places: dict[int, list[int]] = {}
+    for place, ids in enumerate(answers):
+        places.setdefault(len(ids), []).append(place)
+    for rows in places.values():
+        yield rows, torch.tensor([answers[row] for row in rows], dtype=torch.long)

@@ -1,0 +1,184 @@
+"""Loading a causal LM with its tokenizer: safetensors only, clear errors."""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from trec_cli.core.errors import ModelError
+from trec_cli.models.source import ModelSource
+from trec_cli.models.device import Placement, choose_device
+from trec_cli.models.tree_attention import use_tree_attention
+
+_SAMPLE_BYTES = 1 << 20
+_IDENTIFYING = {".json", ".safetensors", ".model", ".jinja", ".txt", ".py"}
+"""Files of a model folder that decide what it answers: weights, tokenizer, template, code."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded causal LM.
+
+    Attributes:
+        model: the transformers (or peft) model, in eval mode.
+        tokenizer: its tokenizer.
+        name: what the user asked for.
+        revision: the resolved commit where the hub tells, else None.
+        placement: device, dtype and why.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str | None
+    placement: Placement
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.placement.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model can take, in tokens; None where unbounded."""
+        return max_positions(self.model.config)
+
+
+def max_positions(config: Any) -> int | None:
+    """Read from a configuration the longest sequence, in tokens; None where unbounded."""
+    value = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(value) if value else None
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """Load the tokenizer alone (for ``--dry-run``).
+
+    Raises:
+        ModelError: it is not there, or broken.
+    """
+    with explained(source.name):
+        return AutoTokenizer.from_pretrained(source.name, **source.hub_arguments)
+
+
+def load_config(source: ModelSource) -> Any:
+    """Load the configuration alone (for ``--dry-run`` and settings)."""
+    with explained(source.name):
+        return AutoConfig.from_pretrained(source.name, **source.hub_arguments)
+
+
+def no_bars_in_logs() -> None:
+    """Keep the progress bars of transformers out of what is no terminal."""
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
+def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
+    """Load model and tokenizer onto the chosen device, in eval mode.
+
+    ``extra`` goes to ``from_pretrained`` (a quantization config, for example).
+
+    Raises:
+        ModelError: the folder or name does not exist, holds no safetensors, needs remote
+            code that was not allowed, or cannot be reached.
+    """
+    placement = choose_device(source.device, source.dtype)
+    no_bars_in_logs()
+    tokenizer = load_tokenizer(source)
+    with explained(source.name):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source.name,
+            dtype=placement.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **source.hub_arguments,
+            **extra,
+        )
+    refuse_random_weights(source.name, report["missing_keys"], "causal LM")
+    if "quantization_config" not in extra:
+        model = model.to(placement.device)
+    model.eval()
+    use_tree_attention(model)
+    revision = getattr(model.config, "_commit_hash", None)
+    return LanguageModel(model, tokenizer, source.name, revision, placement)
+
+
+def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:
+    """Refuse what transformers would fill with random numbers and a warning.
+
+    Raises:
+        ModelError: weights of the model, of this kind, are missing.
+    """
+    absent = sorted(missing)
+    if absent:
+        raise ModelError(
+            f"model {name} is no complete {kind}: its files lack {len(absent)} weights, "
+            f"for example {absent[0]}. Fetch it again, or name another model."
+        )
+
+
+def model_identity(source: ModelSource) -> dict[str, str]:
+    """Say which model this is, for settings and stores: its name and what pins it.
+
+    From the hub the resolved commit; for a folder a hash over its configuration, its
+    tokenizer and the size, head and tail of every weights file (quick for 100 GB too).
+    """
+    folder = Path(source.name)
+    if not folder.is_dir():
+        commit = getattr(load_config(source), "_commit_hash", None)
+        return {"name": source.name, "revision": str(commit or source.revision or "unknown")}
+    # "." has no name of its own, and ".." that of no model.
+    name = folder.resolve().name if folder.name in ("", "..") else folder.name
+    return {"name": name, "revision": _folder_fingerprint(folder)}
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    files = (p for p in folder.iterdir() if p.suffix in _IDENTIFYING)
+    for file in sorted(files):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_SAMPLE_BYTES))
+            stream.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn the many errors of loading into one clear sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(_why(name, error)) from error
+
+
+def _why(name: str, error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+    folder = Path(name)
+    looks_local = folder.is_absolute() or name.startswith((".", "models/")) or folder.exists()
+    if looks_local and not folder.is_dir():
+        return f"no model folder {name}. Check the path; `make model` puts one into models/."
+    if looks_local and not (folder / "config.json").is_file():
+        return f"{name} is not a model folder: it has no config.json."
+    if "trust_remote_code" in str(error):
+        return (
+            f"model {name} brings its own code; allow it with --trust-remote-code if you trust it."
+        )
+    if isinstance(error, SafetensorError):
+        return f"the weights of model {name} are damaged; fetch them again: {first}"
+    if "safetensors" in str(error):
+        return f"model {name} has no safetensors weights, and trec loads nothing else: {first}"
+    return (
+        f"model {name} could not be loaded: {first} "
+        "Without a connection to the hub, give a folder: --model models/SmolLM2-135M-Instruct "
+        "(made by `make model`)."
+    )

@@ -1,0 +1,163 @@
+"""Scorers without a language model, so that no number of an LLM stands alone.
+
+Each learns from the examples of split ``train`` alone (histories and positives of train
+users, never their negatives) and from the texts of the catalogue.  An id is only a key:
+no order of ids or of candidates enters a score (but that of ``random``, which draws in
+candidate order), and equal evidence gives equal scores.
+Scores of split ``train`` itself are optimistic for ``popularity`` and ``cooccurrence``,
+because each train positive is part of what was counted.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from trec_cli.core.errors import UsageError
+from trec_cli.core.records import Example, Item
+from trec_cli.core.seeds import generator
+from trec_cli.core.text import terms
+from trec_cli.score import similarity
+from trec_cli.score.similarity import SparseScorer, decaying
+from trec_cli.score.tuning import Family, Scorer, Settings
+
+
+class Baseline(NamedTuple):
+    """How a scorer learns, and the settings to try, the default first.
+
+    All scorers get the same effort: four settings, or a single empty one where there is
+    nothing to set.
+    """
+
+    learn: Callable[[Mapping[str, Item], Sequence[Example], int], Family]
+    grid: Sequence[Settings] = ({},)
+
+
+def learn_baseline(
+    name: str, items: Mapping[str, Item], examples: Sequence[Example], seed: int = 0
+) -> Family:
+    """Learn once, from the catalogue and all examples of the file, for scorers of any settings.
+
+    Raises:
+        UsageError: there is no such scorer, or it learns from split ``train`` and
+            ``examples`` hold none of it.
+    """
+    if name not in BASELINES:
+        raise UsageError(f"no scorer {name!r}; there are {', '.join(BASELINES)}")
+    return BASELINES[name].learn(items, examples, seed)
+
+
+def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:
+    """Score a candidate by the number of train users who have interacted with it.
+
+    An interaction is an item in the history or among the positives of an example of
+    split ``train``; a user counts once per item, however many examples repeat it.
+    """
+    users = Counter(item for taken in _train_users("popularity", examples) for item in taken)
+    return lambda _: lambda example: [float(users[item]) for item in example.candidates]
+
+
+def random(_items: Mapping[str, Item], _examples: Sequence[Example], seed: int) -> Family:
+    """Score candidates by uniform draws from (seed, user id, example id)."""
+
+    def score(example: Example) -> list[float]:
+        draws = generator(seed, example.user_id, example.example_id)
+        return [float(draw) for draw in draws.random(len(example.candidates))]
+
+    return lambda _: score
+
+
+def recency(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Family:
+    """Score a candidate by the TF-IDF cosines of its text with those of the history.
+
+    ``sum over history of decay ** age * cos(c, h)``, where the newest item has age 0; with
+    decay 0 that is the cosine with the last item alone.
+    """
+    rows, vectors = _rows(items), similarity.tfidf(_term_counts(items))
+
+    def make(settings: Settings) -> Scorer:
+        return _on_history(SparseScorer(rows, vectors, vectors, decaying(settings["decay"])))
+
+    return make
+
+
+def bm25(items: Mapping[str, Item], _examples: Sequence[Example], _seed: int) -> Family:
+    """Score a candidate's text by BM25 with the texts of the whole history as query.
+
+    Document frequencies and lengths are those of the catalogue; a term that the history
+    holds n times counts n times, and ``decay ** age`` of it where decay is not 1.
+    """
+    rows, counts = _rows(items), _term_counts(items)
+
+    def make(settings: Settings) -> Scorer:
+        documents = similarity.bm25(counts, b=settings["b"])
+        return _on_history(SparseScorer(rows, documents, counts, decaying(settings["decay"])))
+
+    return make
+
+
+def cooccurrence(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:
+    """Score a candidate by how often train users have it together with the history.
+
+    ``sum over history of decay ** age * n(h, c) / (n(h) ** 0.5 * n(c) ** discount)``, where n
+    counts train users (as in :func:`popularity`) and the newest item has age 0.  With
+    discount 0.5 it is the cosine of the two items' users; with 0 popular candidates keep
+    what their popularity brings.  An item is no evidence for itself.
+    """
+    takers: defaultdict[str, list[str]] = defaultdict(list)
+    for user, taken in enumerate(_train_users("cooccurrence", examples)):
+        for item in taken:
+            takers[item].append(str(user))
+    rows, counts = _rows(takers), similarity.count_matrix(takers.values())
+    queries = similarity.unit_rows(counts)
+
+    def make(settings: Settings) -> Scorer:
+        # A row of n ones has length n ** 0.5.
+        documents = similarity.divided_rows(counts, power=2 * settings["discount"])
+        weights = decaying(settings["decay"])
+        return _on_history(SparseScorer(rows, documents, queries, weights, self_evidence=False))
+
+    return make
+
+
+BASELINES: dict[str, Baseline] = {
+    "popularity": Baseline(popularity),
+    "random": Baseline(random),
+    "recency": Baseline(recency, [{"decay": decay} for decay in (0.0, 0.5, 0.8, 0.95)]),
+    "bm25": Baseline(bm25, [{"b": b, "decay": decay} for b in (0.75, 0.3) for decay in (1.0, 0.9)]),
+    "cooccurrence": Baseline(
+        cooccurrence,
+        [{"discount": discount, "decay": decay} for discount in (0.5, 0.0) for decay in (0.8, 0.5)],
+    ),
+}
+"""Every scorer by the name that ``trec score --scorer`` takes.
+
+The grids were chosen on validation users of two collections; docs/baselines.md says why.
+"""
+
+
+def _train_users(name: str, examples: Iterable[Example]) -> list[list[str]]:
+    """List the distinct items of each user of split train, in order of first sight."""
+    taken: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for example in examples:
+        if example.split == "train":
+            taken[example.user_id].update(dict.fromkeys(example.history + example.positives))
+    if not taken:
+        raise UsageError(
+            f"--scorer {name} learns from examples of split train, and there are none. "
+            "Add them, or choose a scorer that reads texts: bm25 or recency."
+        )
+    return [list(items) for items in taken.values()]
+
+
+def _rows(keys: Iterable[str]) -> dict[str, int]:
+    return {key: row for row, key in enumerate(keys)}
+
+
+def _term_counts(items: Mapping[str, Item]) -> similarity.Matrix:
+    """Count terms over attribute values; attribute names say nothing about an item."""
+    texts = (" ".join(item.attributes.values()) for item in items.values())
+    return similarity.count_matrix(map(terms, texts))
+
+
+def _on_history(scorer: SparseScorer) -> Scorer:
+    return lambda example: scorer(example.history, example.candidates)

@@ -1,0 +1,161 @@
+"""The adapter: which modules get one, quantized bases, folding it into full weights."""
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    prepare_model_for_kbit_training,
+)
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers import BitsAndBytesConfig, set_seed
+
+from trec_cli.core.errors import UsageError
+from trec_cli.core.seeds import derive_seed
+from trec_cli.models.device import Placement
+from trec_cli.train.settings import LoraSettings, Quantization, TrainSettings
+
+ATTENTION_PROJECTIONS = (
+    ("q_proj", "k_proj", "v_proj", "o_proj"),  # Llama, Mistral, Qwen, Gemma
+    ("q_proj", "k_proj", "v_proj", "out_proj"),  # OPT, GPT-Neo
+    ("q_proj", "k_proj", "v_proj", "dense"),  # Phi
+    ("qkv_proj", "o_proj"),  # Phi-3
+    ("query_key_value", "dense"),  # GPT-NeoX (Pythia), Falcon, BLOOM
+)
+"""Names of query, key, value and output projections, family by family."""
+
+PEFT_CARD = "README.md"
+"""peft writes an empty model card beside every adapter; ours says something."""
+
+_32_BITS = 1 << 32
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Give the last part of the name of every linear layer, the LM head excluded."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
+    }
+    return sorted(names)
+
+
+def pick_targets(model: Any, asked: tuple[str, ...] | None = None) -> list[str]:
+    """Give the modules that get an adapter.
+
+    The asked ones; else the attention projections, if the model names them as a known
+    family does; else what peft takes for this kind of model.
+
+    Raises:
+        UsageError: an asked name is not in the model, or nothing is known of the model.
+    """
+    present = linear_names(model)
+    there = ", ".join(present) or "none"
+    if asked:
+        paths = [name for name, _ in model.named_modules()]
+        absent = [a for a in asked if not any(p == a or p.endswith(f".{a}") for p in paths)]
+        if absent:
+            raise UsageError(
+                f"--target-modules {', '.join(absent)}: the model has no such module; "
+                f"its linear layers are {there}"
+            )
+        return list(asked)
+    for names in ATTENTION_PROJECTIONS:
+        if set(names) <= set(present):
+            return list(names)
+    default = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model.config.model_type)
+    if default is None:
+        raise UsageError(
+            f"no attention projections known for a {model.config.model_type} model; name the "
+            f"modules with --target-modules (its linear layers are {there})"
+        )
+    return list(default)
+
+
+def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None) -> PeftModel:
+    """Put a fresh adapter on the model; its weights come from the seed alone.
+
+    Raises:
+        UsageError: as :func:`pick_targets`.
+    """
+    lora: LoraSettings = settings.lora
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=pick_targets(model, lora.targets),
+        revision=revision,
+    )
+    if settings.quantize:
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=settings.gradient_checkpointing
+        )
+    set_seed(torch_seed(settings.seed))
+    with warnings.catch_warnings():
+        # peft still asks by the name that transformers 5.24 deprecates
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(model, config)
+
+
+def torch_seed(seed: int) -> int:
+    """Derive the seed of torch's global generator (adapter weights, dropout): 32 bits."""
+    return derive_seed(seed, "train") % _32_BITS
+
+
+def save_memory(model: Any) -> None:
+    """Compute activations again in the backward pass instead of keeping them."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    enable = enable or model.gradient_checkpointing_enable  # its name before transformers 5.24
+    enable({"use_reentrant": False})
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json`` into a folder."""
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / PEFT_CARD).unlink(missing_ok=True)
+
+
+def check_quantization(bits: Quantization | None) -> None:
+    """Refuse ``--quantize`` where it cannot work, before anything is loaded.
+
+    Raises:
+        UsageError: no CUDA, or bitsandbytes is not installed.
+    """
+    if bits is None:
+        return
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"--quantize {bits} needs an NVIDIA GPU (CUDA), and none is found here; "
+            "leave it out, or train on a machine with one"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise UsageError(f"--quantize {bits} needs bitsandbytes: pip install 'trec-cli[quantize]'")
+
+
+def quantization(bits: Quantization | None, placement: Placement) -> dict[str, Any]:
+    """Give what ``load_model`` passes on to load the base model in 4 or 8 bits.
+
+    The device is the placement's: torch's current one is the first GPU in every process
+    until the Trainer has started.
+    """
+    if bits is None:
+        return {}
+    if bits == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=placement.dtype,
+        )
+    return {"quantization_config": config, "device_map": {"": placement.device.index or 0}}

@@ -1,0 +1,359 @@
+"""One training from examples to an adapter that is in place, resumable at every step."""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from trec_cli.core.errors import UsageError
+from trec_cli.core.manifest import Provenance, manifest_path
+from trec_cli.core.progress import Progress, Silent, Task
+from trec_cli.models.load import LanguageModel
+from trec_cli.models.log_odds import BranchScorer, row_limits
+from trec_cli.models.memory import shortage_explained
+from trec_cli.prompts.questions import SummarizedExample
+from trec_cli.prompts.recommend import PromptBuilder, save_settings
+from trec_cli.train.callbacks import (
+    BestAdapter,
+    EpochShare,
+    LogFile,
+    MarkComplete,
+    ShowProgress,
+    StopWhenDiverged,
+)
+from trec_cli.train.card import Card
+from trec_cli.train.checkpoints import latest_complete, remove_broken, step_of
+from trec_cli.train.dataset import Draw, Measure, TrainingExamples, measure
+from trec_cli.train.lora import add_adapter, save_adapter, save_memory, torch_seed
+from trec_cli.train.plan import StepPlan
+from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM, TrainSettings
+from trec_cli.train.trainer import Counts, PackedTrainer
+from trec_cli.train.validation import Validator
+from trec_cli.train.work import BEST_FILE, WorkFolder, replace_folder
+
+_FEW_STEPS = 100
+_FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
+"""What learnt most from 250 users (docs/results.md)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training consists of, known before any weights are loaded."""
+
+    data: TrainingExamples
+    valid: Sequence[SummarizedExample]
+    measure: Measure
+    plan: StepPlan
+    settings: TrainSettings
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between validations."""
+        once_per_epoch = math.ceil(self.plan.steps / self.settings.epochs)
+        return min(self.settings.eval_every or once_per_epoch, self.plan.steps)
+
+    def warnings(self) -> list[str]:
+        """Name what a user should not miss."""
+        found, short = [], self.measure.short
+        if short:
+            found.append(f"{short} examples have fewer negatives than asked for; all are used")
+        if self.measure.cuts:
+            found.append(str(self.measure.cuts))
+        if not self.valid and self.settings.valid_users:
+            found.append("there are no examples of split valid: nothing chooses the best adapter")
+        if self.plan.steps < _FEW_STEPS:
+            smaller = f"for few users take {_FEW_USERS}, or"
+            found.append(
+                f"only {self.plan.steps} optimizer steps: a model learns little in so few; "
+                f"{smaller if self.settings.users_per_step > 1 else 'take'} more --epochs"
+            )
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """Say what is learnt from, for the card and the manifest."""
+        return {
+            "training examples": len(self.data),
+            "prompts per epoch": self.measure.prompts,
+            "tokens per epoch": round(self.measure.expected),
+            "tokens per epoch, every prompt by itself": round(self.measure.separate),
+            "validation examples": len(self.valid),
+            "cut": str(self.measure.cuts),
+        }
+
+
+def prepare(
+    questions: Sequence[SummarizedExample],
+    valid: Sequence[SummarizedExample],
+    builder: PromptBuilder,
+    settings: TrainSettings,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Measure all prompts and plan the steps.
+
+    On the CPU rows are kept short: there attention over a long row costs more than company
+    saves (see :func:`~trec_cli.models.log_odds.row_limits`).
+
+    Args:
+        questions: of split train, each with a negative at least.
+        valid: of split valid; none means no validation.
+        builder: for this model's tokenizer.
+        settings: of the training.
+        device: where the model will be.
+        progress: where to say what goes on.
+
+    Raises:
+        UsageError: fewer examples than processes.
+    """
+    if len(questions) * settings.epochs < settings.processes:
+        raise UsageError(
+            f"{len(questions)} examples are too few for {settings.processes} processes"
+        )
+    data = TrainingExamples(
+        questions,
+        builder,
+        negatives_per_positive=settings.negatives_per_positive,
+        seed=settings.seed,
+    )
+    sizes = measure(data, progress)
+    plan = StepPlan(
+        sizes.largest,
+        epochs=settings.epochs,
+        users_per_step=settings.users_per_step,
+        max_tokens=row_limits(device, settings.max_tokens).row,
+        seed=settings.seed,
+        processes=settings.processes,
+    )
+    return Prepared(data, valid, sizes, plan, settings)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        steps: optimizer steps of the whole training.
+        resumed: the step that this run continued from, 0 for a fresh one.
+        counts: what all processes have computed in this run.
+        seconds: that this run trained.
+        validation_seconds: that it validated.
+        best: step and validation metrics of the adapter kept; None without validation.
+    """
+
+    steps: int
+    resumed: int
+    counts: Counts
+    seconds: float
+    validation_seconds: float
+    best: Mapping[str, float] | None
+
+    def details(self) -> dict[str, Any]:
+        """Say how it went, for the manifest."""
+        counts, seconds = self.counts, max(self.seconds, 1e-9)
+        saved = 1 - counts.tokens / counts.separate_tokens if counts.separate_tokens else 0.0
+        return {
+            "steps": self.steps,
+            "resumed_from_step": self.resumed,
+            "prompts": counts.prompts,
+            "tokens": counts.tokens,
+            "tokens_saved_by_sharing": round(saved, 4),
+            "prompts_per_second": round(counts.prompts / seconds, 3),
+            "tokens_per_second": round(counts.tokens / seconds, 1),
+            "training_seconds": round(self.seconds, 3),
+            "validation_seconds": round(self.validation_seconds, 3),
+            "best": self.best,
+        }
+
+
+def train(
+    llm: LanguageModel,
+    prepared: Prepared,
+    work: WorkFolder,
+    *,
+    save_every: int,
+    report_to: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> tuple[Any, Outcome]:
+    """Train an adapter on ``llm``, continuing from the last whole checkpoint in ``work``.
+
+    Returns:
+        The model with the adapter of the last step, and the outcome.
+
+    Raises:
+        ModelError: the device's memory is too small, or the loss is no number any more.
+        UsageError: the model has no place for an adapter.
+    """
+    progress = progress or Silent()
+    transformers_logging.set_verbosity_error()
+    model = add_adapter(llm.model, prepared.settings, llm.revision)
+    if prepared.settings.gradient_checkpointing:
+        save_memory(model)
+    arguments = _arguments(llm, prepared, work.path, save_every, report_to)
+    checkpoint = _checkpoint(work, progress)
+    scorer = _scorer(model, prepared, progress)
+    started = time.perf_counter()
+    with progress.task("training", prepared.plan.steps) as bar:
+        trainer = _trainer(model, arguments, prepared, work, scorer, bar)
+        _run(trainer, checkpoint)
+    seconds = time.perf_counter() - started
+    resumed = step_of(checkpoint) if checkpoint else 0
+    outcome = Outcome(
+        steps=prepared.plan.steps,
+        resumed=resumed,
+        counts=trainer.total_counts(),
+        seconds=seconds - trainer.validation_seconds,
+        validation_seconds=trainer.validation_seconds,
+        best=work.read_best(),
+    )
+    return model, outcome
+
+
+def _run(trainer: PackedTrainer, checkpoint: Path | None) -> None:
+    advice = (
+        "Lower --max-tokens, show shorter prompts (--max-length), or use --gradient-checkpointing."
+    )
+    with shortage_explained("this training", advice):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
+    """Give the checkpoint to continue from; broken ones are removed by the main process."""
+    state = PartialState()
+    if state.is_main_process:
+        for broken in remove_broken(work.path):
+            progress.warn(f"{broken.name} was not written to its end and is not used")
+    state.wait_for_everyone()
+    found = latest_complete(work.path)
+    if found is not None:
+        progress.info(f"continuing after step {step_of(found)}")
+    return found
+
+
+def _scorer(model: Any, prepared: Prepared, progress: Progress) -> BranchScorer:
+    """Check on the longest and the shortest example that sharing a prefix is exact."""
+    scorer = BranchScorer(model, prepared.data.builder.answers, prepared.settings.max_tokens)
+    model.eval()
+    sizes = prepared.measure.largest
+    extremes = {sizes.index(min(sizes)), sizes.index(max(sizes))}
+    scorer.check([prepared.data[Draw(0, place)] for place in sorted(extremes)])
+    if scorer.fallback:
+        progress.warn(f"{scorer.fallback}; training prompt by prompt, slowly")
+    return scorer
+
+
+def _trainer(
+    model: Any,
+    arguments: TrainingArguments,
+    prepared: Prepared,
+    work: WorkFolder,
+    scorer: BranchScorer,
+    bar: Task,
+) -> PackedTrainer:
+    settings = prepared.settings
+    validator = None
+    callbacks = [EpochShare(settings.epochs), LogFile(work.log), StopWhenDiverged()]
+    if prepared.valid:
+        validator = Validator(
+            prepared.valid,
+            prepared.data.builder,
+            scorer,
+            negatives_per_positive=settings.negatives_per_positive,
+        )
+        callbacks.append(BestAdapter(work.best, settings.best_by))
+    return PackedTrainer(
+        model,
+        arguments,
+        data=prepared.data,
+        plan=prepared.plan,
+        loss=settings.loss,
+        packed=not scorer.fallback,
+        validate=validator,
+        callbacks=[*callbacks, MarkComplete(), ShowProgress(bar)],
+    )
+
+
+def _arguments(
+    llm: LanguageModel,
+    prepared: Prepared,
+    folder: Path,
+    save_every: int,
+    report_to: Sequence[str],
+) -> TrainingArguments:
+    """Say to the Trainer what we want of it; the whole plan is one of its epochs."""
+    settings, plan = prepared.settings, prepared.plan
+    on_gpu = llm.device.type == "cuda"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        gradient_accumulation_steps=plan.rows_per_step,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(settings.warmup * plan.steps),
+        adam_beta1=BETAS[0],
+        adam_beta2=BETAS[1],
+        weight_decay=settings.weight_decay,
+        max_grad_norm=MAX_GRADIENT_NORM,
+        eval_strategy="steps" if prepared.valid else "no",
+        eval_steps=prepared.eval_every,
+        save_strategy="steps",
+        save_steps=min(save_every, plan.steps),
+        save_total_limit=2,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        log_level="error",
+        report_to=list(report_to) or "none",
+        disable_tqdm=True,
+        seed=torch_seed(settings.seed),
+        use_cpu=llm.device.type == "cpu",
+        bf16=on_gpu and llm.placement.dtype is torch.bfloat16,
+        fp16=on_gpu and llm.placement.dtype is torch.float16,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        accelerator_config={"even_batches": False},
+        ddp_find_unused_parameters=False,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # a packed row cannot be split by DataParallel
+    return arguments
+
+
+def finish(
+    work: WorkFolder,
+    model: Any,
+    builder: PromptBuilder,
+    card: Card,
+    provenance: Provenance,
+    details: Mapping[str, Any],
+) -> None:
+    """Put the adapter folder into place, whole, with its manifest; remove the work folder.
+
+    Args:
+        work: of the finished training.
+        model: with the adapter of the last step, for a training without validation.
+        builder: whose prompt the adapter has learnt.
+        card: the model card.
+        provenance: of the training.
+        details: what else the manifest says.
+    """
+    final = work.path / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    if work.read_best() is None:
+        save_adapter(model, final)
+    else:
+        shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE))
+    save_settings(final, builder)
+    shutil.copyfile(work.log, final / work.log.name)
+    card.save(final)
+    manifest_path(work.out).unlink(missing_ok=True)
+    replace_folder(final, work.out)
+    provenance.write(work.out, details)
+    work.remove()

@@ -1,0 +1,205 @@
+# ruff: noqa: ARG002 - the signatures are those of the Trainer's methods
+"""The transformers Trainer on packed prompt trees.
+
+A batch is one packed row.  The loss is the weighted sum of the row's cross-entropies over
+the sum of weights of the whole optimizer step, over all its rows and all processes; so it
+does not matter how a step's users are spread over rows, accumulation and GPUs.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from trec_cli.models.answers import AnswerTokens
+from trec_cli.models.packing import PackedTrees, pack, to_device
+from trec_cli.train.callbacks import VALID_PREFIX
+from trec_cli.train.dataset import TrainingExamples
+from trec_cli.train.loss import LabelledTree, Targets, make_targets, summed_loss
+from trec_cli.train.plan import StepPlan
+from trec_cli.train.settings import LossName
+
+
+@dataclass(frozen=True)
+class Row:
+    """Some users' trees for one forward pass; T predictions.
+
+    Attributes:
+        trees: the prompts and their labels.
+        packed: the same as one row.
+        targets: what the row should predict.
+    """
+
+    trees: Sequence[LabelledTree]
+    packed: PackedTrees
+    targets: Targets
+
+
+RowLoss = Callable[[Any, Any, Row], Tensor]
+Batch = dict[str, Row]
+"""What the Trainer passes around: it wants a dictionary."""
+
+
+def collate(trees: list[LabelledTree], *, answers: AnswerTokens, loss: LossName) -> Batch:
+    """Pack the trees of a few users into one row."""
+    return {"row": Row(trees, pack(trees), make_targets(trees, answers, loss))}
+
+
+def packed_loss(model: Any, base: Any, row: Row) -> Tensor:
+    """Compute the summed loss of a row in one forward pass.
+
+    Args:
+        model: what is called, perhaps wrapped for several processes.
+        base: the same model without wrapping; knows device, dtype and windows.
+        row: the trees.
+    """
+    places = to_device(row.targets.places, base.device)
+    logits = model(**row.packed.inputs(base), logits_to_keep=places).logits
+    return summed_loss(logits[0], row.targets)
+
+
+def separate_loss(
+    model: Any, base: Any, row: Row, *, answers: AnswerTokens, loss: LossName
+) -> Tensor:
+    """Compute the summed loss of a row prompt by prompt, as everybody would write it.
+
+    The reference for :func:`packed_loss`, and the way for models that cannot share a prefix.
+    """
+    total = torch.zeros((), device=base.device)
+    for tree in row.trees:
+        for prompt in tree.separate():
+            targets = make_targets([prompt], answers, loss)
+            ids = torch.tensor([[*prompt.prefix, *prompt.branches[0]]], device=base.device)
+            logits = model(input_ids=ids, use_cache=False).logits
+            total = total + summed_loss(logits[0, targets.places], targets)
+    return total
+
+
+@dataclass
+class Counts:
+    """What was trained on since the start of this run."""
+
+    prompts: int = 0
+    tokens: int = 0
+    separate_tokens: int = 0
+
+    def add(self, row: Row, *, packed: bool) -> None:
+        """Count a row, computed ``packed`` or prompt by prompt."""
+        separate = sum(tree.tree.separate_size for tree in row.trees)
+        self.prompts += sum(len(tree.labels) for tree in row.trees)
+        self.tokens += row.packed.input_ids.numel() if packed else separate
+        self.separate_tokens += separate
+
+
+class PackedTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with rows of packed trees, our loss and our validation."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the whole step's weights
+
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments,
+        *,
+        data: TrainingExamples,
+        plan: StepPlan,
+        loss: LossName,
+        packed: bool,
+        validate: Callable[[Any], dict[str, float]] | None,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        """Take the model and what to train it on.
+
+        Args:
+            model: with its adapter.
+            args: of the Trainer.
+            data: the training examples.
+            plan: which of them make which row.
+            loss: on the answer, or on the whole prompt.
+            packed: False computes one prompt at a time.
+            validate: gives metrics of the model; None for no validation.
+            callbacks: beside the Trainer's own.
+        """
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=data,
+            eval_dataset=data if validate else None,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.counts = Counts()
+        self.validation_seconds = 0.0
+        self._plan, self._validate = plan, validate
+        answers = data.builder.answers
+        self._collate = partial(collate, answers=answers, loss=loss)
+        self._packed = packed
+        self._row_loss: RowLoss = packed_loss
+        if not packed:
+            self._row_loss = partial(separate_loss, answers=answers, loss=loss)
+
+    def get_train_dataloader(self) -> DataLoader[LabelledTree]:
+        """Give the rows of this process, in the order of the plan."""
+        loader = DataLoader(self.train_dataset, batch_sampler=self._plan, collate_fn=self._collate)
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor | None]:
+        """Give the rows of an optimizer step and the sum of their weights, all processes'."""
+        batches = list(islice(epoch_iterator, num_batches))
+        total = sum(batch["row"].targets.total for batch in batches)
+        everywhere = self.accelerator.reduce(torch.tensor(total, device=device), "sum")
+        return batches, everywhere
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """Give the row's share of the step's mean loss.
+
+        Several processes average their gradients, so each share counts as often as there
+        are processes.
+        """
+        row = inputs["row"]
+        self.counts.add(row, packed=self._packed)
+        summed = self._row_loss(model, self.accelerator.unwrap_model(model), row)
+        share: Tensor = summed * self.accelerator.num_processes / num_items_in_batch
+        return share
+
+    def evaluate(
+        self,
+        eval_dataset: object = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Validate, log the metrics and tell the callbacks."""
+        assert self._validate is not None
+        started = time.perf_counter()
+        found = self._validate(self.model)
+        self.validation_seconds += time.perf_counter() - started
+        metrics = {f"{VALID_PREFIX}{name}": value for name, value in found.items()}
+        self.log(dict(metrics))
+        handler: Any = self.callback_handler
+        self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def total_counts(self) -> Counts:
+        """Sum what all processes have trained on."""
+        own = torch.tensor(astuple(self.counts), device=self.args.device)
+        everywhere = self.accelerator.reduce(own, "sum").tolist()
+        return Counts(*map(int, everywhere))
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Count nothing: the Trainer's estimate knows no shared prefixes."""
+        return 0

@@ -1,0 +1,100 @@
+"""Loss and ranking of the validation examples, between steps of training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from numpy.typing import NDArray
+
+from trec_cli.evaluate.metrics import Pools, rank, recall, reciprocal_rank
+from trec_cli.models.log_odds import BranchScorer, plan_rows
+from trec_cli.prompts.questions import SummarizedExample
+from trec_cli.prompts.recommend import PromptBuilder
+
+RECALL_AT = (1, 3, 5, 10)
+MRR_AT = 10
+
+
+class Validator:
+    """Ranks all candidates of the validation examples with the model as it is."""
+
+    def __init__(
+        self,
+        questions: Sequence[SummarizedExample],
+        builder: PromptBuilder,
+        scorer: BranchScorer,
+        *,
+        negatives_per_positive: int,
+    ) -> None:
+        """Build all prompts once.
+
+        Args:
+            questions: at least one example, candidates and summary.
+            builder: as in training.
+            scorer: of the model that is trained.
+            negatives_per_positive: the share of negatives in the training loss.
+        """
+        examples = [question.example for question in questions]
+        self._scorer = scorer
+        self._trees = [question.tree(builder) for question in questions]
+        self._marks = [np.array([c in e.positives for c in e.candidates]) for e in examples]
+        self._per_positive = negatives_per_positive
+
+    def __len__(self) -> int:
+        """Count the validation examples."""
+        return len(self._trees)
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Give ``loss``, ``recall@K`` and ``mrr@10``, means over examples.
+
+        Every process ranks its share; all get the result.
+        """
+        training = model.training
+        model.eval()
+        scores = self._scores(model)
+        model.train(training)
+        ranks = rank(Pools.of(scores, self._marks))
+        recalls = {f"recall@{k}": float(recall(ranks, k).mean()) for k in RECALL_AT}
+        mrr = {f"mrr@{MRR_AT}": float(reciprocal_rank(ranks, MRR_AT).mean())}
+        loss = expected_loss(scores, self._marks, self._per_positive)
+        return {"loss": loss, **recalls, **mrr}
+
+    def _scores(self, model: Any) -> list[NDArray[np.float64]]:
+        """Give the log-odds of every example's candidates, in order."""
+        state = PartialState()
+        starts = np.cumsum([0, *(len(tree.branches) for tree in self._trees)])
+        found = torch.zeros(int(starts[-1]), dtype=torch.float32, device=model.device)
+        rows = plan_rows([tree.size for tree in self._trees], self._scorer.limits.row)
+        for row in rows[state.process_index :: state.num_processes]:
+            for place, scores in zip(
+                row, self._scorer([self._trees[place] for place in row]), strict=True
+            ):
+                found[starts[place] : starts[place + 1]] = torch.tensor(scores)
+        everywhere = reduce(found, "sum").cpu().double().numpy()
+        return list(np.split(everywhere, starts[1:-1]))
+
+
+def expected_loss(
+    scores: Sequence[NDArray[np.float64]],
+    marks: Sequence[NDArray[np.bool_]],
+    negatives_per_positive: int,
+) -> float:
+    """Cross-entropy of yes and no, as training with drawn negatives has it on average.
+
+    ``log(1 + exp(-z))`` for a positive with log-odds *z*, ``log(1 + exp(z))`` for a
+    negative.  Per example the negatives weigh together ``negatives_per_positive`` times
+    what the positives do (or as many as there are), as if drawn; the mean is over answers.
+    Unlike in training, tokens other than yes and no do not count.
+    """
+    total = weights = 0.0
+    for row, right in zip(scores, marks, strict=True):
+        losses = np.logaddexp(0.0, np.where(right, -row, row))
+        positives, pool = int(right.sum()), int((~right).sum())
+        drawn = min(negatives_per_positive * positives, pool)
+        total += losses[right].sum()
+        total += losses[~right].mean() * drawn if drawn else 0.0
+        weights += positives + drawn
+    return float(total / weights)
