@@ -324,6 +324,8 @@ def server(
     if base_url is None:
         raise UsageError("--engine openai needs the server's address: give --base-url")
     extra = parse_extra(extra_body)
-    settings = EndpointSettings(base_url, model, api_key_env, **limits._asdict(), extra=extra)
+    settings = EndpointSettings(
+        base_url, model, api_key_env=api_key_env, **limits._asdict(), extra=extra
+    )
     settings.check()
     return settings

@@ -3,14 +3,16 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.options import Option
 
+PANEL = "Server (with --engine openai)"
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -18,32 +20,56 @@ _OWN_FIELDS = {"model", "messages", "prompt", "n", "stream"}
 """Fields of a request that decide what is read back; nobody may replace them."""
 
 
-@dataclass(frozen=True)
-class EndpointSettings:
-    """One model on one server.
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """What bounds a server's work.
 
     Attributes:
-        base_url: up to and with ``/v1``; without user, password or query.
-        model: as the server names it.
         api_key_env: the environment variable that holds the key.
         concurrency: requests in flight at most.
         timeout: seconds until one request must be answered completely.
         retries: further attempts after a failed one.
         price_in, price_out: of a million tokens read and written, in any currency.
         max_cost: of one run; None is unbounded.
+    """
+
+    api_key_env: Annotated[
+        str, Option("Environment variable that holds the API key.", panel=PANEL)
+    ] = DEFAULT_KEY_VARIABLE
+    concurrency: Annotated[
+        int, Option("Requests in flight at most.", panel=PANEL, minimum=1)
+    ] = 8
+    timeout: Annotated[
+        float, Option("Seconds until a request must be answered.", panel=PANEL, minimum=0.001)
+    ] = 120.0
+    retries: Annotated[
+        int, Option("Further attempts after a failed one.", panel=PANEL, minimum=0, maximum=100)
+    ] = 4
+    price_in: Annotated[
+        float, Option("Price of a million tokens read.", panel=PANEL, minimum=0)
+    ] = 0.0
+    price_out: Annotated[
+        float, Option("Price of a million tokens written.", panel=PANEL, minimum=0)
+    ] = 0.0
+    max_cost: Annotated[
+        float | None,
+        Option("Stop before this run costs more (needs prices).", panel=PANEL, minimum=0),
+    ] = None
+
+
+@dataclass(frozen=True)
+class EndpointSettings(ServerLimits):
+    """One model on one server.
+
+    Attributes:
+        base_url: up to and with ``/v1``; without user, password or query.
+        model: as the server names it.
         extra: fields to add to every request (null takes a field out); part of what
             decides an answer.
     """
 
     base_url: str
     model: str
-    api_key_env: str = DEFAULT_KEY_VARIABLE
-    concurrency: int = 8
-    timeout: float = 120.0
-    retries: int = 4
-    price_in: float = 0.0
-    price_out: float = 0.0
-    max_cost: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -114,3 +140,55 @@ def parse_extra(text: str | None) -> dict[str, Any]:
         return msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise UsageError(f"--extra-body is no JSON object: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(ServerLimits):
+    """The options of a server, as a user gives them; :meth:`endpoint` checks them.
+
+    Attributes:
+        base_url: see :class:`EndpointSettings`.
+        tokenizer: of the served model; None takes the model's own name.
+        extra_body: JSON object of fields for every request.
+    """
+
+    base_url: Annotated[
+        str | None,
+        Option(
+            "Address, such as http://127.0.0.1:8000/v1; --model is the name there.",
+            panel=PANEL,
+            envvar="OPENAI_BASE_URL",
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        Option(
+            "Tokenizer of the served model: a Hugging Face name or a folder.",
+            panel=PANEL,
+            default_text="--model",
+        ),
+    ] = None
+    extra_body: Annotated[
+        str | None,
+        Option(
+            "Fields to add to every request; null takes one out. No secrets.",
+            panel=PANEL,
+            metavar="JSON",
+        ),
+    ] = None
+
+    def endpoint(self, model: str) -> EndpointSettings:
+        """Return the settings of ``model`` on this server.
+
+        Raises:
+            UsageError: an address is missing, or an option cannot work.
+        """
+        if self.base_url is None:
+            raise UsageError("--engine openai needs the server's address: give --base-url")
+        own = asdict(self)
+        limits = {name: own[name] for name in ServerLimits.__dataclass_fields__}
+        settings = EndpointSettings(
+            self.base_url, model, extra=parse_extra(self.extra_body), **limits
+        )
+        settings.check()
+        return settings
