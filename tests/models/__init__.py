@@ -1,0 +1,1 @@
+"""Tests of trec_cli.models."""

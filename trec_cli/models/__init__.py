@@ -1,0 +1,1 @@
+"""Language models, embedders and servers: where they come from, how they load, how they compute."""

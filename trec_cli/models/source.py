@@ -1,0 +1,69 @@
+"""Which model, and where it runs: settings that the commands read without importing torch."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any
+
+from trec_cli.core.options import Option
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The model where none is named."""
+
+DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
+"""The embedder where none is named."""
+
+LLM = "llm"
+"""What ``--embedder`` says for the language model itself."""
+
+PANEL = "Model"
+
+MaxTokens = Annotated[
+    int, Option("Tokens in one forward pass; bounds memory.", panel=PANEL, minimum=1)
+]
+"""Its default differs from command to command."""
+
+EmbedderName = Annotated[
+    str,
+    Option(
+        "What makes vectors of items: a sentence-embedding model (a Hugging Face name or a "
+        "folder, safetensors only), or llm for the language model itself.",
+        panel=PANEL,
+        envvar="TREC_EMBEDDER",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Which model, from where, and how it may be loaded.
+
+    Attributes:
+        name: a Hugging Face name or a folder.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether code that comes with the model may run.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    name: Annotated[
+        str,
+        Option(
+            "Causal LM: a Hugging Face name or a folder (safetensors only).",
+            panel=PANEL,
+            names=("--model",),
+            envvar="TREC_MODEL",
+        ),
+    ] = DEFAULT_MODEL
+    _: KW_ONLY
+    revision: Annotated[
+        str | None, Option("Branch, tag or commit of the model.", panel=PANEL)
+    ] = None
+    trust_remote_code: Annotated[
+        bool, Option("Run Python code that comes with the model.", panel=PANEL)
+    ] = False
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:1, mps.", panel=PANEL)] = "auto"
+    dtype: Annotated[str, Option("auto, float32, bfloat16, float16.", panel=PANEL)] = "auto"
+
+    @property
+    def hub_arguments(self) -> dict[str, Any]:
+        """What every ``from_pretrained`` gets."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
