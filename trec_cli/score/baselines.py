@@ -16,9 +16,9 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import generator
 from trec_cli.core.text import terms
-from trec_cli.score import similarity
-from trec_cli.score.similarity import SparseScorer, decaying
 from trec_cli.score.tuning import Family, Scorer, Settings
+from trec_cli.signals import similarity
+from trec_cli.signals.similarity import SparseScorer, decaying
 
 
 class Baseline(NamedTuple):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trec_cli.core.text import terms
-from trec_cli.score import similarity
-from trec_cli.score.similarity import SparseScorer, count_matrix
+from trec_cli.signals import similarity
+from trec_cli.signals.similarity import SparseScorer, count_matrix
 
 
 @pytest.mark.parametrize(

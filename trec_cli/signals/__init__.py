@@ -1,0 +1,1 @@
+"""Cheap evidence that a candidate comes next: counts, texts, vectors; and what weighs it."""
