@@ -10,6 +10,7 @@ from trec_cli.core.records import Item, Split
 
 Offer = Literal["fixed", "impression"]
 Target = Literal["history", "impression"]
+Part = Literal["train", "dev", "test"]
 Long = Literal["keep-last", "drop"]
 
 
@@ -22,9 +23,13 @@ class Question:
         positives: what came next: the target, or all clicked articles of an impression.
         timestamp: seconds since 1970 of the target, or None.
         times: seconds of every history item, where the source has them.
+        ratings: of every history item and then of every positive, where the source has them;
+            None where a single one is missing.
         offered: negatives that come with the source: fixed ones or those of the impression.
         suffix: tells several examples of one user apart; ends the ``example_id``.
         split: set where the way of splitting decides it at once (leave-last-out).
+        part: the part of the source that it stands in, where the source is published in
+            parts of its own (MIND): ``train``, ``dev`` or ``test``.
         file, line: where it stands, for messages.
     """
 
@@ -33,9 +38,11 @@ class Question:
     positives: list[str]
     timestamp: float | None = None
     times: list[float] | None = None
+    ratings: list[float | None] | None = None
     offered: list[str] | None = None
     suffix: str = ""
     split: Split | None = None
+    part: Part | None = None
     file: str = ""
     line: int | None = None
 
@@ -67,12 +74,15 @@ class Collection:
     Attributes:
         offers: what kind of negatives ``offered`` holds, where it holds any.
         counts: what the reader saw and left out, by words for people.
+        is_log: whether the questions are timelines made of single events, where the order of
+            equal times in the file means nothing; otherwise the source orders every history.
     """
 
     catalogue: Catalogue
     questions: Iterator[Question]
     offers: Offer | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    is_log: bool = False
 
 
 @dataclass(frozen=True)

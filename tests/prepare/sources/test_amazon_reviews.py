@@ -105,6 +105,15 @@ def test_exact_repeats_are_dropped_and_counted_but_a_second_purchase_is_kept(
     }
 
 
+def test_ratings_follow_the_timeline_and_the_highest_of_a_repeat_counts(tmp_path: Path) -> None:
+    low = {**review("u", "A", 1), "overall": 2.0}
+    without = review("u", "B", 0)
+    del without["overall"]
+    for reviews in ([low, review("u", "A", 1), without], [without, review("u", "A", 1), low]):
+        _, (u,) = read(write(tmp_path, reviews))
+        assert (u.history, u.positives, u.ratings) == (["B"], ["A"], [None, 5.0])
+
+
 def test_2023_has_other_names_and_milliseconds(tmp_path: Path) -> None:
     reviews = [review_2023("u", "A", 2_000_500), review_2023("u", "B", 1_000_000)]
     meta: list[dict[str, Any]] = [

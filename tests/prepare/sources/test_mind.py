@@ -101,6 +101,27 @@ def test_train_and_dev_are_read_together_from_zips(tmp_path: Path) -> None:
     assert [q.example_id for q in both] == ["U1-MINDsmall_train/1", "U1-MINDsmall_dev/1"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "part"),
+    [
+        ("MINDsmall_train", "train"),
+        ("MINDlarge_dev", "dev"),
+        ("valid", "dev"),
+        ("mind/test/deep", "test"),
+        ("latest", None),
+        ("trainees", None),
+        (".", None),
+    ],
+)
+def test_the_part_is_told_by_the_name_of_its_folder(
+    tmp_path: Path, folder: str, part: str | None
+) -> None:
+    write(tmp_path / folder)
+    for target in ("history", "impression"):
+        _, questions = read(tmp_path, target=target)
+        assert {q.part for q in questions} == {part}
+
+
 def test_the_test_part_without_labels_gives_histories_only(tmp_path: Path) -> None:
     write(tmp_path, behaviors=["1\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN3 N4"])
     _, (only,) = read(tmp_path)

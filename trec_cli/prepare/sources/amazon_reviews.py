@@ -6,10 +6,11 @@ The catalogue holds the items that somebody reviewed in the file.
 """
 
 import ast
+import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,23 +42,22 @@ class _Review2018(msgspec.Struct, gc=False):
     reviewerID: Identifier  # noqa: N815 - the collection's name
     asin: Identifier
     unixReviewTime: int  # noqa: N815
+    overall: float | None = None
 
-    def event(self) -> tuple[str, str, int]:
-        """Give user, item and milliseconds."""
-        return self.reviewerID, self.asin, self.unixReviewTime * 1000
+    def event(self) -> tuple[str, str, int, float | None]:
+        """Return user, item, milliseconds and rating."""
+        return self.reviewerID, self.asin, self.unixReviewTime * 1000, self.overall
 
 
 class _Review2023(msgspec.Struct, gc=False):
     user_id: Identifier
     parent_asin: Identifier
     timestamp: int
+    rating: float | None = None
 
-    def event(self) -> tuple[str, str, int]:
-        """Give user, item and milliseconds."""
-        return self.user_id, self.parent_asin, self.timestamp
-
-
-_Event = Callable[[str], tuple[str, str, int]]
+    def event(self) -> tuple[str, str, int, float | None]:
+        """Return user, item, milliseconds and rating."""
+        return self.user_id, self.parent_asin, self.timestamp, self.rating
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,21 @@ _EDITIONS = (
 
 @dataclass
 class _Events:
-    """All reviews in columns (16 bytes each): who, what, when in milliseconds since 1970."""
+    """All reviews in columns (20 bytes each): who, what, when in milliseconds, how rated."""
 
     users: dict[str, int] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
     user: "array[int]" = field(default_factory=lambda: array("i"))
     item: "array[int]" = field(default_factory=lambda: array("i"))
     time: "array[int]" = field(default_factory=lambda: array("q"))
+    rating: "array[float]" = field(default_factory=lambda: array("f"))
 
-    def add(self, user: str, item: str, time: int) -> None:
+    def add(self, user: str, item: str, time: int, rating: float | None) -> None:
         """Append one review."""
         self.user.append(self.users.setdefault(user, len(self.users)))
         self.item.append(self.items.setdefault(item, len(self.items)))
         self.time.append(time)
+        self.rating.append(math.nan if rating is None else rating)
 
 
 def _find(source: Source) -> Files | None:
@@ -135,7 +137,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts["items with reviews"] = len(events.items)
     items = _read_meta(source, meta, edition, options.attributes, events.items, counts, progress)
     questions = _questions(events, str(reviews), counts)
-    return Collection(catalogue_of(items, str(meta)), questions, None, counts)
+    return Collection(catalogue_of(items, str(meta)), questions, None, counts, is_log=True)
 
 
 def _edition(source: Source, member: Member) -> _Edition:
@@ -238,19 +240,38 @@ def _questions(events: _Events, file: str, counts: Counter[str]) -> Iterator[Que
     user = np.frombuffer(events.user, dtype=np.int32)
     time = np.frombuffer(events.time, dtype=np.int64)
     item = np.frombuffer(events.item, dtype=np.int32)
+    rating = np.frombuffer(events.rating, dtype=np.float32)
     order = np.lexsort((time, user))
     ends = np.cumsum(np.bincount(user, minlength=len(events.users)))
     names = list(events.items)
     start = 0
     for user_id, end in zip(events.users, ends.tolist(), strict=True):
         chosen = order[start:end]
-        pairs = list(zip(time[chosen].tolist(), item[chosen].tolist(), strict=True))
-        distinct = list(dict.fromkeys(pairs))
-        counts["exact repeats of a review"] += len(pairs) - len(distinct)
+        columns = (time[chosen].tolist(), item[chosen].tolist(), rating[chosen].tolist())
+        rated = _distinct(zip(*columns, strict=True))
+        distinct = list(rated)
+        counts["exact repeats of a review"] += len(chosen) - len(distinct)
         start = end
         times = [_seconds(moment) for moment, _ in distinct]
         *history, target = [names[index] for _, index in distinct]
-        yield Question(user_id, history, [target], timestamp=times[-1], times=times[:-1], file=file)
+        ratings = [None if math.isnan(value) else value for value in rated.values()]
+        yield Question(
+            user_id,
+            history,
+            [target],
+            timestamp=times[-1],
+            times=times[:-1],
+            ratings=ratings,
+            file=file,
+        )
+
+
+def _distinct(events: Iterable[tuple[int, int, float]]) -> dict[tuple[int, int], float]:
+    """Keep each (time, item) once, with the highest of its ratings."""
+    rated: dict[tuple[int, int], float] = {}
+    for moment, item, rating in events:
+        rated[moment, item] = float(np.fmax(rated.get((moment, item), math.nan), rating))
+    return rated
 
 
 def _seconds(milliseconds: int) -> float:

@@ -5,6 +5,7 @@ own; an impression has one.  Times are read as UTC, since the collection names n
 """
 
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
     Defaults,
+    Part,
     Question,
     ReadOptions,
     catalogue_of,
@@ -32,7 +34,8 @@ _NEWS_COLUMNS = range(4, 9)
 _BEHAVIOR_COLUMNS = range(5, 6)
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
-_NAMED = ("train", "dev", "valid", "test")
+_PARTS: dict[str, Part] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
+_PART = re.compile(rf"(?:.*[^a-z]|mind(?:small|large)?|)({'|'.join(_PARTS)})(?![a-z]).*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class _Impression:
     timestamp: float | None
     history: list[str]
     shown: list[tuple[str, bool]]
+    part: Part | None
     file: str
     line: int
 
@@ -57,13 +61,21 @@ def _find(source: Source) -> Files | None:
     news, behaviors = source.find(r"news\.tsv"), source.find(r"behaviors\.tsv")
     if not news or not behaviors:
         return None
-    return {"news": sorted(news, key=_part), "behaviors": sorted(behaviors, key=_part)}
+    return {"news": sorted(news, key=_order), "behaviors": sorted(behaviors, key=_order)}
 
 
-def _part(member: Member) -> tuple[int, str]:
+def _order(member: Member) -> tuple[int, str]:
     """Order the parts of a collection: train, dev, test, others by name."""
-    place = member.name.lower()
-    return next((i for i, name in enumerate(_NAMED) if name in place), len(_NAMED)), place
+    part, parts = _part(member), list(dict.fromkeys(_PARTS.values()))
+    return parts.index(part) if part else len(parts), member.name.lower()
+
+
+def _part(member: Member) -> Part | None:
+    """Return the part that a file's folder names: ``MINDsmall_train`` is ``train``."""
+    for folder in reversed(member.name.lower().split("/")[:-1]):
+        if found := _PART.fullmatch(folder):
+            return _PARTS[found[1]]
+    return None
 
 
 def _rows(
@@ -141,10 +153,11 @@ def _impressions(
     with progress.task("reading impressions") as task:
         for member in members:
             faults = FaultList(str(member))
-            part = f"{member.name.removesuffix(member.base)}" if len(members) > 1 else ""
+            folder = f"{member.name.removesuffix(member.base)}" if len(members) > 1 else ""
+            part = _part(member)
             for line, fields in _rows(source, member, _BEHAVIOR_COLUMNS, faults):
                 task.advance()
-                impression = _impression(fields, part.strip("/"), str(member), line, faults)
+                impression = _impression(fields, folder.strip("/"), part, str(member), line, faults)
                 if impression is not None:
                     counts["impressions"] += 1
                     yield impression
@@ -154,18 +167,19 @@ def _impressions(
 
 
 def _impression(
-    fields: list[str], part: str, file: str, line: int, faults: FaultList
+    fields: list[str], folder: str, part: Part | None, file: str, line: int, faults: FaultList
 ) -> _Impression | None:
     identifier, user_id, time, history, shown = fields
     try:
         if not user_id or not identifier:
             raise ValueError("has no impression id or no user id")
         return _Impression(
-            f"{part}/{identifier}" if part else identifier,
+            f"{folder}/{identifier}" if folder else identifier,
             intern(user_id),
             _seconds(time),
             list(map(intern, history.split())),
             [_shown(text) for text in shown.split()],
+            part,
             file,
             line,
         )
@@ -214,7 +228,9 @@ def _from_history(impressions: Iterator[_Impression], counts: Counter[str]) -> I
     counts["users"] = len(last)
     for chosen in last.values():
         *history, target = chosen.history
-        yield Question(chosen.user_id, history, [target], file=chosen.file, line=chosen.line)
+        yield Question(
+            chosen.user_id, history, [target], part=chosen.part, file=chosen.file, line=chosen.line
+        )
 
 
 def _from_impressions(
@@ -252,6 +268,7 @@ def _question(impression: _Impression, suffix: str) -> Question:
         timestamp=impression.timestamp,
         offered=[article for article, click in impression.shown if not click],
         suffix=suffix,
+        part=impression.part,
         file=impression.file,
         line=impression.line,
     )
