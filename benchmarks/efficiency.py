@@ -18,8 +18,7 @@ from torch import nn
 from trec_cli.models.source import ModelSource
 
 from benchmarks.common import about, compare, parser, real_prompts
-from trec_cli.models.adapted import load_adapted
-from trec_cli.models.load import load_model
+from trec_cli.models.load import load_adapted, load_model
 from trec_cli.models.log_odds import BranchScorer
 from trec_cli.prompts.recommend import PromptTree
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from samples.tiny_model import build_model, build_tokenizer, write_embedder
+from trec_cli.core.errors import InputError, ModelError
 from trec_cli.models.embedder import (
     MAX_TOKENS,
     Embedder,
@@ -19,7 +20,6 @@ from trec_cli.models.embedder import (
     pool,
     read_pooling,
 )
-from trec_cli.core.errors import InputError, ModelError
 from trec_cli.models.source import ModelSource
 
 TEXTS = ["tea", "a much longer text about kettles, socks and jazz", "日本 🍵", "tea\n"]

@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from samples.tiny_model import FAMILIES, VOCABULARY, build_model
 from trec_cli.core.errors import ModelError
+from trec_cli.models.chat import Frame, make_frame
 from trec_cli.models.generate import (
     Decoding,
     GreedyDecoder,
@@ -22,7 +23,6 @@ from trec_cli.models.generate import (
 )
 from trec_cli.models.load import load_model
 from trec_cli.models.source import ModelSource
-from trec_cli.models.chat import Frame, make_frame
 
 # The longest exceed the sliding window of 64 tokens that some families have.
 LENGTHS = (5, 90, 33, 34, 12, 70, 1)
@@ -113,6 +113,19 @@ def test_a_model_whose_attention_no_mask_can_say_answers_one_by_one() -> None:
     decoder = GreedyDecoder(model, decoding, stops=[STOP], pad=2)
     assert "chunked_attention" in decoder.fallback
     del model.config.layer_types
+    assert [answer.ids for answer in decoder.decode(prompts)] == wanted
+
+
+def test_without_a_private_class_of_transformers_prompts_are_answered_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, prompts = build_model("llama", initializer_range=0.3), make_prompts()
+    wanted = [
+        answer.ids for answer in GreedyDecoder(model, Decoding(5), stops=(), pad=0).decode(prompts)
+    ]
+    monkeypatch.setattr("trec_cli.models.slots.DynamicLayer", None)
+    decoder = GreedyDecoder(model, Decoding(5), stops=(), pad=0)
+    assert "no layers of a cache" in decoder.fallback
     assert [answer.ids for answer in decoder.decode(prompts)] == wanted
 
 

@@ -107,3 +107,14 @@ def test_nothing_is_packed_where_a_product_comes_out_differently(
     true = packed_linear._product
     monkeypatch.setattr(packed_linear, "_product", lambda *given: true(*given) + 0.1)
     assert pack_linears(build_model("llama", initializer_range=0.3)) == 0
+
+
+@pytest.mark.parametrize("error", [TypeError, AttributeError, RuntimeError])
+def test_nothing_is_packed_where_torch_has_changed_its_operators(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def changed(*_: Any) -> torch.Tensor:
+        raise error("takes other arguments now")
+
+    monkeypatch.setattr(packed_linear, "_pack", changed)
+    assert pack_linears(build_model("llama")) == 0

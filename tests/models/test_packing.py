@@ -127,21 +127,6 @@ def test_inputs_name_all_that_a_model_needs() -> None:
     assert inputs["use_cache"] is False
 
 
-def drawn(rule: Any, length: int) -> list[str]:
-    """Draw what a rule lets see."""
-    place = torch.arange(length)
-    seen = rule(place[:, None], place)
-    return ["".join("x" if value else "." for value in row) for row in seen.tolist()]
-
-
-@pytest.mark.parametrize("window", [None, 2])
-def test_a_block_mask_says_the_same_as_the_dense_one(window: int | None) -> None:
-    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
-    mask = packed.block_mask(window, CPU).mask_mod
-    nobody = torch.tensor(0)
-    assert drawn(lambda q, k: mask(nobody, nobody, q, k), 12) == visible(packed, window)
-
-
 def test_the_parts_of_a_row_say_the_same_as_the_dense_mask() -> None:
     packed = pack([TREE, Plain([4, 5], [[6], [7]])])
     whole = packed.attention_mask(None, CPU, torch.float32)[0, 0]
@@ -172,19 +157,6 @@ def test_parts_are_given_to_a_model_that_attends_by_trees_unless_a_window_is_nar
 def test_a_model_that_computes_with_the_carrier_computes_nan() -> None:
     mask = carry([], torch.empty(0))
     assert (torch.zeros(2, 2) + mask).isnan().all()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler has its own
-def test_flex_attention_scores_like_the_dense_mask() -> None:
-    trees = [Plain(list(range(3, 150)), [[10, 11], [12]]), Plain([4, 5], [[6]])]
-    model = build_model("llama", initializer_range=0.2).eval()
-    packed = pack(trees)
-    with torch.inference_mode():
-        dense = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
-        model.set_attn_implementation("flex_attention")
-        flex = model(**packed.inputs(model), logits_to_keep=packed.ends).logits
-    assert (flex - dense).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("by_trees", [True, False])

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trec_cli.core.records import Item
 from trec_cli.models.embedder import Embedder, EmbedderSource
+from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import TextKeys, VectorStore
 from trec_cli.models.vectors import VectorMaker, embedding_text, item_vectors
-from trec_cli.models.source import ModelSource
-from trec_cli.core.records import Item
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.store import Store
 

@@ -1,11 +1,13 @@
-"""Choosing device and dtype at run time, with the reason."""
+"""Where a model runs: device and dtype chosen with the reason, lack of memory explained."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import ModelError, UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -60,3 +62,25 @@ def _dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     if torch.cuda.is_bf16_supported():
         return torch.bfloat16, "bfloat16, which this GPU supports"
     return torch.float16, "float16, as this GPU has no bfloat16"
+
+
+@contextmanager
+def shortage_explained(what: str, advice: str) -> Iterator[None]:
+    """Turn a lack of memory, on any device, into an error that says what to do.
+
+    Args:
+        what: was being done, as in ``scoring``.
+        advice: a sentence.
+
+    Raises:
+        ModelError: there was not enough memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ModelError(f"not enough memory for {what}. {advice} ({error})") from error
+    except RuntimeError as error:
+        # The CPU's and Apple's allocators have no class of error of their own.
+        if not any(sign in str(error) for sign in ("allocate memory", "out of memory")):
+            raise
+        raise ModelError(f"not enough memory for {what}. {advice} ({error})") from error

@@ -26,8 +26,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file, logging
 
-from trec_cli.models.source import LLM
 from trec_cli.core.errors import InputError, ModelError
+from trec_cli.models.chat import encode_text
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
     explained,
@@ -38,9 +38,8 @@ from trec_cli.models.load import (
     no_bars_in_logs,
     refuse_random_weights,
 )
-from trec_cli.models.source import ModelSource
 from trec_cli.models.packed_linear import pack_linears
-from trec_cli.models.chat import encode_text
+from trec_cli.models.source import LLM, ModelSource
 
 Pooling = Literal["mean", "cls", "max"]
 MAX_TOKENS = 256

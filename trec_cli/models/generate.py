@@ -22,11 +22,11 @@ from transformers import (
 )
 
 from trec_cli.core.errors import ModelError
-from trec_cli.models.load import LanguageModel
-from trec_cli.models.memory import shortage_explained
-from trec_cli.models.packing import attention_windows
-from trec_cli.models.slots import Slots
+from trec_cli.models import slots
 from trec_cli.models.chat import Frame
+from trec_cli.models.device import shortage_explained
+from trec_cli.models.load import LanguageModel
+from trec_cli.models.packing import attention_windows
 
 _LEAST_SHARED = 16
 """Fewer common tokens are not worth a pass of their own."""
@@ -149,11 +149,7 @@ class GreedyDecoder:
         self._stops, self.max_tokens = frozenset(stops), max_tokens
         self._accepted = set(inspect.signature(model.forward).parameters)
         self._rules = _rules(decoding)
-        self.fallback = ""
-        try:
-            attention_windows(model.config)
-        except ModelError as error:
-            self.fallback = str(error)
+        self.fallback = _why_one_by_one(model.config)
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Sequence[int]]) -> list[Decoded]:
@@ -232,7 +228,7 @@ class _Run:
         self._most = max(1, min(len(prompts), decoder.max_tokens // capacity))
         common = common_prefix(prompts)
         self._shared = self._compute(common) if common else None
-        self._slots = Slots(self._model, self._most, capacity, self._shared)
+        self._slots = slots.Slots(self._model, self._most, capacity, self._shared)
         self._rows: list[_Row] = []
         self._done: dict[int, Decoded] = {}
         # A GPU computes many new prompts as fast as one; a CPU has nothing to wait for.
@@ -315,6 +311,17 @@ class _Run:
             final = self._rows.pop()
             if place < len(self._rows):
                 self._rows[place] = final
+
+
+def _why_one_by_one(config: Any) -> str:
+    """Return why a model's prompts cannot be answered in batches; empty where they can."""
+    if not slots.available():
+        return "this version of transformers has no layers of a cache to build on"
+    try:
+        attention_windows(config)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> Sequence[int]:

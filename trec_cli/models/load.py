@@ -1,21 +1,24 @@
-"""Loading a causal LM with its tokenizer: safetensors only, clear errors."""
+"""Load a causal LM, its tokenizer and an adapter on it: safetensors only, clear errors."""
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from trec_cli.core.errors import ModelError
-from trec_cli.models.source import ModelSource
 from trec_cli.models.device import Placement, choose_device
+from trec_cli.models.packed_linear import pack_linears
+from trec_cli.models.source import ModelSource
 from trec_cli.models.tree_attention import use_tree_attention
 
 _SAMPLE_BYTES = 1 << 20
@@ -68,6 +71,27 @@ def load_tokenizer(source: ModelSource) -> Any:
         return AutoTokenizer.from_pretrained(source.name, **source.hub_arguments)
 
 
+def load_near_tokenizer(source: ModelSource) -> Any:
+    """Load the tokenizer of a served model.
+
+    Raises:
+        ModelError: it is not there; names the option.
+    """
+    try:
+        return load_tokenizer(source)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}\nA server's model needs a tokenizer here to count tokens: name one with "
+            "--tokenizer NAME_OR_FOLDER (for the chat endpoint any similar one will do)"
+        ) from None
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash vocabulary and chat template, wherever the tokenizer was loaded from."""
+    content = [sorted(tokenizer.get_vocab().items()), getattr(tokenizer, "chat_template", None)]
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
+
+
 def load_config(source: ModelSource) -> Any:
     """Load the configuration alone (for ``--dry-run`` and settings)."""
     with explained(source.name):
@@ -108,6 +132,44 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     use_tree_attention(model)
     revision = getattr(model.config, "_commit_hash", None)
     return LanguageModel(model, tokenizer, source.name, revision, placement)
+
+
+def load_adapted(source: ModelSource, adapter: Path | None, *, pack: bool = False) -> LanguageModel:
+    """Load a causal LM, with an adapter on it where one is given.
+
+    In float32 the adapter is folded into the weights, which costs no accuracy there and
+    spares its products in every layer.  With ``pack`` the linear layers but the head are
+    packed where that is possible: the model computes faster, and cannot be saved.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the adapter does not fit it.
+    """
+    llm = load_model(source)
+    if adapter is not None:
+        llm = replace(llm, model=_adapted(llm, adapter, source.name))
+    if pack:
+        pack_linears(llm.model)
+    return llm
+
+
+def _adapted(llm: LanguageModel, adapter: Path, name: str) -> Any:
+    from peft import PeftModel  # a second that only adapters are worth
+
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 reads an attribute that transformers 5.24 calls deprecated
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
+    except SafetensorError as error:
+        raise ModelError(
+            f"the weights of adapter {adapter} are damaged ({error}); train it again"
+        ) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(f"adapter {adapter} does not fit model {name}: {first}") from error
+    if llm.placement.dtype is torch.float32:
+        model = model.merge_and_unload()
+    return model
 
 
 def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:

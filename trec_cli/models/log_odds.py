@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
-from trec_cli.models.memory import shortage_explained
+from trec_cli.models.device import shortage_explained
 from trec_cli.models.packing import Tree, pack, to_device
 
 _CPU_ROW, _CPU_CHUNK = 512, 1024

@@ -86,7 +86,8 @@ def pack_linears(model: nn.Module, *, head: bool = False) -> int:
 def available() -> bool:
     """Tell whether this torch can pack weights."""
     built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    return built and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    operators = ("_reorder_linear_weight", "_linear_pointwise")
+    return built and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
 
 def _can_pack(layer: nn.Module) -> bool:
@@ -105,7 +106,7 @@ def _exact(layer: nn.Linear) -> bool:
     with torch.inference_mode():
         try:
             packed = PackedLinear(layer)(states)
-        except RuntimeError:  # an operator of torch's own that may change
+        except (RuntimeError, TypeError, AttributeError):  # torch's own operators may change
             return False
         plain = layer(states)
         return bool(torch.allclose(packed, plain, atol=_TOLERANCE, rtol=_TOLERANCE))

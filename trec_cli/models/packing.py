@@ -20,13 +20,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from trec_cli.core.errors import ModelError
 from trec_cli.models.tree_attention import TREES, Part, carry
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-FLEX = "flex_attention"
 
 
 class Tree(Protocol):
@@ -71,7 +69,7 @@ class PackedTrees:
 
         The mask is one, or a dictionary of them where the model's layers differ in their
         windows.  It is dense (L x L) only where nothing better is known: a model that
-        attends by trees gets their parts, one loaded with ``flex_attention`` a block mask.
+        attends by trees gets their parts.
 
         Raises:
             ModelError: the model attends in a way that no mask can say.
@@ -89,8 +87,6 @@ class PackedTrees:
     def _mask(self, model: Any, window: int | None) -> Any:
         """Give the mask in the form that suits how the model attends."""
         way, device = model.config._attn_implementation, model.device
-        if way == FLEX:
-            return self.block_mask(window, device)
         longest = max(prefix + branches for prefix, branches in self.shapes)
         if way == TREES and not self.cached and (window is None or window >= longest):
             return carry(self.parts(device, model.dtype), torch.empty(0, device=device))
@@ -125,16 +121,6 @@ class PackedTrees:
         place = torch.arange(len(self.tree), device=device)
         seen = self._rule(window, device)(place[self.cached :, None], place)
         return _additive(seen, dtype)
-
-    def block_mask(self, window: int | None, device: torch.device) -> BlockMask:
-        """Build the same mask for FlexAttention, in blocks of 128 x 128 tokens."""
-        length, rule = len(self.tree), self._rule(window, device)
-
-        def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return rule(query + self.cached, key)
-
-        new = length - self.cached
-        return create_block_mask(seen, None, None, new, length, device=str(device))
 
     def _rule(self, window: int | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
         """Give the function that tells whether the token at a place sees that at another."""

@@ -11,12 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+try:
+    from transformers.cache_utils import DynamicLayer
+except ImportError:  # not part of its public interface
+    DynamicLayer = None
 
 from trec_cli.models.packing import attention_windows
 
+_Layer: Any = DynamicLayer or object
 
-class _SlotLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
+
+def available() -> bool:
+    """Check that this version of transformers has layers of a cache to build on."""
+    return DynamicLayer is not None
+
+
+class _SlotLayer(_Layer):  # type: ignore[misc]
     """One layer of all slots; a row's next token goes to the row's own end.
 
     Attributes:

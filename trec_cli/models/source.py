@@ -54,9 +54,9 @@ class ModelSource:
         ),
     ] = DEFAULT_MODEL
     _: KW_ONLY
-    revision: Annotated[
-        str | None, Option("Branch, tag or commit of the model.", panel=PANEL)
-    ] = None
+    revision: Annotated[str | None, Option("Branch, tag or commit of the model.", panel=PANEL)] = (
+        None
+    )
     trust_remote_code: Annotated[
         bool, Option("Run Python code that comes with the model.", panel=PANEL)
     ] = False

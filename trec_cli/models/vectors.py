@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trec_cli.models.vector_store import TextKeys, Vector, VectorStore
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Item
+from trec_cli.models.vector_store import TextKeys, Vector, VectorStore
 
 if TYPE_CHECKING:
     from trec_cli.models.embedder import EmbedderSource

@@ -15,14 +15,12 @@ from typing import Any
 
 from trec_cli.core.errors import ModelError
 from trec_cli.core.progress import Progress
-from trec_cli.models.adapted import load_adapted
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.endpoint.faults import Failure, missing_error
 from trec_cli.models.endpoint.replies import NextToken, read_next_token
 from trec_cli.models.endpoint.server import Request, Server
-from trec_cli.models.load import LanguageModel
+from trec_cli.models.load import LanguageModel, load_adapted, load_near_tokenizer, tokenizer_hash
 from trec_cli.models.log_odds import BranchScorer
-from trec_cli.models.near_tokenizer import load_near_tokenizer, tokenizer_hash
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 from trec_cli.score.adapters import Adapter

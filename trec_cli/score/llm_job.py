@@ -18,10 +18,10 @@ from trec_cli.core.jsonl import read_examples, read_items, read_summaries
 from trec_cli.core.lineage import stale
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Item
-from trec_cli.models.adapted import load_adapted
 from trec_cli.models.device import Placement, choose_device
 from trec_cli.models.load import (
     LanguageModel,
+    load_adapted,
     load_config,
     load_tokenizer,
     max_positions,

@@ -13,7 +13,7 @@ from trec_cli.models.endpoint.replies import TextReply, read_chat, read_completi
 from trec_cli.models.endpoint.server import Kind, Request, Server
 from trec_cli.models.endpoint.settings import EndpointSettings
 from trec_cli.models.generate import Decoding
-from trec_cli.models.near_tokenizer import load_near_tokenizer, tokenizer_hash
+from trec_cli.models.load import load_near_tokenizer, tokenizer_hash
 from trec_cli.summarize.engine import Engine, Generation
 from trec_cli.summarize.prompts import Prompt, PromptWriter
 from trec_cli.summarize.setup import Setup

@@ -9,8 +9,7 @@ import torch
 
 from trec_cli.core.manifest import Provenance, file_hash, up_to_date
 from trec_cli.core.outputs import locked, write_bytes
-from trec_cli.models.adapted import load_adapted
-from trec_cli.models.load import load_config
+from trec_cli.models.load import load_adapted, load_config
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import SETTINGS_FILE
 from trec_cli.train.work import replace_folder

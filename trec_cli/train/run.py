@@ -16,9 +16,9 @@ from transformers.utils import logging as transformers_logging
 from trec_cli.core.errors import UsageError
 from trec_cli.core.manifest import Provenance, manifest_path
 from trec_cli.core.progress import Progress, Silent, Task
+from trec_cli.models.device import shortage_explained
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.log_odds import BranchScorer, row_limits
-from trec_cli.models.memory import shortage_explained
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder, save_settings
 from trec_cli.train.callbacks import (

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.models.endpoint.faulty_server import KEY, Fault, FaultyServer, finish, text_for
+from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.models.endpoint.faults import Failure
 from trec_cli.models.endpoint.replies import TextReply, read_chat, read_completion
 from trec_cli.models.endpoint.server import Request, Server
 from trec_cli.models.endpoint.settings import EndpointSettings, parse_extra
-from trec_cli.core.errors import ModelError, UsageError
 
 Outcome = TextReply | Failure
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
+from trec_cli.core.errors import ModelError
 from trec_cli.models.endpoint.costs import Budget, Tally
 from trec_cli.models.endpoint.faults import Breaker, Failed, Failure, shorten
 from trec_cli.models.endpoint.replies import UNREADABLE, BadReply, Usage
 from trec_cli.models.endpoint.settings import EndpointSettings
-from trec_cli.core.errors import ModelError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -36,9 +36,7 @@ class ServerLimits:
     api_key_env: Annotated[
         str, Option("Environment variable that holds the API key.", panel=PANEL)
     ] = DEFAULT_KEY_VARIABLE
-    concurrency: Annotated[
-        int, Option("Requests in flight at most.", panel=PANEL, minimum=1)
-    ] = 8
+    concurrency: Annotated[int, Option("Requests in flight at most.", panel=PANEL, minimum=1)] = 8
     timeout: Annotated[
         float, Option("Seconds until a request must be answered.", panel=PANEL, minimum=0.001)
     ] = 120.0
