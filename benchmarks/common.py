@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trec_cli.models.source import ModelSource
 
 from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.models.load import load_config, load_tokenizer, max_positions
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder, PromptTree
 from trec_cli.prompts.settings import PromptSettings

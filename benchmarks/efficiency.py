@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from trec_cli.models.source import ModelSource
 
 from benchmarks.common import about, compare, parser, real_prompts
 from trec_cli.models.load import load_adapted, load_model
 from trec_cli.models.log_odds import BranchScorer
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 
 SIZE = 2048

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 import torch
-from trec_cli.models.source import ModelSource
 
 from benchmarks.common import RESULTS, commit, machine, parser, prepared, real_prompts
 from trec_cli.core.jsonl import encode, read_examples, read_items
 from trec_cli.models.load import load_adapted
 from trec_cli.models.log_odds import BranchScorer
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 
 HISTORY = (125, 250, 500, 1000, 2000, 4000)

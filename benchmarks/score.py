@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from trec_cli.models.source import ModelSource
 
 from benchmarks.common import Peer, about, compare, in_turns, parser, peer, real_prompts
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.load import load_adapted, load_model
 from trec_cli.models.log_odds import BranchScorer, plain_log_odds
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 
 Scores = list[float]

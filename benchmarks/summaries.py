@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from trec_cli.models.source import ModelSource
 
 from benchmarks.common import Peer, compare, in_turns, parser, peer, prepared
 from trec_cli.core.blocks import split_blocks
@@ -22,6 +21,7 @@ from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.models.generate import Decoding
 from trec_cli.models.load import LanguageModel, load_model, model_identity
 from trec_cli.models.packed_linear import pack_linears
+from trec_cli.models.source import ModelSource
 from trec_cli.summarize.local import LocalEngine
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.settings import SummarySettings

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trec_cli.models.source import ModelSource
 
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.jsonl import read_examples, read_items, read_summaries
@@ -30,6 +29,7 @@ from trec_cli.core.text import terms
 from trec_cli.evaluate.metrics import Floats, evaluate
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
 from trec_cli.models.embedder import EmbedderSource
+from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, embedding_text
 from trec_cli.signals import similarity

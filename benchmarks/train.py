@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trec_cli.models.source import ModelSource
 
 from benchmarks.common import Peer, Prompts, compare, in_turns, parser, peer, real_prompts
 from trec_cli.models.load import load_model
+from trec_cli.models.source import ModelSource
 from trec_cli.train.dataset import Draw
 from trec_cli.train.lora import pick_targets
 from trec_cli.train.run import Prepared, prepare, train

@@ -80,7 +80,8 @@ def test_a_config_file_gives_options_of_groups(tmp_path: Path) -> None:
     run("--config", str(file))
     options, invocation = SEEN[-1]
     assert (options.inner.size, options.mode, options.many) == (9, "b", (Path("one"),))
-    assert (invocation.typed, invocation.given) == ({"config"}, {"size", "mode", "file", "config"})
+    assert invocation.typed == {"config"}
+    assert invocation.given == {"size", "mode", "file", "config"}
 
 
 @pytest.mark.parametrize("arguments", [["--mode", "c"], ["--size", "0"], ["--nothing"]])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trec_cli.models.source import ModelSource
 from typer.testing import CliRunner, Result
 
 from tests.scores_file import scores_in
@@ -16,6 +15,7 @@ from trec_cli.core.manifest import read_manifest
 from trec_cli.core.outputs import write_lines
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.core.runs import RunFolder
+from trec_cli.models.source import ModelSource
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.score.baselines import BASELINES, learn_baseline
 from trec_cli.score.request import ScoreRequest
