@@ -8,15 +8,16 @@ import pytest
 
 from tests.evaluate.folder import Line, line, write
 from trec_cli.core.errors import UsageError
-from trec_cli.evaluate.pooling import pool_runs, split_seed
 from trec_cli.evaluate.results import (
     Evaluation,
-    Options,
     evaluate_systems,
     per_user_lines,
+    pool_runs,
+    split_seed,
     summarise,
 )
 from trec_cli.evaluate.scores import ScoresFile, align, read_system
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
 from trec_cli.evaluate.tables import markdown, terminal_table
 

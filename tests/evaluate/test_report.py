@@ -25,7 +25,8 @@ from trec_cli.evaluate.metrics import Pools, rank
 from trec_cli.evaluate.outputs import Plan, find_files, load
 from trec_cli.evaluate.outputs import write as write_outputs
 from trec_cli.evaluate.report import account, origins, quality_table, versions
-from trec_cli.evaluate.results import Options, evaluate_systems, summarise
+from trec_cli.evaluate.results import evaluate_systems, summarise
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import length_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
 

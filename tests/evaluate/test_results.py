@@ -9,7 +9,6 @@ import pytest
 from tests.evaluate.folder import Line, line, make_run, write
 from trec_cli.evaluate.results import (
     Evaluation,
-    Options,
     differs,
     evaluate_systems,
     per_user_lines,
@@ -17,6 +16,7 @@ from trec_cli.evaluate.results import (
     too_few_permutations,
 )
 from trec_cli.evaluate.scores import ScoresFile, align, read_system
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.tables import notes_of
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tests.evaluate.folder import line, write
 from trec_cli.core.records import Item
 from trec_cli.evaluate.background import Background, read_background
-from trec_cli.evaluate.results import Options, evaluate_systems, summarise
+from trec_cli.evaluate.results import evaluate_systems, summarise
 from trec_cli.evaluate.scores import ScoresFile, read_system
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import (
     LENGTH,
     POPULARITY,

@@ -8,8 +8,8 @@ import pytest
 
 from tests.evaluate.folder import line, write
 from trec_cli.evaluate.metrics import rank, reciprocal_rank
+from trec_cli.evaluate.outputs import export
 from trec_cli.evaluate.scores import ScoresFile, read_system
-from trec_cli.evaluate.trec_run import export
 
 
 def test_ir_measures_reads_the_export_and_finds_the_same(tmp_path: Path) -> None:

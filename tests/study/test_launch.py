@@ -106,7 +106,7 @@ class TestCrew:
 
     def test_threads_are_shared_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr("trec_cli.study.places._cores", lambda: 8)
+        monkeypatch.setattr("trec_cli.study.launch._cores", lambda: 8)
         heard: list[str] = []
         crew = Crew(2, heard.append)
         crew.start("a", ["shows"])

@@ -3,173 +3,29 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from trec_cli.commands.console import Terminal, stage
-from trec_cli.commands.options import (
-    Config,
-    Debug,
-    DryRun,
-    Examples,
-    Items,
-    JsonLine,
-    Overwrite,
-    Quiet,
-    Run,
-    Seed,
-)
+from trec_cli.commands.build import Invocation, command
+from trec_cli.commands.console import Terminal
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.outputs import locked
-from trec_cli.core.records import SPLITS, Split
+from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
+from trec_cli.evaluate.settings import EvalOptions
 
 if TYPE_CHECKING:
     from trec_cli.evaluate.outputs import Plan
+    from trec_cli.evaluate.scores import ScoresFile
 
 _UNBOUNDED = 10_000
 
 
-def _option(panel: str, *names: str, help_: str, shown: str | None = None, **more: Any) -> Any:
-    """Describe an option; ``shown`` is the default in words, where None means something."""
-    return typer.Option(
-        *names, help=help_, rich_help_panel=panel, show_default=shown or True, **more
-    )
-
-
-_FILES, _NUMBERS = "Files (each overrides the one found in RUN)", "Numbers"
-
-ScoresFiles = Annotated[
-    list[Path] | None,
-    _option(
-        _FILES,
-        "--scores",
-        help_="A scores file; may be given several times; - is stdin.",
-        shown="every scores-NAME.jsonl in RUN",
-    ),
-]
-Markdown = Annotated[
-    Path | None, _option(_FILES, "--markdown", help_="Also write the table as Markdown.")
-]
-Latex = Annotated[Path | None, _option(_FILES, "--latex", help_="Also write the table as LaTeX.")]
-TrecRun = Annotated[
-    Path | None,
-    _option(_FILES, "--trec-run", help_="Also write runs for trec_eval into this folder."),
-]
-Title = Annotated[
-    str, _option(_FILES, "--title", help_="Title of report.html.", shown="Ranking report")
-]
-Report = Annotated[bool, _option(_FILES, "--report/--no-report", help_="Write report.html.")]
-Out = Annotated[
-    Path | None,
-    _option(_FILES, "--out", "-o", help_="Folder to write into.", shown="RUN"),
-]
-Cutoffs = Annotated[
-    list[int] | None,
-    _option(_NUMBERS, "--k", help_="Cut-off; may be given several times.", shown="3, 5, 10", min=1),
-]
-SplitName = Annotated[str, _option(_NUMBERS, "--split", help_="train, valid or test.")]
-Reference = Annotated[
-    str | None,
-    _option(_NUMBERS, "--reference", help_="Compare all with this system.", shown="the first"),
-]
-Bootstrap = Annotated[
-    int, _option(_NUMBERS, "--bootstrap", help_="Resamples for the intervals.", min=0)
-]
-Permutations = Annotated[
-    int, _option(_NUMBERS, "--permutations", help_="Sign patterns of the paired test.", min=0)
-]
-Verify = Annotated[
-    bool,
-    _option(
-        "What to do",
-        "--verify",
-        help_="Evaluate nothing: follow the manifests in RUN back to the raw input and say what "
-        "has changed since.",
-        shown="no",
-    ),
-]
-Pool = Annotated[
-    bool,
-    _option(_NUMBERS, "--pool/--no-pool", help_="Pool scores-NAME@SEED.jsonl into system NAME."),
-]
-Slices = Annotated[
-    bool, _option(_NUMBERS, "--slices", help_="Show the table of slices, too.", shown="no")
-]
-SliceBy = Annotated[
-    list[str] | None,
-    _option(
-        _NUMBERS,
-        "--slice-by",
-        help_="Slice by this attribute of the right item, too; may be given several times.",
-    ),
-]
-_STUDY = "Studies: many arms run and compared by one command"
-StudyFile = Annotated[
-    Path | None,
-    _option(_STUDY, "--study", help_="Run the arms of this TOML file; --out holds its work."),
-]
-Changes = Annotated[
-    list[str] | None,
-    _option(
-        _STUDY,
-        "--set",
-        help_="KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
-    ),
-]
-Arms = Annotated[
-    list[str] | None,
-    _option(_STUDY, "--arm", help_="Run and compare only this arm; repeatable.", shown="all"),
-]
-Jobs = Annotated[
-    int | None,
-    _option(
-        _STUDY,
-        "--jobs",
-        help_="Commands of the study at once; each has its share of the cores, and one GPU.",
-        shown="1",
-        min=1,
-    ),
-]
-
-
-def evaluate(
-    context: typer.Context,
-    run: Run = None,
-    verify: Verify = False,
-    scores: ScoresFiles = None,
-    items: Items = None,
-    examples: Examples = None,
-    out: Out = None,
-    markdown: Markdown = None,
-    latex: Latex = None,
-    trec_run: TrecRun = None,
-    report: Report = True,
-    title: Title = "",
-    k: Cutoffs = None,
-    split: SplitName = "test",
-    reference: Reference = None,
-    bootstrap: Bootstrap = 1000,
-    permutations: Permutations = 10_000,
-    pool: Pool = True,
-    slices: Slices = False,
-    slice_by: SliceBy = None,
-    seed: Seed = 0,
-    study: StudyFile = None,
-    changes: Changes = None,
-    arm: Arms = None,
-    jobs: Jobs = None,
-    dry_run: DryRun = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    json_line: JsonLine = False,
-    debug: Debug = False,
-    config: Config = None,  # noqa: ARG001 - read by its callback
-) -> None:
+@command("eval", EvalOptions, streams=False)
+def evaluate(options: EvalOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Compare scores files: Recall, MRR, NDCG and AUC with intervals and paired tests.
 
     Prints a table; writes metrics.json, per_user.jsonl and report.html into RUN (or --out).
@@ -182,66 +38,68 @@ def evaluate(
       cat scores.jsonl | trec eval --scores - --json
       trec eval --study samples/studies/smoke.toml --out runs/study
     """
-    with stage("eval", quiet=quiet, json_line=json_line, debug=debug) as terminal:
-        if verify:
-            _verify(run, terminal, show=not quiet and not json_line)
-            return
-        if study is not None:
-            from trec_cli.commands.study import run_study
+    shown = not invocation.quiet and not invocation.json_line
+    if options.verify:
+        _verify(options.run, terminal, show=shown)
+    elif options.studies.study is not None:
+        from trec_cli.commands.study import run_study
 
-            run_study(
-                context,
-                study,
-                changes or [],
-                arm or [],
-                out,
-                terminal,
-                jobs=jobs or 1,
-                dry_run=dry_run,
-                overwrite=overwrite,
-                quiet=quiet,
-                show=lambda summary: (
-                    None if quiet or json_line else _print_tables(summary, slices=False)
-                ),
-            )
-            return
-        for option, given in {"--set": changes, "--arm": arm, "--jobs": jobs}.items():
-            if given:
-                raise UsageError(f"{option} is for a study: name it with --study")
-        from trec_cli.evaluate.metrics import DEFAULT_KS
-        from trec_cli.evaluate.outputs import Plan, find_files
-        from trec_cli.evaluate.results import Options
-        from trec_cli.evaluate.sources import Sources
+        def show(summary: dict[str, Any]) -> None:
+            if shown:
+                _print_tables(summary, slices=False)
 
-        _check(out, examples, split)
-        _check_tables(markdown, latex, trec_run)
-        files = find_files(run, scores or [], cast(Split, split))
-        if run and not scores:
-            _name_left_out(run, {file.path for file in files}, split, terminal)
-        ks = tuple(sorted(set(k or DEFAULT_KS)))
-        by = tuple(dict.fromkeys(slice_by or ()))
-        options = Options(ks, bootstrap, permutations, seed, reference, pool, by)
-        known = [file.path for file in files if not is_stream(file.path)]
-        plan = Plan(
-            files,
-            cast(Split, split),
-            options,
-            out or run,
-            markdown,
-            latex,
-            trec_run,
-            Sources.find(run, items, examples, known),
-            report and (out or run) is not None,
-            title,
-        )
-        plan.check(slices=slices)
-        summary = _look(plan, terminal) if dry_run else _evaluate(plan, terminal, overwrite)
-        if not quiet and not json_line and summary:
-            _print_tables(summary, slices=slices)
+        run_study(options, invocation, terminal, show)
+    else:
+        _refuse_study_options(invocation)
+        summary = _compare(options, invocation, terminal)
+        if shown and summary:
+            _print_tables(summary, slices=options.slices)
+
+
+def _refuse_study_options(invocation: Invocation) -> None:
+    for option in ("set", "arm", "jobs"):
+        if option in invocation.given:
+            raise UsageError(f"--{option} is for a study: name it with --study")
+
+
+def _compare(options: EvalOptions, invocation: Invocation, terminal: Terminal) -> dict[str, Any]:
+    """Compare the scores files that are named, or all of RUN; return what metrics.json has."""
+    from trec_cli.evaluate.outputs import find_files
+
+    options.check()
+    split = cast(Split, options.split)
+    files = find_files(options.run, options.scores, split)
+    if options.run and not options.scores:
+        _name_left_out(options.run, {file.path for file in files}, split, terminal)
+    plan = _plan(options, files)
+    plan.check(slices=options.slices)
+    if invocation.dry_run:
+        return _look(plan, terminal)
+    return _evaluate(plan, terminal, invocation.overwrite)
+
+
+def _plan(options: EvalOptions, files: "list[ScoresFile]") -> "Plan":
+    from trec_cli.evaluate.outputs import Plan
+    from trec_cli.evaluate.sources import Sources
+
+    known = [file.path for file in files if not is_stream(file.path)]
+    folder = options.out or options.run
+    return Plan(
+        files=files,
+        split=cast(Split, options.split),
+        options=options.numbers,
+        folder=folder,
+        markdown=options.markdown,
+        latex=options.latex,
+        trec_run=options.trec_run,
+        sources=Sources.find(options.run, options.items, options.examples, known),
+        report=options.report and folder is not None,
+        title=options.title,
+    )
 
 
 def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
-    """Follow the manifests of RUN; what does not hold is an error."""
+    """Follow the manifests of RUN; raise an error where one does not hold."""
     from trec_cli.core.lineage import check, follow
     from trec_cli.evaluate.tables import links_table
 
@@ -264,31 +122,15 @@ def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
     terminal.info(f"all holds: {len(links)} files were looked at")
 
 
-def _check(out: Path | None, examples: Path | None, split: str) -> None:
-    """Refuse what the command line asks for in vain."""
-    if out is not None and is_stream(out):
-        raise UsageError("trec eval writes several files: name a folder with --out")
-    if examples is not None and is_stream(examples):
-        raise UsageError("trec eval reads only scores from standard input: --scores -")
-    if split not in SPLITS:
-        raise UsageError(f"--split {split!r} is none of {', '.join(SPLITS)}")
-
-
 def _name_left_out(run: Path, kept: set[Path], split: str, terminal: Terminal) -> None:
-    """Say which scores files of RUN are of another split."""
+    """Report which scores files of RUN are of another split."""
     for path in RunFolder(run).all_scores():
         if path not in kept:
             terminal.info(f"{path.name} is of another split than {split}: left out")
 
 
-def _check_tables(*outputs: Path | None) -> None:
-    """Refuse to write a table beside the one on stdout."""
-    if any(path is not None and is_stream(path) for path in outputs):
-        raise UsageError("--markdown, --latex and --trec-run cannot go to standard output")
-
-
 def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:
-    """Read and check everything; say what would be written."""
+    """Read and check everything; report what would be written."""
     from trec_cli.evaluate.outputs import load
     from trec_cli.evaluate.scores import at_hand
 
@@ -305,7 +147,7 @@ def _look(plan: "Plan", terminal: Terminal) -> dict[str, Any]:
 
 
 def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, Any]:
-    """Evaluate unless it is done already; give the summary."""
+    """Evaluate unless it is done already; return the summary."""
     from trec_cli.core.manifest import Provenance
     from trec_cli.evaluate.outputs import finished, load, read_summary, write
     from trec_cli.evaluate.scores import at_hand

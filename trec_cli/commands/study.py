@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trec_cli.commands.build import Invocation
 from trec_cli.commands.console import Terminal
 from trec_cli.core.errors import PartialError, UsageError
 from trec_cli.core.outputs import locked
+from trec_cli.evaluate.settings import EvalOptions
 
 if TYPE_CHECKING:
     from trec_cli.evaluate.results import Summary
@@ -20,21 +22,20 @@ if TYPE_CHECKING:
     from trec_cli.study.steps import Step
 
 OWN_OPTIONS = {
-    "study", "changes", "arm", "jobs", "out", "dry_run",
-    "overwrite", "quiet", "json_line", "debug", "config",
+    "study", "set", "arm", "jobs", "out", "dry_run",
+    "overwrite", "quiet", "json", "debug", "config",
 }  # fmt: skip
 """Parameters of ``trec eval`` that go with ``--study``; the others stand in its ``[eval]``."""
 
 
-def refuse_others(context: typer.Context) -> None:
+def refuse_others(invocation: Invocation) -> None:
     """Refuse options that the study file decides.
 
     Raises:
         UsageError: naming one.
     """
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in OWN_OPTIONS and source is not None and source.name == "COMMANDLINE":
+    for name in invocation.context.params:
+        if name in invocation.typed - OWN_OPTIONS:
             shown = "RUN" if name == "run" else "--" + name.replace("_", "-")
             raise UsageError(
                 f"{shown} does not go with --study: the study file decides it "
@@ -43,54 +44,44 @@ def refuse_others(context: typer.Context) -> None:
 
 
 def run_study(
-    context: typer.Context,
-    path: Path,
-    changes: Sequence[str],
-    arms: Sequence[str],
-    out: Path | None,
+    options: EvalOptions,
+    invocation: Invocation,
     terminal: Terminal,
-    *,
-    jobs: int,
-    dry_run: bool,
-    overwrite: bool,
-    quiet: bool,
     show: Callable[["Summary"], None],
 ) -> None:
-    """Run a study, or some of its ``arms``, ``jobs`` commands at once.
-
-    ``show`` shows the table of its evaluation.
+    """Run a study, or some of its arms; ``show`` prints the table of their comparison.
 
     Raises:
         PartialError: arms failed; the others are done and compared.
     """
-    from trec_cli.study.launch import Crew
     from trec_cli.study.plan import read_study
-    from trec_cli.study.results import check_place
+    from trec_cli.study.results import check_folder
     from trec_cli.study.steps import evaluation_arguments, steps_of
 
-    refuse_others(context)
-    if out is None:
+    refuse_others(invocation)
+    asked, out = options.studies, options.out
+    if out is None or asked.study is None:
         raise UsageError("--study needs --out FOLDER, where all of its work and results go")
-    study = read_study(path, changes, arms)
+    study = read_study(asked.study, asked.changes, asked.arms)
     steps = steps_of(study, out)
+    context = invocation.context
     for arm, its in steps.items():
         for step in its:
             _check_options(context, f"arm {arm}, trec", step.arguments)
     _check_options(context, "trec", evaluation_arguments(study, out, [], study.arms[0]))
-    if not overwrite:
+    if not invocation.overwrite:
         _refuse_others_output(steps)
-    if dry_run:
+    if invocation.dry_run:
         _list(study, steps, terminal)
         return
-    hire = partial(Crew, say=partial(typer.echo, err=True), quiet=quiet)
     with locked(out / "study.json"):
-        check_place(out, overwrite=overwrite)
-        outcome = _run(study, steps, out, hire, jobs, terminal, overwrite, show)
+        check_folder(out, overwrite=invocation.overwrite)
+        outcome = _run(study, steps, out, invocation, terminal, jobs=asked.jobs, show=show)
     _complain(outcome, len(study.arms))
 
 
 def _check_options(context: typer.Context, whose: str, arguments: Sequence[str]) -> None:
-    """Let a command read its options before anything is run.
+    """Parse the options of a command before anything is run.
 
     Raises:
         UsageError: naming whose command it is, and what is wrong.
@@ -108,7 +99,7 @@ def _check_options(context: typer.Context, whose: str, arguments: Sequence[str])
 
 
 def _refuse_others_output(steps: Mapping[str, "list[Step]"]) -> None:
-    """Say now, and not after hours, that a command will find another's output in its place.
+    """Refuse, now and not after hours, output that another command has made.
 
     Raises:
         UsageError: naming the first one.
@@ -150,17 +141,19 @@ def _run(
     study: "Study",
     steps: Mapping[str, "list[Step]"],
     out: Path,
-    hire: Callable[[int], "Crew"],
-    jobs: int,
+    invocation: Invocation,
     terminal: Terminal,
-    overwrite: bool,
+    *,
+    jobs: int,
     show: Callable[["Summary"], None],
 ) -> "Outcome":
     """Run all steps, then compare the arms that have scores."""
+    from trec_cli.study.launch import Crew
     from trec_cli.study.results import write_results
     from trec_cli.study.runner import Runner
 
-    outcome = Runner(steps, hire(jobs), terminal, overwrite=overwrite).run()
+    hire = partial(Crew, say=partial(typer.echo, err=True), quiet=invocation.quiet)
+    outcome = Runner(steps, hire(jobs), terminal, overwrite=invocation.overwrite).run()
     arms = [arm for arm in study.arms if arm.name not in outcome.failed]
     summary = _compare(study, arms, out, hire(1), terminal) if arms else None
     files = write_results(study, dict(steps), outcome, summary, out)

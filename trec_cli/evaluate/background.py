@@ -76,10 +76,10 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
     positives: list[list[str]] = [[] for _ in asked.examples]
     takers = _Takers()
     for record in read_example_lines(path, ExampleLine):
-        place = asked.examples.get(record.example) if record.split == split else None
-        if place is not None and asked.has_positives(place, record.positives):
-            lengths[place] = len(record.history)
-            positives[place] = record.positives
+        index = asked.examples.get(record.example) if record.split == split else None
+        if index is not None and asked.has_positives(index, record.positives):
+            lengths[index] = len(record.history)
+            positives[index] = record.positives
         if record.split == "train":
             takers.add(record.user_id, (*record.history, *record.positives))
     return Background(lengths, positives, takers.counts())

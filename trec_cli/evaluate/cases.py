@@ -1,22 +1,111 @@
 """Single users for the report: where the best system shines, where it fails, and any."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from trec_cli.core.jsonl import open_input, read_items
-from trec_cli.core.records import Item
+from trec_cli.core.jsonl import open_input, read_items, read_lines
+from trec_cli.core.records import Attention, Identifier, Item, Key
 from trec_cli.core.seeds import generator
 from trec_cli.evaluate.background import AskedLine
-from trec_cli.evaluate.heat import HeatMap, SummaryLine, heat_map, read_summary_lines
 from trec_cli.evaluate.metrics import headline, reciprocal_rank
 from trec_cli.evaluate.results import Evaluation
 from trec_cli.evaluate.scores import ScoresFile, ScoresLine
 from trec_cli.evaluate.sources import Sources
 
 PER_KIND = 3
+
+
+class SummaryLine(msgspec.Struct, kw_only=True):
+    """What the report needs of a line of `summaries-MODE.jsonl`."""
+
+    user_id: Identifier
+    summary: str
+    example_id: Identifier | None = None
+    attention: Attention | None = None
+
+
+def read_summary_lines(path: Path, wanted: Collection[str]) -> dict[str, SummaryLine]:
+    """Read the summaries of some examples by their id."""
+    lines = read_lines(path, msgspec.json.Decoder(SummaryLine).decode)
+    found = ((record.example_id or record.user_id, record) for _, record in lines)
+    return {example: record for example, record in found if example in wanted}
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """The weights of one candidate (or of all alike), by part of the history."""
+
+    candidate: str
+    weights: list[float | None]
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Candidates as rows, parts of the history as columns.
+
+    Attributes:
+        parts: which history items, counted from 1: ``1–5``.
+        rows: one for each candidate, or a single one where all share the weights.
+        highest: the largest weight, for the colours.
+    """
+
+    parts: list[str]
+    rows: list[HeatRow]
+    highest: float
+
+    @property
+    def gaps(self) -> bool:
+        """Whether some weights are not known: only the highest of a candidate are written."""
+        return any(weight is None for row in self.rows for weight in row.weights)
+
+
+ALL_CANDIDATES = "all candidates"
+
+
+def heat_map(
+    attention: Attention, candidates: Sequence[str], right: Collection[int] = ()
+) -> HeatMap | None:
+    """Lay out the weights; None where there are none, or they are of other candidates.
+
+    Args:
+        attention: of an example's summary.
+        candidates: of the example, in its order; their titles.
+        right: the indexes of the right ones.
+    """
+    parts = [_part(key) for key in attention.keys]
+    if attention.candidates:
+        if len(attention.candidates) != len(candidates):
+            return None
+        pairs = enumerate(zip(candidates, attention.candidates, strict=True))
+        rows = [
+            HeatRow(title, _spread(weights, len(parts)), index in right)
+            for index, (title, weights) in pairs
+        ]
+    elif attention.weights and len(attention.weights) == len(parts):
+        rows = [HeatRow(ALL_CANDIDATES, list(attention.weights))]
+    else:
+        return None
+    highest = max((weight or 0.0 for row in rows for weight in row.weights), default=0.0)
+    return HeatMap(parts, rows, highest or 1.0)
+
+
+def _part(key: Key) -> str:
+    first, last = key.start + 1, key.end
+    return str(last) if first >= last else f"{first}–{last}"
+
+
+def _spread(weights: Sequence[tuple[int, float]], number: int) -> list[float | None]:
+    """Spread weights given as (index, weight) over a row; the others are not known."""
+    row: list[float | None] = [None] * number
+    for index, weight in weights:
+        if 0 <= index < number:
+            row[index] = weight
+    return row
 
 
 @dataclass(frozen=True)
@@ -54,14 +143,14 @@ class Case:
 
 
 def leader(evaluation: Evaluation) -> int:
-    """Give the first run of the system with the highest mean of the last NDCG."""
+    """Return the first run of the system with the highest mean of the last NDCG."""
     column = evaluation.metrics.index(headline(evaluation.metrics))
     best = int(evaluation.values[:, :, column].mean(axis=1).argmax())
     return evaluation.members[evaluation.names[best]][0]
 
 
 def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
-    """Choose examples by the leader's reciprocal rank: place to kind.
+    """Choose examples by the leader's reciprocal rank: index to kind.
 
     Equal ones are chosen by a seeded shuffle; no example is shown twice.
     """
@@ -70,8 +159,8 @@ def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
     shuffled = generator(seed, "cases").permutation(len(value))
     by_value = shuffled[np.argsort(value[shuffled], kind="stable")].tolist()
     chosen: dict[int, str] = {}
-    for kind, places in (("best", by_value[::-1]), ("worst", by_value), ("random", shuffled)):
-        fresh = [int(place) for place in places if int(place) not in chosen]
+    for kind, indexes in (("best", by_value[::-1]), ("worst", by_value), ("random", shuffled)):
+        fresh = [int(index) for index in indexes if int(index) not in chosen]
         chosen.update(dict.fromkeys(fresh[:PER_KIND], kind))
     return chosen
 
@@ -80,18 +169,18 @@ def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
     """Gather everything there is to show of the chosen examples."""
     chosen = choose(evaluation, seed)
     system = evaluation.runs[leader(evaluation)]
-    records = _records(system.file, {int(system.lines[place]) for place in chosen})
+    records = _records(system.file, {int(system.lines[index]) for index in chosen})
     wanted = {record.example for record in records.values()}
     asked = sources.asked(wanted)
     written = {m: read_summary_lines(path, wanted) for m, path in sources.summaries.items()}
     items = read_items(sources.items) if sources.items else {}
     shown = []
-    for place, kind in chosen.items():
-        record = records[int(system.lines[place])]
+    for index, kind in chosen.items():
+        record = records[int(system.lines[index])]
         example = record.example
         lines = {mode: of_mode[example] for mode, of_mode in written.items() if example in of_mode}
         line = asked.get(example)
-        if line and not system.has_positives(place, line.positives):
+        if line and not system.has_positives(index, line.positives):
             line = None  # another version of the example than was scored
         shown.append(
             Case(
@@ -102,7 +191,7 @@ def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
                 {mode: summary.summary for mode, summary in lines.items()},
                 _heat(lines, line, items),
                 _ranking(record, items),
-                _ranks(evaluation, place),
+                _ranks(evaluation, index),
             )
         )
     return shown
@@ -116,7 +205,7 @@ def _heat(
     if attention is None:
         return None
     candidates = asked.candidates if asked else []
-    right = {place for place, item in enumerate(candidates) if asked and item in asked.positives}
+    right = {index for index, item in enumerate(candidates) if asked and item in asked.positives}
     return heat_map(attention, [_title(item, items) for item in candidates], right)
 
 
@@ -128,7 +217,7 @@ def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
 
 
 def _title(item_id: str, items: Mapping[str, Item]) -> str:
-    """Give an item's title, else its text, else its id."""
+    """Return an item's title, else its text, else its id."""
     item = items.get(item_id)
     return (item.title or item.text() or item_id) if item else item_id
 
@@ -140,9 +229,9 @@ def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
     return [Candidate(_title(item, items), score, item in right) for item, score in ranked]
 
 
-def _ranks(evaluation: Evaluation, place: int) -> dict[str, list[float]]:
-    """Give the expected ranks of an example's positives, by run."""
+def _ranks(evaluation: Evaluation, index: int) -> dict[str, list[float]]:
+    """Return the expected ranks of an example's positives, by run."""
     return {
-        run.name: ranks.expected[ranks.example == place].tolist()
+        run.name: ranks.expected[ranks.example == index].tolist()
         for run, ranks in zip(evaluation.runs, evaluation.ranks, strict=True)
     }

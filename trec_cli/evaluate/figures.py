@@ -47,9 +47,9 @@ class Figure:
     choices: list[Choice]
 
 
-def colour(place: int) -> str:
-    """Give the colour of a system; it is the same in every chart."""
-    return COLOURS[place % len(COLOURS)]
+def colour(index: int) -> str:
+    """Return the colour of a system; it is the same in every chart."""
+    return COLOURS[index % len(COLOURS)]
 
 
 def all_figures(
@@ -62,7 +62,7 @@ def all_figures(
 
 
 def _bars(value: float | None, low: float | None, high: float | None) -> tuple[float, float]:
-    """Give the lengths of an error bar down and up."""
+    """Return the lengths of an error bar down and up."""
     if value is None or low is None or high is None:
         return 0.0, 0.0
     return value - low, high - value
@@ -74,7 +74,7 @@ def metric_figure(summary: Summary) -> Figure:
     row = max(44, *(8 + 20 * len(textwrap.wrap(name, _LABEL)) for name in summary["systems"]))
     for metric in metrics_of(summary):
         entries = [(name, entry[metric]) for name, entry in summary["systems"].items()]
-        data = [_dot(place, name, entry) for place, (name, entry) in enumerate(entries)]
+        data = [_dot(index, name, entry) for index, (name, entry) in enumerate(entries)]
         luck = summary["chance"][metric]
         layout = {
             "xaxis": {"title": {"text": metric}, "rangemode": "tozero"},
@@ -89,11 +89,11 @@ def metric_figure(summary: Summary) -> Figure:
 
 
 def _lines(number: int) -> dict[str, Any]:
-    """Give an axis of names from top to bottom, each in the middle of its line."""
+    """Return an axis of names from top to bottom, each in the middle of its line."""
     return {"type": "category", "automargin": True, "range": [number - 0.5, -0.5]}
 
 
-def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
+def _dot(index: int, name: str, entry: Mapping[str, float | None]) -> Trace:
     down, up = _bars(entry["value"], entry["low"], entry["high"])
     error = {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
     return {
@@ -103,7 +103,7 @@ def _dot(place: int, name: str, entry: Mapping[str, float | None]) -> Trace:
         "x": [entry["value"]],
         "y": [label(name)],
         "error_x": error,
-        "marker": {"color": colour(place), "size": 11},
+        "marker": {"color": colour(index), "size": 11},
         "cliponaxis": False,
         "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
     }
@@ -157,11 +157,11 @@ def rank_figure(evaluation: Evaluation) -> Figure:
         "bargap": 0.15,
     }
     lines, single = [], []
-    for place, (name, runs) in enumerate(evaluation.members.items()):
+    for index, (name, runs) in enumerate(evaluation.members.items()):
         of_runs = [rank_shares(evaluation.ranks[run], bins) for run in runs]
         shares = np.mean(of_runs, axis=0).tolist()
-        lines.append(_line(labels, shares, name, colour(place)))
-        bar = _bar(labels, shares, name, colour(place))
+        lines.append(_line(labels, shares, name, colour(index)))
+        bar = _bar(labels, shares, name, colour(index))
         single.append(Choice(name, [bar, luck], layout))
     together = [Choice("all systems", [*lines, luck], layout)] if len(lines) > 1 else []
     note = "Where the right candidates stand; a good system has its mass on the left."
@@ -201,9 +201,9 @@ def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list
     flat = entries[0]["by"] != LENGTH
     labels = [label(entry["slice"]) for entry in entries]
     data = []
-    for place, name in enumerate(entries[0]["systems"]):
+    for index, name in enumerate(entries[0]["systems"]):
         measured = [entry["systems"][name][metric] for entry in entries]
-        trace = _line(labels, [each["value"] for each in measured], name, colour(place))
+        trace = _line(labels, [each["value"] for each in measured], name, colour(index))
         down, up = zip(*(_bars(e["value"], e["low"], e["high"]) for e in measured), strict=True)
         error = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3}
         trace["error_y"] = {**error, "array": up, "arrayminus": down}
@@ -240,8 +240,8 @@ def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     for name in sorted(names, key=lambda n: (n != "loss", not n.startswith("valid_"), n)):
         curves = {mode: _curve(entries, name) for mode, entries in logs.items()}
         data = [
-            _line(steps, values, mode, colour(place))
-            for place, (mode, (steps, values)) in enumerate(curves.items())
+            _line(steps, values, mode, colour(index))
+            for index, (mode, (steps, values)) in enumerate(curves.items())
             if steps
         ]
         if data:
@@ -251,7 +251,7 @@ def training_figure(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def _curve(entries: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Give the steps at which ``name`` was logged as a number, and the numbers."""
+    """Return the steps at which ``name`` was logged as a number, and the numbers."""
     points = [(e["step"], e[name]) for e in entries if _is_number(e.get(name)) and "step" in e]
     return [step for step, _ in points], [value for _, value in points]
 

@@ -33,7 +33,7 @@ class Pools:
     Attributes:
         scores: ``[all candidates]``, higher is better, finite.
         offsets: ``[examples + 1]``; example *i* owns ``scores[offsets[i]:offsets[i + 1]]``.
-        positive_at: ``[all positives]``, places in ``scores``, grouped by example in order.
+        positive_at: ``[all positives]``, indexes into ``scores``, grouped by example in order.
     """
 
     scores: Floats
@@ -46,16 +46,16 @@ class Pools:
 
         Raises:
             ValueError: lengths differ, a list without candidate or positive, or a score
-                that is not finite; the message names the example's place.
+                that is not finite; the message names the example's index.
         """
         if len(scores) != len(positives):
             raise ValueError(f"{len(scores)} score lists, {len(positives)} lists of positives")
         rows = [np.asarray(row, dtype=np.float64) for row in scores]
         marks = [np.asarray(mark, dtype=bool) for mark in positives]
-        for place, (row, mark) in enumerate(zip(rows, marks, strict=True)):
+        for index, (row, mark) in enumerate(zip(rows, marks, strict=True)):
             if row.shape != mark.shape or not mark.any() or not np.isfinite(row).all():
                 raise ValueError(
-                    f"example {place}: needs one finite score and one mark per candidate, "
+                    f"example {index}: needs one finite score and one mark per candidate, "
                     "and at least one positive"
                 )
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
@@ -73,7 +73,7 @@ class Ranks:
     The first five are ``[all positives]``, the last two ``[examples]``.
 
     Attributes:
-        example: the place of the positive's example.
+        example: the index of the positive's example.
         ahead: candidates with a strictly higher score.
         tied: candidates of the same score, the positive included.
         tied_positives: positives of the same score, itself included.
@@ -117,7 +117,7 @@ def _standing(own: Floats, example: Ints, scores: Floats, offsets: Ints) -> tupl
 
     Args:
         own: scores of the positives, ``[all positives]``.
-        example: the place of the positive's example.
+        example: the index of the positive's example.
         scores: of all examples, one list after another.
         offsets: ``[examples + 1]``, where the lists begin.
     """
@@ -131,17 +131,17 @@ def _standing(own: Floats, example: Ints, scores: Floats, offsets: Ints) -> tupl
 
 
 def _equally_wide(widths: Ints) -> Iterator[Ints]:
-    """Yield the places of equal numbers, so many at once that their sum stays small."""
+    """Yield the indexes of equal numbers, so many at once that their sum stays small."""
     by_width = np.argsort(widths, kind="stable")
     borders = np.flatnonzero(np.diff(widths[by_width])) + 1
-    for places in np.split(by_width, borders) if len(widths) else []:
-        step = max(1, _CELLS // int(widths[places[0]]))
-        for start in range(0, len(places), step):
-            yield places[start : start + step]
+    for indexes in np.split(by_width, borders) if len(widths) else []:
+        step = max(1, _CELLS // int(widths[indexes[0]]))
+        for start in range(0, len(indexes), step):
+            yield indexes[start : start + step]
 
 
 def chance(ranks: Ranks) -> Ranks:
-    """Give the ranks of a scorer that knows nothing: all candidates of an example tie.
+    """Return the ranks of a scorer that knows nothing: all candidates of an example tie.
 
     Its metrics are exactly the expected values of a uniformly random order.
     """
@@ -161,17 +161,17 @@ def chance_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Fl
     combinations occur: each is computed once.
     """
     both = ranks.candidates * (int(ranks.positives.max(initial=0)) + 1) + ranks.positives
-    _, first, place = np.unique(both, return_index=True, return_inverse=True)
+    _, first, index = np.unique(both, return_index=True, return_inverse=True)
     candidates, positives = ranks.candidates[first], ranks.positives[first]
     example = np.repeat(np.arange(len(first)), positives)
     none = np.zeros_like(example)
     blind = Ranks(example, none, none, none, none, candidates, positives)
     metrics = all_metrics(chance(blind), ks)
-    return {name: values[place] for name, values in metrics.items()}
+    return {name: values[index] for name, values in metrics.items()}
 
 
 def ambiguous(ranks: Ranks) -> NDArray[np.bool_]:
-    """Tell, per example, whether a positive ties with a candidate that is none."""
+    """Check, per example, whether a positive ties with a candidate that is none."""
     unclear = ranks.example[ranks.tied > ranks.tied_positives]
     return np.bincount(unclear, minlength=len(ranks.candidates)) > 0
 
@@ -202,7 +202,7 @@ def reciprocal_rank(ranks: Ranks, k: int) -> Floats:
     """MRR@K of one example: 1 / rank of its *first* positive, 0 if that is beyond K.
 
     The first positive lies in the best tie group that holds any: *p* positives in *t*
-    candidates behind *g* better ones.  Its place J in the group has
+    candidates behind *g* better ones.  Its position J in the group has
     ``P(J = j) = C(t - j, p - 1) / C(t, p)`` and the metric is
     ``sum over j <= K - g of P(J = j) / (g + j)``, computed through
     ``P(1) = p / t`` and ``P(j + 1) / P(j) = (t - j - p + 1) / (t - j)``.
@@ -213,13 +213,13 @@ def reciprocal_rank(ranks: Ranks, k: int) -> Floats:
     first = np.flatnonzero(ranks.positives_ahead == 0)
     ahead, tied, group = ranks.ahead[first], ranks.tied[first], ranks.tied_positives[first]
     value = np.zeros(len(first))
-    live, likely, place = np.arange(len(first)), group / tied, 1
-    while (live := live[ahead[live] + place <= k]).size:
-        value[live] += likely[live] / (ahead[live] + place)
-        live = live[tied[live] - place >= group[live]]
-        behind = tied[live] - place
+    live, likely, step = np.arange(len(first)), group / tied, 1
+    while (live := live[ahead[live] + step <= k]).size:
+        value[live] += likely[live] / (ahead[live] + step)
+        live = live[tied[live] - step >= group[live]]
+        behind = tied[live] - step
         likely[live] *= (behind - group[live] + 1) / behind
-        place += 1
+        step += 1
     spread = np.zeros(len(ranks.example))
     spread[first] = value / group  # each positive of the group brings its share
     return _per_example(ranks, spread)
@@ -235,9 +235,9 @@ def ndcg(ranks: Ranks, k: int) -> Floats:
     Gains are 0 and 1, so the linear and the exponential form of the gain agree.
     """
     longest = int(ranks.candidates.max(initial=0))
-    places = np.arange(1, min(k, longest) + 1)
-    total = np.concatenate([[0.0], np.cumsum(1 / np.log2(places + 1))])
-    top = len(places)
+    positions = np.arange(1, min(k, longest) + 1)
+    total = np.concatenate([[0.0], np.cumsum(1 / np.log2(positions + 1))])
+    top = len(positions)
     start, end = np.minimum(ranks.ahead, top), np.minimum(ranks.ahead + ranks.tied, top)
     gained = (total[end] - total[start]) / ranks.tied
     normalised: Floats = _per_example(ranks, gained) / total[np.minimum(ranks.positives, top)]

@@ -1,40 +1,48 @@
 """The files of one evaluation: which scores go in, which files come out, whether they are new."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import is_stream, read_items
-from trec_cli.core.manifest import Provenance, recorded_settings, up_to_date
+from trec_cli.core.manifest import Provenance, read_manifest, recorded_settings, up_to_date
 from trec_cli.core.outputs import Settings, plain_settings, write_bytes
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import read_background
-from trec_cli.evaluate.pooling import pool_runs
 from trec_cli.evaluate.results import (
     Evaluation,
-    Options,
     Summary,
     evaluate_systems,
     per_user_lines,
+    pool_runs,
     summarise,
     too_few_permutations,
 )
-from trec_cli.evaluate.scores import ScoresFile, System, align, holds_split, read_system
+from trec_cli.evaluate.scores import (
+    ScoresFile,
+    ScoresLine,
+    System,
+    align,
+    holds_split,
+    read_scores,
+    read_system,
+)
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import find_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
 from trec_cli.evaluate.tables import latex, markdown
-from trec_cli.evaluate.trec_run import export, left_over, run_paths
 
 
 def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
-    """Give the scores files that were named, or else all in RUN that have examples of ``split``.
+    """Return the scores files that were named, or else all in RUN that have examples of ``split``.
 
     Where two files give the same name, the names get their folders in front.
 
@@ -113,7 +121,7 @@ class Plan:
         return [*(file.path for file in self.files), *more]
 
     def settings(self) -> dict[str, Any]:
-        """Give what decides the output's bytes, besides the inputs' content."""
+        """Return what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
         titled = {"title": self.title} if self.title else {}
         numbers = plain_settings(asdict(self.options))
@@ -123,14 +131,14 @@ class Plan:
         """Name every file that :func:`write` will write."""
         names = [file.name for file in self.files]
         runs = run_paths(self.trec_run, names) if self.trec_run else []
-        place = RunFolder(self.folder) if self.folder else None
-        main = [place.metrics, place.per_user] if place else []
-        page = [place.report] if place and self.report else []
+        folder = RunFolder(self.folder) if self.folder else None
+        main = [folder.metrics, folder.per_user] if folder else []
+        page = [folder.report] if folder and self.report else []
         return [*main, *page, *filter(None, [self.markdown, self.latex]), *runs]
 
 
 def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
-    """Tell whether all outputs exist and were made by this plan from these inputs.
+    """Check whether all outputs exist and were made by this plan from these inputs.
 
     New or changed scores make an evaluation stale, which is no conflict: it is made again.
     The tables and runs that were asked for follow the same rule as `metrics.json`.
@@ -146,7 +154,7 @@ def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
 
 
 def _is_current(output: Path, settings: Settings, *, overwrite: bool) -> bool:
-    """Tell whether an output is as these settings make it; the scores may be others."""
+    """Check whether an output is as these settings make it; the scores may be others."""
     old = recorded_settings(output) or {}
     derived = {name: old.get(name) for name in ("inputs", "systems")}
     known = up_to_date(output, {**settings, **derived}, overwrite=overwrite)
@@ -240,3 +248,61 @@ def _main_files(folder: RunFolder, evaluation: Evaluation, summary: Summary) -> 
 def read_summary(folder: Path) -> Summary:
     """Read `metrics.json` of a finished evaluation."""
     return msgspec.json.decode(RunFolder(folder).metrics.read_bytes(), type=dict[str, Any])
+
+
+QRELS = "qrels.txt"
+
+
+def run_paths(folder: Path, names: list[str]) -> list[Path]:
+    """Name the files of an export: one run per system, then the judgements."""
+    return [*(folder / f"{quote(name, safe=' ')}.run" for name in names), folder / QRELS]
+
+
+def export(folder: Path, files: list[ScoresFile], split: Split) -> list[Path]:
+    """Write the runs of systems that were read and aligned without fault.
+
+    Fields are parted by blanks in these formats, so white space and ``%`` in ids and
+    names are written as in a URL (``%20``).
+    """
+    *runs, qrels = run_paths(folder, [file.name for file in files])
+    for path, file in zip(runs, files, strict=True):
+        tag = _token(file.name)
+        write_bytes(path, (_run(record, tag) for record in _records(file, split)))
+    write_bytes(qrels, (_judgements(record) for record in _records(files[0], split)))
+    return [*runs, qrels]
+
+
+def left_over(folder: Path, names: list[str]) -> list[Path]:
+    """Name runs of an earlier evaluation, whose judgements may have been others."""
+    ours = set(run_paths(folder, names))
+    return [path for path in sorted(folder.glob("*.run")) if path not in ours and _made(path)]
+
+
+def _made(path: Path) -> bool:
+    """Check whether ``trec eval`` has written a file."""
+    return (read_manifest(path) or {}).get("command") == "eval"
+
+
+def _records(file: ScoresFile, split: Split) -> Iterator[ScoresLine]:
+    return (record for _, record in read_scores(file.path) if record.split == split)
+
+
+def _token(text: str) -> str:
+    return "".join(quote(c) if c.isspace() or c == "%" else c for c in text)
+
+
+def _run(record: ScoresLine, tag: str) -> bytes:
+    pairs = zip(record.candidates, record.scores, strict=True)
+    ranked = sorted(pairs, key=lambda pair: -pair[1])
+    example = _token(record.example)
+    lines = (
+        f"{example} Q0 {_token(item)} {rank} {score!r} {tag}\n"
+        for rank, (item, score) in enumerate(ranked, start=1)
+    )
+    return "".join(lines).encode()
+
+
+def _judgements(record: ScoresLine) -> bytes:
+    right, example = set(record.positives), _token(record.example)
+    lines = (f"{example} 0 {_token(i)} {int(i in right)}\n" for i in record.candidates)
+    return "".join(lines).encode()

@@ -86,7 +86,7 @@ def _environment() -> Environment:
     loader = PackageLoader("trec_cli.evaluate")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= {
-        "places": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
+        "decimals": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
         "breakable": _breakable,
     }  # fmt: skip
     environment.tests["differing"] = differs
@@ -94,7 +94,7 @@ def _environment() -> Environment:
 
 
 def _breakable(text: str) -> Markup:
-    """Let a line end behind the dots, slashes and underscores of a long name."""
+    """Allow a line break behind the dots, slashes and underscores of a long name."""
     return Markup(re.sub(r"(?<=[._/])", "<wbr>", str(escape(text))))
 
 
@@ -108,12 +108,12 @@ def _p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _ranks(places: Sequence[float]) -> str:
-    return ", ".join(f"{place:g}" for place in places)
+def _ranks(ranks: Sequence[float]) -> str:
+    return ", ".join(f"{rank:g}" for rank in ranks)
 
 
 def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
-    """Give what the tables show."""
+    """Return what the tables show."""
     compared = summary["comparisons"]
     return {
         "names": evaluation.names,
@@ -139,7 +139,7 @@ def account(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 
 def quality_table(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Give what manifests say of the quality of summaries: by figure, then by file."""
+    """Return what manifests say of the quality of summaries: by figure, then by file."""
     found = {name: dict(_flat(m["quality"])) for name, m in manifests.items() if m.get("quality")}
     figures = dict.fromkeys(figure for of_file in found.values() for figure in of_file)
     return {
@@ -167,7 +167,7 @@ class Origin:
 
 
 def origins(manifests: Mapping[str, Mapping[str, Any]]) -> list[Origin]:
-    """Give the commands that made the outputs, each once."""
+    """Return the commands that made the outputs, each once."""
     found: dict[str, list[str]] = {}
     for name, manifest in manifests.items():
         arguments = shlex.join(map(str, manifest.get("arguments", [])))
@@ -176,7 +176,7 @@ def origins(manifests: Mapping[str, Mapping[str, Any]]) -> list[Origin]:
 
 
 def versions(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Give the versions that outputs were made with, by the names of the outputs."""
+    """Return the versions that outputs were made with, by the names of the outputs."""
     found: dict[str, list[str]] = {}
     for name, manifest in manifests.items():
         stated = manifest.get("versions", {})

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.evaluate.metrics import (
@@ -20,8 +22,8 @@ from trec_cli.evaluate.metrics import (
     metric_names,
     rank,
 )
-from trec_cli.evaluate.pooling import pool_runs, split_seed
 from trec_cli.evaluate.scores import System
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.statistics import (
     Intervals,
     UserSums,
@@ -36,32 +38,11 @@ SIGNIFICANT = 0.05
 SMALL_SLICE = 30
 """Users below which a slice is marked: its intervals are wide and not to be trusted."""
 _CHUNK = 10_000
+_SEEDED = re.compile(r"(?P<system>.+)@(?P<seed>0|[1-9]\d*)")
+"""``NAME@SEED``: runs of one system with different seeds."""
 
 Summary = dict[str, Any]
 """The content of `metrics.json`."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides the numbers, besides the scores.
-
-    Attributes:
-        ks: cut-offs of the metrics at K.
-        replicates: of the bootstrap.
-        permutations: of the paired test.
-        seed: of both.
-        reference: the system the others are compared with; None is the first.
-        pool: whether ``NAME@SEED`` are runs of one system NAME.
-        slice_by: attributes of items by which examples are sliced.
-    """
-
-    ks: tuple[int, ...] = DEFAULT_KS
-    replicates: int = 1000
-    permutations: int = 10_000
-    seed: int = 0
-    reference: str | None = None
-    pool: bool = True
-    slice_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +52,7 @@ class Evaluation:
     Attributes:
         runs: one per scores file, aligned: the same examples in the same order.
         ranks: of the positives, by run.
-        members: the places of each system's runs, by its name.
+        members: the indexes of each system's runs, by its name.
         metrics: names, in the order of the tables.
         run_values: ``[runs, examples, metrics]``.
         values: ``[systems, examples, metrics]``, the means over the runs of a system.
@@ -93,7 +74,7 @@ class Evaluation:
 
     @property
     def examples(self) -> dict[str, int]:
-        """The place of every example id."""
+        """The index of every example id."""
         return self.runs[0].examples
 
     @property
@@ -103,8 +84,37 @@ class Evaluation:
 
     def seeds(self, name: str) -> list[str]:
         """The seeds of a system's runs; empty where its name is that of a file."""
-        runs = [self.runs[place].name for place in self.members[name]]
+        runs = [self.runs[index].name for index in self.members[name]]
         return [] if name in runs else [split_seed(run)[1] or "" for run in runs]
+
+
+def split_seed(name: str) -> tuple[str, str | None]:
+    """Part ``hier@2`` into ``hier`` and ``2``; a name without a seed has None."""
+    found = _SEEDED.fullmatch(name)
+    return (found["system"], found["seed"]) if found else (name, None)
+
+
+def pool_runs(names: Sequence[str], *, pool: bool = True) -> dict[str, list[int]]:
+    """Map each system to the indexes of its runs in ``names``, in the order of their seeds.
+
+    Without ``pool`` every run is a system of its own.
+
+    Raises:
+        UsageError: a system has runs with and without a seed in their name.
+    """
+    if not pool:
+        return {name: [index] for index, name in enumerate(names)}
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        members.setdefault(split_seed(name)[0], []).append(index)
+    for system, indexes in members.items():
+        if len(indexes) > 1 and system in names:
+            raise UsageError(
+                f"{', '.join(names[index] for index in indexes)}: is {system} a seed like the "
+                f"others? Then call it {system}@SEED too; else give --no-pool, or another name"
+            )
+        indexes.sort(key=lambda index: int(split_seed(names[index])[1] or 0))
+    return members
 
 
 def evaluate_systems(
@@ -113,13 +123,13 @@ def evaluate_systems(
     """Compute all metrics of aligned runs (see :func:`trec_cli.evaluate.scores.align`).
 
     Raises:
-        UsageError: as :func:`~trec_cli.evaluate.pooling.pool_runs`.
+        UsageError: as :func:`pool_runs`.
     """
     members = pool_runs([run.name for run in runs], pool=pool)
     ranks = [rank(run.pools) for run in runs]
     values = np.empty((len(runs), len(runs[0].users), len(metric_names(ks))))
-    for place, found in enumerate(ranks):
-        np.stack(list(all_metrics(found, ks).values()), axis=1, out=values[place])
+    for index, found in enumerate(ranks):
+        np.stack(list(all_metrics(found, ks).values()), axis=1, out=values[index])
     return Evaluation(
         list(runs),
         ranks,
@@ -133,10 +143,10 @@ def evaluate_systems(
 
 def _pooled(values: Floats, members: Mapping[str, Sequence[int]]) -> Floats:
     """Take the mean over the runs of each system; nothing is copied where each has one."""
-    places = list(members.values())
-    if places == [[place] for place in range(len(values))]:
+    indexes = list(members.values())
+    if indexes == [[index] for index in range(len(values))]:
         return values
-    return np.stack([values[of_system].mean(axis=0) for of_system in places])
+    return np.stack([values[of_system].mean(axis=0) for of_system in indexes])
 
 
 def summarise(
@@ -159,39 +169,39 @@ def summarise(
 
 
 def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:
-    """Give the mean of every metric over examples ``[examples, metrics]``."""
+    """Return the mean of every metric over examples ``[examples, metrics]``."""
     counted = np.isfinite(values)
     means = ratio(np.where(counted, values, 0.0).sum(axis=0), counted.sum(axis=0).astype(float))
     return {name: _number(mean) for name, mean in zip(metrics, means, strict=True)}
 
 
 def _systems(evaluation: Evaluation, data: UserSums, bounds: Intervals) -> dict[str, Any]:
-    """Give the entry of every system: examples, tie rate, and each metric with its interval.
+    """Return the entry of every system: examples, tie rate, and each metric with its interval.
 
     A pooled system also has its seeds, and of each metric their means and the standard
     deviation of these.
     """
     measured = with_intervals(evaluation, data, bounds)
     entries: dict[str, Any] = {}
-    for name, places in evaluation.members.items():
-        ties = [float(ambiguous(evaluation.ranks[place]).mean()) for place in places]
+    for name, indexes in evaluation.members.items():
+        ties = [float(ambiguous(evaluation.ranks[index]).mean()) for index in indexes]
         entry: dict[str, Any] = {
             "examples": len(evaluation.users),
             "tie_rate": sum(ties) / len(ties),
         }
         metrics = measured[name]
         if seeds := evaluation.seeds(name):
-            spread = _spread(evaluation, places)
+            spread = _spread(evaluation, indexes)
             entry["seeds"] = seeds
             metrics = {metric: {**metrics[metric], **spread[metric]} for metric in metrics}
         entries[name] = {**entry, **metrics}
     return entries
 
 
-def _spread(evaluation: Evaluation, places: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Give each metric's mean of every seed, and their standard deviation."""
-    means = UserSums.of(evaluation.run_values[list(places)], evaluation.users).means()
-    deviations = means.std(axis=0, ddof=1) if len(places) > 1 else np.full(means.shape[1], np.nan)
+def _spread(evaluation: Evaluation, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return each metric's mean of every seed, and their standard deviation."""
+    means = UserSums.of(evaluation.run_values[list(indexes)], evaluation.users).means()
+    deviations = means.std(axis=0, ddof=1) if len(indexes) > 1 else np.full(means.shape[1], np.nan)
     return {
         metric: {"seed_sd": _number(deviation), "by_seed": [_number(value) for value in column]}
         for metric, column, deviation in zip(evaluation.metrics, means.T, deviations, strict=True)
@@ -201,16 +211,16 @@ def _spread(evaluation: Evaluation, places: Sequence[int]) -> dict[str, dict[str
 def with_intervals(
     evaluation: Evaluation, data: UserSums, bounds: Intervals
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Give value, low and high by system and metric."""
+    """Return value, low and high by system and metric."""
     means = data.means()
     return {
         name: {
             metric: _with_interval(*numbers)
             for metric, *numbers in zip(
-                evaluation.metrics, means[place], bounds.low[place], bounds.high[place], strict=True
+                evaluation.metrics, means[index], bounds.low[index], bounds.high[index], strict=True
             )
         }
-        for place, name in enumerate(evaluation.names)
+        for index, name in enumerate(evaluation.names)
     }
 
 
@@ -227,7 +237,7 @@ def _comparisons(
 ) -> list[dict[str, Any]]:
     """Compare every system with the reference; Holm's correction covers the whole list."""
     names = evaluation.names
-    others = [place for place in range(len(names)) if place != reference]
+    others = [index for index in range(len(names)) if index != reference]
     if not others:
         return []
     means = data.means()
@@ -251,7 +261,7 @@ def _comparisons(
 
 
 def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floats, Floats]:
-    """Give p, corrected p and effect size, each ``[systems but one, metrics]``.
+    """Return p, corrected p and effect size, each ``[systems but one, metrics]``.
 
     Without permutations nothing is tested, and both p are NaN.
     """
@@ -265,13 +275,13 @@ def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floa
 
 
 def differs(comparison: Mapping[str, Any]) -> bool:
-    """Tell whether a comparison is significant after Holm's correction."""
+    """Check whether a comparison is significant after Holm's correction."""
     p = comparison["p_holm"]
     return p is not None and p < SIGNIFICANT
 
 
 def too_few_permutations(summary: Summary, permutations: int) -> str | None:
-    """Say so where no comparison could be significant, however different the systems are.
+    """Return advice where no comparison could be significant, however different the systems are.
 
     The smallest p is 1 / (permutations + 1), and Holm multiplies it by the number of tests.
     """
@@ -290,19 +300,19 @@ def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:
     ``ranks`` are the positives' expected ranks, in the order of the file's ``positives``.
     A pooled system has lines for each of its seeds.
     """
-    for name, places in evaluation.members.items():
+    for name, indexes in evaluation.members.items():
         seeds = evaluation.seeds(name)
-        for number, place in enumerate(places):
+        for number, index in enumerate(indexes):
             whose = {"system": name, **({"seed": seeds[number]} if seeds else {})}
             for start in range(0, len(evaluation.users), _CHUNK):
-                yield from _lines(evaluation, place, whose, slice(start, start + _CHUNK))
+                yield from _lines(evaluation, index, whose, slice(start, start + _CHUNK))
 
 
 def _lines(
-    evaluation: Evaluation, place: int, whose: Mapping[str, str], chunk: slice
+    evaluation: Evaluation, index: int, whose: Mapping[str, str], chunk: slice
 ) -> Iterator[bytes]:
     """Yield the lines of some examples of one run."""
-    system, ranks = evaluation.runs[place], evaluation.ranks[place]
+    system, ranks = evaluation.runs[index], evaluation.ranks[index]
     expected = ranks.expected
     first = int(ranks.positives[: chunk.start].sum())
     borders = first + np.concatenate([[0], np.cumsum(ranks.positives[chunk])])
@@ -311,9 +321,9 @@ def _lines(
         system.users[chunk],
         ranks.candidates[chunk].tolist(),
         itertools.pairwise(borders.tolist()),
-        evaluation.run_values[place, chunk].tolist(),
+        evaluation.run_values[index, chunk].tolist(),
         strict=True,
     ):
         line = {"example_id": example, "user_id": user, **whose}
-        places = {"candidates": candidates, "ranks": expected[low:high].tolist()}
-        yield encode({**line, **places, **dict(zip(evaluation.metrics, values, strict=True))})
+        standing = {"candidates": candidates, "ranks": expected[low:high].tolist()}
+        yield encode({**line, **standing, **dict(zip(evaluation.metrics, values, strict=True))})

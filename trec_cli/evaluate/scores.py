@@ -52,7 +52,7 @@ class _SplitOfLine(msgspec.Struct):
 
 
 def holds_split(path: Path, split: Split) -> bool:
-    """Tell whether a scores file has an example of ``split``, or is damaged.
+    """Check whether a scores file has an example of ``split``, or is damaged.
 
     What is damaged is explained by whoever reads it; it is not passed over.
     """
@@ -65,7 +65,7 @@ def holds_split(path: Path, split: Split) -> bool:
 
 @dataclass(frozen=True)
 class ScoresFile:
-    """Where a system's scores lie, and how messages call the place."""
+    """A system's scores file, and its name in messages."""
 
     name: str
     path: Path
@@ -78,7 +78,7 @@ class ScoresFile:
 
 @contextmanager
 def at_hand(files: Sequence[ScoresFile]) -> Iterator[list[ScoresFile]]:
-    """Give files that can be read more than once: standard input goes to a temporary one."""
+    """Yield files that can be read more than once: standard input goes to a temporary one."""
     with tempfile.TemporaryDirectory(prefix="trec-eval-") as folder:
         yield [_spooled(file, Path(folder)) if is_stream(file.path) else file for file in files]
 
@@ -96,7 +96,7 @@ class System:
 
     Attributes:
         file: where they were read.
-        examples: place of every example id, in file order.
+        examples: index of every example id, in file order.
         users: the examples' user ids.
         lines: the examples' lines in the file.
         contents: ``[examples, 2]`` hashes of the sets of candidates and of positives,
@@ -116,12 +116,12 @@ class System:
         """The system's name."""
         return self.file.name
 
-    def has_positives(self, place: int, positives: Iterable[str]) -> bool:
-        """Tell whether an example's positives are these."""
-        return bool(self.contents[place, 1] == hash(frozenset(positives)))
+    def has_positives(self, index: int, positives: Iterable[str]) -> bool:
+        """Check whether an example's positives are these."""
+        return bool(self.contents[index, 1] == hash(frozenset(positives)))
 
     def like(self, first: "System") -> "System":
-        """Give the same system in the order of another that has the same examples and users.
+        """Return the same system in the order of another that has the same examples and users.
 
         Ids are then the other's: there may be millions.
         """
@@ -190,7 +190,7 @@ class _Columns:
             self.positive_at.append(start + candidates.index(item))
 
     def system(self, file: ScoresFile) -> System:
-        """Give the arrays, once all lines are in."""
+        """Return the arrays, once all lines are in."""
         lines, *contents, widths = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 4).T
         pools = Pools(
             np.frombuffer(self.scores, dtype=np.float64),
@@ -201,7 +201,7 @@ class _Columns:
 
 
 def _problem(record: ScoresLine, seen: dict[str, int]) -> tuple[str, str] | None:
-    """Give the first thing wrong with a record and its remedy, or None.
+    """Return the first problem of a record and its remedy, or None.
 
     That scores are finite has been seen to: JSON has no other numbers, and one that is too
     large for a float is refused when the line is decoded.
@@ -241,13 +241,13 @@ def read_system(file: ScoresFile, split: Split, progress: Progress | None = None
 
 
 def _renamed(error: InputError, file: ScoresFile) -> InputError:
-    """Let faults name the file as the user did, not a temporary copy."""
+    """Make faults name the file as the user did, not a temporary copy."""
     own = str(file.path)
     return InputError([replace(f, file=str(file)) if f.file == own else f for f in error.faults])
 
 
 def align(systems: Sequence[System]) -> list[System]:
-    """Give all systems in the example order of the first.
+    """Return all systems in the example order of the first.
 
     Raises:
         InputError: a system answers other examples than the first, or has other users,
@@ -261,9 +261,9 @@ def align(systems: Sequence[System]) -> list[System]:
 
 
 def _places(examples: Collection[str], system: System) -> Ints:
-    """Give the places of some examples in a system."""
-    places = map(system.examples.__getitem__, examples)
-    return np.fromiter(places, dtype=np.int64, count=len(examples))
+    """Return the indexes of some examples in a system."""
+    indexes = map(system.examples.__getitem__, examples)
+    return np.fromiter(indexes, dtype=np.int64, count=len(examples))
 
 
 def _differences(first: System, other: System) -> Iterator[Fault]:

@@ -17,10 +17,10 @@ from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.results import (
     SMALL_SLICE,
     Evaluation,
-    Options,
     chance_means,
     with_intervals,
 )
+from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.statistics import UserSums, intervals
 
 Flags = NDArray[np.bool_]
@@ -49,7 +49,7 @@ class Slice:
 def find_slices(
     background: Background, items: Mapping[str, Item], attributes: Iterable[str] = ()
 ) -> list[Slice]:
-    """Give all slices that have an example, kind by kind.
+    """Return all slices that have an example, kind by kind.
 
     ``items`` is needed only for ``attributes``.  Without training users there are no slices
     by popularity.
@@ -82,7 +82,7 @@ def _span(low: int, high: int) -> str:
 
 
 def popularity_limits(counts: Iterable[int]) -> tuple[int, int]:
-    """Give the least counts of head and mid.
+    """Return the least counts of head and mid.
 
     The items seen in training, most popular first, are cut where they hold one and two
     thirds of all interactions; items of equal count stay together.
@@ -141,7 +141,7 @@ def slice_entries(
 
 
 def _entry(evaluation: Evaluation, part: Slice, options: Options) -> dict[str, Any]:
-    users = [evaluation.users[place] for place in np.flatnonzero(part.chosen)]
+    users = [evaluation.users[index] for index in np.flatnonzero(part.chosen)]
     data = UserSums.of(evaluation.values[:, part.chosen], users)
     bounds = intervals(data, 0, options.replicates, options.seed)
     return {

@@ -58,7 +58,7 @@ class Sources:
         )
 
     def files(self) -> list[Path]:
-        """Give every file that the report is made from."""
+        """Return every file that the report is made from."""
         named = [path for path in (self.items, self.examples) if path]
         return [*named, *self.summaries.values(), *self.logs.values()]
 

@@ -49,12 +49,12 @@ class UserSums:
         return UserSums(self.sums[:, list(systems)], self.counts)
 
     def means(self) -> Floats:
-        """Give the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
+        """Return the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
         return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
 
 
 def _filled(values: Floats) -> Floats:
-    """Put 0 where a value is not defined."""
+    """Fill in 0 where a value is not defined."""
     defined = np.isfinite(values)
     return values if defined.all() else np.where(defined, values, 0.0)
 
@@ -115,7 +115,7 @@ def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
 
 
 def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
-    """Give the distinct rows of ``[users, columns]``, and how many users have each.
+    """Return the distinct rows of ``[users, columns]``, and how many users have each.
 
     A million users with 21 candidates each have few different metrics.  How many users of a
     kind are drawn, or flipped, is a multinomial or binomial number, so that drawing kinds
@@ -149,7 +149,7 @@ def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterato
 
 
 def interval(replicates: Floats) -> tuple[Floats, Floats]:
-    """Give the percentile interval of replicates along their first axis.
+    """Return the percentile interval of replicates along their first axis.
 
     A metric that few users have (AUC, where few have a negative) is not defined in the
     replicates that draw none of them.  They are left out; NaN where they are the majority.
@@ -201,7 +201,7 @@ def intervals(data: UserSums, reference: int, replicates: int, seed: int) -> Int
 
 
 def paired_tests(differences: Floats, permutations: int, seed: int) -> Floats:
-    """Give the p-values of :func:`sign_flip_test` for several systems, ``[systems, metrics]``.
+    """Return the p-values of :func:`sign_flip_test` for several systems, ``[systems, metrics]``.
 
     Args:
         differences: ``[users, systems, metrics]``, to the reference; as there, all see the

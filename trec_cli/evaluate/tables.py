@@ -36,7 +36,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The value to three places, starred where it differs from the reference."""
+        """The value to three decimals, starred where it differs from the reference."""
         return number(self.value) + ("*" if self.differs else "")
 
     @property
@@ -60,7 +60,7 @@ class Row:
 
 
 def number(value: float | None) -> str:
-    """Write a number to three places; a dash where there is none."""
+    """Write a number to three decimals; a dash where there is none."""
     return _NONE if value is None else f"{value:.3f}"
 
 
@@ -70,7 +70,7 @@ def metrics_of(summary: Summary) -> list[str]:
 
 
 def rows_of(summary: Summary) -> list[Row]:
-    """Give one row per system and a last one for chance."""
+    """Return one row per system and a last one for chance."""
     metrics, systems = metrics_of(summary), summary["systems"]
     best = {m: max((s[m]["value"] or 0.0 for s in systems.values()), default=0.0) for m in metrics}
     differing = {(c["system"], c["metric"]) for c in summary["comparisons"] if differs(c)}
@@ -98,7 +98,7 @@ def _called(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def notes_of(summary: Summary) -> list[str]:
-    """Say in words what the table shows."""
+    """Describe in words what the table shows."""
     examples = next(iter(summary["systems"].values()))["examples"]
     bounded = any(cell.low is not None for row in rows_of(summary) for cell in row.cells)
     intervals = "95 % intervals by bootstrap over users; " if bounded else ""
@@ -180,7 +180,7 @@ def slices_table(summary: Summary, *, wide: bool = True) -> Table:
     A narrow terminal gets a row for every slice and system.
     """
     metric = headline(metrics_of(summary))
-    place = metrics_of(summary).index(metric)
+    index = metrics_of(summary).index(metric)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{metric} by slice", title_justify="left")
     table.caption, table.caption_justify = escape(slices_note(summary["slices"])), "left"
     systems = [*map(escape, summary["systems"]), CHANCE]
@@ -192,7 +192,7 @@ def slices_table(summary: Summary, *, wide: bool = True) -> Table:
         for count, part in enumerate(kind.parts):
             users = f"{part.users}{SMALL_MARK if part.small else ''}"
             lead = ["" if count else escape(kind.by), escape(part.label), users]
-            cells = [_drawn(row.cells[place]) for row in part.rows]
+            cells = [_drawn(row.cells[index]) for row in part.rows]
             if wide:
                 table.add_row(*lead, *cells)
                 continue
@@ -230,7 +230,7 @@ def slice_kinds(summary: Summary) -> dict[str, list[dict[str, Any]]]:
 
 
 def slice_tables(summary: Summary) -> list[SliceTable]:
-    """Give one table for each way of slicing."""
+    """Return one table for each way of slicing."""
     return [
         SliceTable(by, [_part(entry) for entry in entries])
         for by, entries in slice_kinds(summary).items()
@@ -247,7 +247,7 @@ def _part(entry: Mapping[str, Any]) -> SlicePart:
 
 
 def slices_note(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Say how slices are to be read."""
+    """Describe how to read slices."""
     note = "95 % intervals by bootstrap over the users of a slice."
     if any(entry["small"] for entry in entries):
         note += f" {SMALL_MARK} fewer than {SMALL_SLICE} users: read with care."

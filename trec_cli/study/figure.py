@@ -33,7 +33,7 @@ class Mark(NamedTuple):
 def draw(
     title: str, metric: str, setting: str | None, marks: Sequence[Mark], chance: float | None
 ) -> str:
-    """Give the SVG: lines over a numeric setting, otherwise one row per system."""
+    """Return the SVG: lines over a numeric setting, otherwise one row per system."""
     varied = [mark for mark in marks if isinstance(mark.x, int | float) and mark.x is not True]
     numeric = len({mark.x for mark in varied}) > 1
     if numeric and setting:
@@ -65,17 +65,17 @@ class _Scale(NamedTuple):
         return round(self.start + share * (self.end - self.start), 1)
 
     def moved(self, aside: float) -> "_Scale":
-        """Give the same scale a little to the right, so that intervals do not hide another."""
+        """Return the same scale a little to the right, so that intervals do not hide another."""
         return self._replace(start=self.start + aside, end=self.end + aside)
 
     def ticks(self) -> list[float]:
-        """Give evenly spaced values from end to end."""
+        """Return evenly spaced values from end to end."""
         step = (self.high - self.low) / _TICKS
         return [self.low + step * n for n in range(_TICKS + 1)]
 
 
 def _top(marks: Sequence[Mark], chance: float | None) -> float:
-    """Give the upper end of the metric's axis: the next tenth above everything."""
+    """Return the upper end of the metric's axis: the next tenth above everything."""
     highest = max([mark.high for mark in marks] + [chance or 0.0])
     return min(1.0, int(highest * 10 + 1) / 10)
 
@@ -99,12 +99,12 @@ def _over_setting(
     if chance is not None:
         lines += _level(y(chance), "chance", "#888", "chance")
     groups = list(dict.fromkeys(mark.group for mark in varied))
-    for place, group in enumerate(groups):
+    for index, group in enumerate(groups):
         own = sorted((m for m in varied if m.group == group), key=lambda m: float(m.x))
-        aside = _ASIDE * (place - (len(groups) - 1) / 2)
-        lines += _line(own, x.moved(aside), y, COLOURS[place % len(COLOURS)])
-    for place, mark in enumerate(fixed, len(groups)):
-        lines += _level(y(mark.value), mark.name, COLOURS[place % len(COLOURS)])
+        aside = _ASIDE * (index - (len(groups) - 1) / 2)
+        lines += _line(own, x.moved(aside), y, COLOURS[index % len(COLOURS)])
+    for index, mark in enumerate(fixed, len(groups)):
+        lines += _level(y(mark.value), mark.name, COLOURS[index % len(COLOURS)])
     return bottom + _BOTTOM, lines
 
 
@@ -144,8 +144,8 @@ def _rows(metric: str, marks: Sequence[Mark], chance: float | None) -> tuple[int
         lines.append(_stroke(x(chance), _TOP, x(chance), bottom, css="chance"))
         lines.append(_text(x(chance), _TOP - 6, "chance", anchor="middle", tint="#888"))
     groups = list(dict.fromkeys(mark.group for mark in marks))
-    for place, mark in enumerate(marks):
-        height = _TOP + _ROW * place + _ROW / 2
+    for index, mark in enumerate(marks):
+        height = _TOP + _ROW * index + _ROW / 2
         tint = COLOURS[groups.index(mark.group) % len(COLOURS)]
         lines.append(_text(_RIGHT - 12, height + 4, mark.name, anchor="end"))
         lines.append(_stroke(x(mark.low), height, x(mark.high), height, tint))

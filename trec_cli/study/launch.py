@@ -3,15 +3,16 @@
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
 from trec_cli.core.processes import end_with_parent
-from trec_cli.study.places import places
 
 _INTERRUPTED = 130
 _GRACE = 60.0
@@ -34,7 +35,7 @@ class _Command:
     """One command at work; ``line`` is what it has begun to say on stderr."""
 
     name: str
-    place: int
+    slot: int
     process: "subprocess.Popen[bytes]"
     told: IO[bytes]
     line: bytes = b""
@@ -44,29 +45,29 @@ class Crew:
     """Up to ``size`` commands of ``trec`` at work.
 
     One alone has our stderr, bars and all. Of several each has its share of the machine
-    (``places``), and its lines are passed on with its name before them.
+    (:func:`environments`), and its lines are passed on with its name before them.
     """
 
     def __init__(self, size: int, say: Callable[[str], None], *, quiet: bool = False) -> None:
         """Hire; ``say`` shows one line to the user."""
         self.size, self._say = size, say
         self._more = ["--json", *(["--quiet"] if quiet else [])]
-        self._places = places(size)
+        self._environments = environments(size)
         self._free = list(range(size))
         self._working: list[_Command] = []
         self._ears = selectors.DefaultSelector()
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
         """Start ``trec`` with these arguments; there must be room for it."""
-        place, told = self._free.pop(0), tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
+        slot, told = self._free.pop(0), tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         process = subprocess.Popen(
             [sys.executable, "-m", "trec_cli", *arguments, *self._more],
             stdout=told,
             stderr=None if self.size == 1 else subprocess.PIPE,
-            env=self._places[place],
+            env=self._environments[slot],
             preexec_fn=end_with_parent(),
         )
-        command = _Command(name, place, process, told)
+        command = _Command(name, slot, process, told)
         if process.stderr is not None:
             self._ears.register(process.stderr, selectors.EVENT_READ, command)
         self._working.append(command)
@@ -113,7 +114,7 @@ class Crew:
     def _end(self, command: _Command) -> tuple[str, Ending]:
         """Take leave of a command that has ended."""
         self._working.remove(command)
-        self._free.append(command.place)
+        self._free.append(command.slot)
         if (stderr := command.process.stderr) is not None:
             while self._speaks(command):
                 self._listen(command)
@@ -125,7 +126,7 @@ class Crew:
             return command.name, Ending(command.process.returncode, _error(told.read()))
 
     def _speaks(self, command: _Command) -> bool:
-        """Tell whether something can be heard now; a grandchild may keep the pipe open."""
+        """Check whether there is output to read now; a grandchild may keep the pipe open."""
         return any(key.data is command for key, _ in self._ears.select(0))
 
     def _let_all_end(self) -> None:
@@ -147,3 +148,48 @@ def _error(told: bytes) -> str:
     except (json.JSONDecodeError, AttributeError):
         return ""
     return str(message)
+
+
+def environments(number: int) -> list[dict[str, str]]:
+    """Return the environment of each of ``number`` commands that run at once.
+
+    Alone, a command has the whole machine. Of several each has its share of the CPU's
+    threads (more threads than cores slow all of them down many times), unless the user has
+    set ``OMP_NUM_THREADS``, and sees one GPU, the GPUs being given out in turn.
+    """
+    mine = dict(os.environ)
+    if number == 1:
+        return [mine]
+    threads = str(max(1, _cores() // number))
+    shared = {"OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false", **mine}
+    cards = gpus()
+    return [
+        {**shared, **({"CUDA_VISIBLE_DEVICES": cards[index % len(cards)]} if cards else {})}
+        for index in range(number)
+    ]
+
+
+def gpus() -> list[str]:
+    """Name the GPUs that a command would see, as ``CUDA_VISIBLE_DEVICES`` does.
+
+    Torch is not asked: it takes seconds to import, and would hold memory on every GPU.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    program = shutil.which("nvidia-smi")
+    with suppress(OSError, subprocess.SubprocessError):
+        if program:
+            listed = subprocess.run(
+                [program, "-L"], capture_output=True, text=True, timeout=30, check=True
+            ).stdout
+            number = sum(line.startswith("GPU ") for line in listed.splitlines())
+            return [str(index) for index in range(number)]
+    return []
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

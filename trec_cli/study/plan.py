@@ -220,7 +220,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
 
 
 def _with_variables(value: Any) -> Any:
-    """Put environment variables into every text: ``$DATA/mind``."""
+    """Expand environment variables in every text: ``$DATA/mind``."""
     if isinstance(value, dict):
         return {name: _with_variables(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -246,7 +246,7 @@ def _expand(file: StudyFile, table: ArmTable) -> list[Arm]:
 
 
 def _matters(setting: str, table: ArmTable) -> bool:
-    """Tell whether a setting can change an arm's scores."""
+    """Check whether a setting can change an arm's scores."""
     stage = setting.split(".")[0]
     if table.scorer != "llm":
         return stage not in _MODEL_ONLY

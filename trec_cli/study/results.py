@@ -45,7 +45,7 @@ def write_results(
     return list(contents)
 
 
-def check_place(out: Path, *, overwrite: bool) -> None:
+def check_folder(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds results which no study has written.
 
     Raises:
@@ -103,7 +103,7 @@ def figure(study: Study, summary: Summary) -> str:
 
 
 def _numbers(entry: Mapping[str, float | None]) -> tuple[float, float, float] | None:
-    """Give value, low and high; without an interval all three are the value."""
+    """Return value, low and high; without an interval all three are the value."""
     value, low, high = entry["value"], entry["low"], entry["high"]
     if value is None:
         return None

@@ -30,7 +30,7 @@ class Failure:
     message: str
 
     def __str__(self) -> str:
-        """Say which stage ended how."""
+        """Name the stage and how it ended."""
         return f"{self.stage} ended with exit code {self.code}: {self.message or 'no message'}"
 
 
@@ -59,7 +59,7 @@ class Done:
         self._hashes: dict[tuple[str, int, int], str] = {}
 
     def seconds(self, step: Step) -> float | None:
-        """Give how long a finished step took; None where it is to be run.
+        """Return how long a finished step took; None where it is to be run.
 
         It is finished where its output is what the manifest says, made by these arguments
         from inputs that are still the same.
@@ -94,7 +94,7 @@ def _arguments(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def made_otherwise(step: Step) -> bool:
-    """Tell whether a step's output is there, but another command has made it.
+    """Check whether a step's output is there, but another command has made it.
 
     Folders may have been moved or be named from elsewhere, so of paths only the ends count.
     Of an output without manifest (its command may have been killed) the command decides.
@@ -106,7 +106,7 @@ def made_otherwise(step: Step) -> bool:
 
 
 def _end(word: str) -> str:
-    """Give the last two parts of a path, and any other word as it is."""
+    """Return the last two parts of a path, and any other word as it is."""
     return "/".join(Path(word).parts[-2:]) if "/" in word else word
 
 
@@ -158,7 +158,7 @@ class Runner:
                 self._start_or_skip(step)
 
     def _may_start(self, step: Step) -> bool:
-        """Tell whether it is this step's turn.
+        """Check whether it is this step's turn.
 
         One command at a time writes summaries: the next finds in the store what it has in
         common with those before.
@@ -207,13 +207,13 @@ def _before(arms: Mapping[str, Sequence[Step]]) -> dict[Step, list[Step]]:
     """List every step once, in the order of the arms, with those that it must wait for."""
     before: dict[Step, list[Step]] = {}
     for steps in arms.values():
-        for place, step in enumerate(steps):
-            before.setdefault(step, []).extend(steps[:place])
+        for index, step in enumerate(steps):
+            before.setdefault(step, []).extend(steps[:index])
     return before
 
 
 def _estimate(left: Sequence[Step], took: Mapping[Step, float], hands: int) -> str:
-    """Say how long the steps left may take, from those of the same stage."""
+    """Estimate how long the remaining steps take, from those of the same stage."""
     known: defaultdict[str, list[float]] = defaultdict(list)
     for step, seconds in took.items():
         known[step.stage].append(seconds)

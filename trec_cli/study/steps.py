@@ -28,7 +28,7 @@ class Step:
 
 
 def steps_of(study: Study, out: Path) -> dict[str, list[Step]]:
-    """Give the steps of every arm by its name; arms share equal steps.
+    """Return the steps of every arm by its name; arms share equal steps.
 
     Prepared data, summaries and adapters lie in ``out/work`` under a hash of all the
     settings they depend on; scores in ``out/arms/NAME``.
@@ -75,7 +75,7 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
 
 
 def _store(arm: Arm, out: Path) -> list[str]:
-    """Let scorers that keep vectors keep them where all of the study's texts are."""
+    """Return the options of scorers that keep vectors: where all of the study's texts are."""
     return ["--store", str(RunFolder(out).store)] if arm.scorer == "embedding" else []
 
 

@@ -1,7 +1,7 @@
 """Attention weights laid out by candidate and part of the history."""
 
 from trec_cli.core.records import Attention, Key
-from trec_cli.evaluate.heat import ALL_CANDIDATES, HeatRow, heat_map
+from trec_cli.evaluate.cases import ALL_CANDIDATES, HeatRow, heat_map
 
 KEYS = [Key(start=0, end=5), Key(start=5, end=6)]
 

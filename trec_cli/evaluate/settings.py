@@ -1,0 +1,168 @@
+"""Options of ``trec eval``, each declared once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from trec_cli.core.errors import UsageError
+from trec_cli.core.files import PANEL, Examples, Items, Run, Seed
+from trec_cli.core.jsonl import is_stream
+from trec_cli.core.options import Option, check_choice
+from trec_cli.core.records import SPLITS
+
+NUMBERS = "Numbers"
+STUDIES = "Studies: many arms run and compared by one command"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides the numbers, besides the scores."""
+
+    ks: Annotated[
+        tuple[int, ...],
+        Option(
+            "Cut-off; may be given several times.",
+            panel=NUMBERS,
+            names=("--k",),
+            minimum=1,
+            default_text="3, 5, 10",
+        ),
+    ] = (3, 5, 10)
+    replicates: Annotated[
+        int,
+        Option("Resamples for the intervals.", panel=NUMBERS, names=("--bootstrap",), minimum=0),
+    ] = 1000
+    permutations: Annotated[
+        int, Option("Sign patterns of the paired test.", panel=NUMBERS, minimum=0)
+    ] = 10_000
+    seed: Seed = 0
+    reference: Annotated[
+        str | None,
+        Option("Compare all with this system.", panel=NUMBERS, default_text="the first"),
+    ] = None
+    pool: Annotated[
+        bool,
+        Option(
+            "Pool scores-NAME@SEED.jsonl into system NAME.",
+            panel=NUMBERS,
+            names=("--pool/--no-pool",),
+        ),
+    ] = True
+    slice_by: Annotated[
+        tuple[str, ...],
+        Option(
+            "Slice by this attribute of the right item, too; may be given several times.",
+            panel=NUMBERS,
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        """Put cut-offs in order, and drop what is given twice."""
+        object.__setattr__(self, "ks", tuple(sorted(set(self.ks))))
+        object.__setattr__(self, "slice_by", tuple(dict.fromkeys(self.slice_by)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Which study to run, and how."""
+
+    study: Annotated[
+        Path | None,
+        Option("Run the arms of this TOML file; --out holds its work.", panel=STUDIES),
+    ] = None
+    changes: Annotated[
+        tuple[str, ...],
+        Option(
+            "KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
+            panel=STUDIES,
+            names=("--set",),
+        ),
+    ] = ()
+    arms: Annotated[
+        tuple[str, ...],
+        Option(
+            "Run and compare only this arm; repeatable.",
+            panel=STUDIES,
+            names=("--arm",),
+            default_text="all",
+        ),
+    ] = ()
+    jobs: Annotated[
+        int,
+        Option(
+            "Commands of the study at once; each has its share of the cores, and one GPU.",
+            panel=STUDIES,
+            minimum=1,
+        ),
+    ] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Every option of ``trec eval``."""
+
+    run: Run = None
+    verify: Annotated[
+        bool,
+        Option(
+            "Evaluate nothing: follow the manifests in RUN back to the raw input and say what "
+            "has changed since.",
+            panel="What to do",
+            names=("--verify",),
+            default_text="no",
+        ),
+    ] = False
+    scores: Annotated[
+        tuple[Path, ...],
+        Option(
+            "A scores file; may be given several times; - is stdin.",
+            panel=PANEL,
+            default_text="every scores-NAME.jsonl in RUN",
+        ),
+    ] = ()
+    items: Items = None
+    examples: Examples = None
+    out: Annotated[
+        Path | None,
+        Option("Folder to write into.", panel=PANEL, names=("--out", "-o"), default_text="RUN"),
+    ] = None
+    markdown: Annotated[Path | None, Option("Also write the table as Markdown.", panel=PANEL)] = (
+        None
+    )
+    latex: Annotated[Path | None, Option("Also write the table as LaTeX.", panel=PANEL)] = None
+    trec_run: Annotated[
+        Path | None, Option("Also write runs for trec_eval into this folder.", panel=PANEL)
+    ] = None
+    report: Annotated[
+        bool, Option("Write report.html.", panel=PANEL, names=("--report/--no-report",))
+    ] = True
+    title: Annotated[
+        str, Option("Title of report.html.", panel=PANEL, default_text="Ranking report")
+    ] = ""
+    split: Annotated[str, Option("train, valid or test.", panel=NUMBERS)] = "test"
+    slices: Annotated[
+        bool,
+        Option(
+            "Show the table of slices, too.",
+            panel=NUMBERS,
+            names=("--slices",),
+            default_text="no",
+        ),
+    ] = False
+    numbers: Options = field(default_factory=Options)
+    studies: StudyOptions = field(default_factory=StudyOptions)
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            UsageError: saying what, and what to do instead.
+        """
+        if self.out is not None and is_stream(self.out):
+            raise UsageError("trec eval writes several files: name a folder with --out")
+        if self.examples is not None and is_stream(self.examples):
+            raise UsageError("trec eval reads only scores from standard input: --scores -")
+        check_choice("--split", self.split, SPLITS)
+        tables = (self.markdown, self.latex, self.trec_run)
+        if any(path is not None and is_stream(path) for path in tables):
+            raise UsageError("--markdown, --latex and --trec-run cannot go to standard output")
