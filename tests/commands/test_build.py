@@ -28,6 +28,7 @@ class Outer:
     chat: Annotated[bool | None, Option("Chat.", names=("--chat/--no-chat",))] = None
     inner: Inner = field(default_factory=Inner)
     many: Annotated[tuple[Path, ...], Option("Repeatable.", names=("--file",))] = ()
+    tags: Annotated[tuple[str, ...], Option("As it is.", repeatable=True)] = ()
     library_only: int = 7
 
 
@@ -64,6 +65,11 @@ def test_every_option_of_a_group_is_an_option_of_the_command() -> None:
         many=(Path("p"), Path("q")),
     )
     assert invocation.typed == {"run", "size", "names", "chat", "file"}
+
+
+def test_texts_of_a_repeatable_option_may_have_commas() -> None:
+    run("--tags", "a,b", "--tags", "c")
+    assert SEEN[-1][0].tags == ("a,b", "c")
 
 
 def test_defaults_are_those_of_the_dataclass() -> None:
@@ -113,11 +119,13 @@ def test_options_are_listed_in_field_order_with_their_groups() -> None:
         ("size", ("inner",)),
         ("names", ("inner",)),
         ("file", ()),
+        ("tags", ()),
     ]
 
 
 def test_settings_are_built_by_name() -> None:
     values = {"run": None, "mode": "b", "chat": True, "size": 2, "names": None, "file": ()}
+    values["tags"] = ()
     made = build(Outer, values, library_only=1)
     assert made == Outer(mode="b", chat=True, inner=Inner(size=2), library_only=1)
 

@@ -210,7 +210,7 @@ def test_a_config_file_gives_the_options(tmp_path: Path) -> None:
         ((), 2, "give the RUN folder"),
         (("RUN", "--out", "-"), 2, "name a folder"),
         (("RUN", "--examples", "-"), 2, "only scores"),
-        (("RUN", "--split", "dev"), 2, "none of train, valid, test"),
+        (("RUN", "--split", "dev"), 2, "--split dev: choose one of train, valid, test"),
         (("RUN", "--reference", "nobody"), 2, "none of the systems: blind, good"),
         (("RUN", "--k", "0"), 2, "than or equal to 1"),
         (("--scores", "-", "--scores", "-"), 2, "only once"),

@@ -181,7 +181,8 @@ def _annotation(declared: Declared) -> Any:
         envvar=option.envvar,
         show_default=option.default_text or True,
     )
-    return Annotated[_typed(declared.type), described]
+    kind = list[str] if option.repeatable else _typed(declared.type)
+    return Annotated[kind, described]
 
 
 def _typed(kind: Any) -> Any:
@@ -202,14 +203,14 @@ def _default(declared: Declared) -> Any:
     if declared.default is MISSING:
         return inspect.Parameter.empty
     if isinstance(declared.default, tuple):
-        if is_names(declared.type):
+        if declared.with_commas:
             return ",".join(declared.default)
-        return list(declared.default)
+        return list(declared.default) or None  # an empty list would stand in the help as []
     return declared.default
 
 
 def _parsed(declared: Declared, value: Any) -> Any:
     """Turn what Typer gives into what the dataclass holds."""
-    if is_names(declared.type):
+    if declared.with_commas:
         return split_names(value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value or ()) if isinstance(declared.default, tuple) else value

@@ -28,6 +28,7 @@ class Option:
         envvar: environment variable that stands in for the option.
         default_text: the default in words, where the field's own default says too little.
         argument: a positional argument instead of an option.
+        repeatable: several texts are given by several options, not with commas between.
     """
 
     help: str
@@ -39,6 +40,7 @@ class Option:
     envvar: str | None = None
     default_text: str | None = None
     argument: bool = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Declared:
     def flag(self) -> str:
         """The option as a user types it: ``--max-length``."""
         return self.option.names[0] if self.option.names else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def with_commas(self) -> bool:
+        """Whether the value is several names with commas between."""
+        return is_names(self.type) and not self.option.repeatable
 
     @property
     def parameter(self) -> str:

@@ -53,6 +53,7 @@ class Options:
         Option(
             "Slice by this attribute of the right item, too; may be given several times.",
             panel=NUMBERS,
+            repeatable=True,
         ),
     ] = ()
 
@@ -76,6 +77,7 @@ class StudyOptions:
             "KEY=VALUE in place of what the study says, like train.epochs=1; repeatable.",
             panel=STUDIES,
             names=("--set",),
+            repeatable=True,
         ),
     ] = ()
     arms: Annotated[
@@ -84,6 +86,7 @@ class StudyOptions:
             "Run and compare only this arm; repeatable.",
             panel=STUDIES,
             names=("--arm",),
+            repeatable=True,
             default_text="all",
         ),
     ] = ()
