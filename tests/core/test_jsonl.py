@@ -235,6 +235,34 @@ def test_candidates_that_make_no_sense_are_named(
     assert message in _faults(read_examples, write(_example(**changes)))[0]
 
 
+def test_a_question_about_the_future_needs_neither_candidates_nor_positives(write: Write) -> None:
+    bare = {"user_id": "u", "split": "predict", "history": ["a"]}
+    (asked,) = read_examples(write(bare))
+    assert (asked.example_id, asked.candidates, asked.positives) == ("u", [], [])
+    (asked,) = read_examples(write({**bare, "candidates": ["c", "d"], "positives": []}))
+    assert asked.candidates == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": "predict"}, "has a positive, and split predict asks what nobody knows yet"),
+        ({"split": "predict", "positives": [], "candidates": ["d", "d"]}, "a candidate twice"),
+        ({"missed": ["c"]}, "'c' is missed, and yet a candidate"),
+        ({"positives": [], "missed": []}, "has no positive"),
+    ],
+)
+def test_an_answer_stands_where_it_belongs(
+    write: Write, changes: dict[str, Any], message: str
+) -> None:
+    assert message in _faults(read_examples, write(_example(**changes)))[0]
+
+
+def test_a_right_item_may_be_missed_by_retrieval(write: Write) -> None:
+    (example,) = read_examples(write(_example(positives=[], missed=["x"])))
+    assert (example.positives, example.missed) == ([], ["x"])
+
+
 def test_unknown_ids_are_counted_and_one_is_named(write: Write) -> None:
     items = {name: Item(name, {}) for name in "abd"}
     fault = _faults(lambda path: read_examples(path, items), write(GOOD))[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trec_cli.core.records import MODES, SPLITS, Block, Example, Item, Scores, Summary
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "files.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "files.md"
 
 
 def test_text_skips_what_is_empty_and_keeps_the_order() -> None:
@@ -45,7 +45,7 @@ def test_the_documentation_names_every_field(kind: type[msgspec.Struct]) -> None
 
 
 def test_splits_and_modes_are_those_of_the_contract() -> None:
-    assert SPLITS == ("train", "valid", "test")
+    assert SPLITS == ("train", "valid", "test", "predict")
     assert MODES == ("hier", "recurrent", "attention", "none")
 
 

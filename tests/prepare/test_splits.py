@@ -112,6 +112,11 @@ def test_sizes_that_make_no_sense_are_refused(
         parse_sizes(*texts)
 
 
+def test_only_predictions_need_no_other_split() -> None:
+    assert parse_sizes("0", "0", "0", predict=True).zero == {"train", "valid", "test"}
+    assert parse_sizes("0.9", "0.1", "0").zero == {"test"}
+
+
 def test_sizes_are_shares_or_numbers() -> None:
     assert parse_sizes(None, None, None) == Sizes()
     assert parse_sizes("10/12", "1/12", "1/12") == Sizes()

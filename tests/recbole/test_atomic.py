@@ -48,6 +48,11 @@ def test_histories_of_all_and_positives_of_train_alone_are_learnt() -> None:
     ]
 
 
+def test_histories_about_the_future_hold_answers_and_are_not_learnt() -> None:
+    future = example("c", "predict", ["x", "y", "w"], [], "c-predict")
+    assert training_rows([TEST, future]) == [Row("c", (), "x")]
+
+
 def test_with_train_on_train_nothing_is_learnt_of_other_users() -> None:
     rows = training_rows([TRAIN, VALID, TEST], "train")
     assert {row.user for row in rows} == {"a"}

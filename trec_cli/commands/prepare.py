@@ -105,7 +105,13 @@ MaxUsers = Annotated[
     int | None, _option(_KEEP, "--max-users", "Keep so many users, picked by seed.", min=1)
 ]
 CatalogueOption = Annotated[
-    Written, _option(_KEEP, "--catalogue", "Write the items of the examples, or all with text.")
+    Written | None,
+    _option(
+        _KEEP,
+        "--catalogue",
+        "Write the items of the examples, or all with text.",
+        "used; with --predict all",
+    ),
 ]
 SplitOption = Annotated[
     SplitKind,
@@ -138,6 +144,14 @@ NumNegatives = Annotated[
         min=1,
     ),
 ]
+Predict = Annotated[
+    bool,
+    _option(
+        _ASK,
+        "--predict",
+        "Ask of every user what comes next, after the whole history (split predict).",
+    ),
+]
 
 
 def prepare(
@@ -153,13 +167,14 @@ def prepare(
     long: LongOption = None,
     unknown: UnknownOption = "drop",
     max_users: MaxUsers = None,
-    catalogue: CatalogueOption = "used",
+    catalogue: CatalogueOption = None,
     split: SplitOption = "auto",
     train_users: TrainUsers = None,
     valid_users: ValidUsers = None,
     test_users: TestUsers = None,
     negatives: NegativesOption = "auto",
     num_negatives: NumNegatives = None,
+    predict: Predict = False,
     seed: Seed = 0,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
@@ -192,12 +207,13 @@ def prepare(
             long=long or found.format.defaults.long,
             unknown=unknown,
             split=split,
-            sizes=parse_sizes(train_users, valid_users, test_users),
+            sizes=parse_sizes(train_users, valid_users, test_users, predict=predict),
             max_users=max_users,
             negatives=negatives,
             number=num_negatives,
-            written=catalogue,
+            written=catalogue or ("all" if predict else "used"),
             seed=seed,
+            predict=predict,
         )
         _run(terminal, files, found, settings, RunFolder(out), dry_run, overwrite)
 

@@ -17,7 +17,7 @@ import jsonlines
 import msgspec
 
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
-from trec_cli.core.records import Example, Item, Summary, UserSequence
+from trec_cli.core.records import PREDICT, Example, Item, Split, Summary, UserSequence
 from trec_cli.core.type_errors import in_words
 
 STREAM = "-"
@@ -226,7 +226,10 @@ def iter_sequences(path: Path | str) -> Iterator[tuple[int, UserSequence]]:
 
 
 def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
-    """Decode ``kind``; where ``example_id`` is left out, the user id takes its place."""
+    """Decode ``kind``; where ``example_id`` is left out, the user id takes its place.
+
+    An example of split ``predict`` may leave out candidates and positives.
+    """
 
     def decode(line: str) -> Record:
         fields = msgspec.json.decode(line)
@@ -234,6 +237,8 @@ def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
             user = fields.get("user_id")
             # Where the user id is wrong, the message must be about it, not about its stand-in.
             fields.setdefault("example_id", user if user and isinstance(user, str) else "?")
+            if kind is Example and fields.get("split") == PREDICT:
+                fields = {"candidates": [], "positives": [], **fields}
         return msgspec.convert(fields, kind)
 
     return decode
@@ -248,7 +253,8 @@ def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> lis
 
     Raises:
         InputError: for broken lines, an ``example_id`` that stands twice, candidates that
-            stand twice, no positive, a positive that is no candidate, or unknown ids.
+            stand twice, no positive (in split ``predict``: a positive), a positive that is
+            no candidate, or unknown ids.
     """
     examples: list[Example] = []
     seen: set[str] = set()
@@ -265,13 +271,16 @@ def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> lis
 def _example_problem(
     example: Example, seen: set[str], items: dict[str, Item] | None
 ) -> tuple[str, str] | None:
-    """Give the first thing wrong with an example and its remedy, or None."""
+    """Return the first thing wrong with an example and its remedy, or None."""
     if example.example_id in seen:
         return "stands twice", "give every example an example_id of its own"
-    problem = candidates_problem(example.candidates, example.positives)
+    problem = candidates_problem(
+        example.candidates, example.positives, example.missed or (), example.split
+    )
     if problem or items is None:
         return problem
-    unknown = [i for i in (*example.history, *example.candidates) if i not in items]
+    used = (*example.history, *example.candidates, *(example.missed or ()))
+    unknown = [i for i in used if i not in items]
     if unknown:
         return (
             f"{len(unknown)} ids are not in the items, for example {unknown[0]!r}",
@@ -281,21 +290,40 @@ def _example_problem(
 
 
 def candidates_problem(
-    candidates: Sequence[str], positives: Sequence[str]
+    candidates: Sequence[str],
+    positives: Sequence[str],
+    missed: Sequence[str] = (),
+    split: Split = "test",
 ) -> tuple[str, str] | None:
-    """Give what is wrong with a candidate list and its remedy, or None."""
-    if not candidates:
+    """Return what is wrong with a candidate list and its remedy, or None."""
+    asks = split == PREDICT
+    if not candidates and not asks:
         return "has no candidates", "remove the example"
     if len(set(candidates)) < len(candidates):
         return "has a candidate twice", "list every candidate once"
-    if not positives:
+    if asks:
+        return _answered(positives, missed)
+    if not positives and not missed:
         return "has no positive", "remove the example, or name the right candidates"
     if len(set(positives)) < len(positives):
         return "has a positive twice", "list every positive once"
     outside = set(positives) - set(candidates)
     if outside:
         return f"positive {min(outside)!r} is not among its candidates", "add it to candidates"
+    found = set(missed) & set(candidates)
+    if found:
+        return f"{min(found)!r} is missed, and yet a candidate", "move it to positives"
     return None
+
+
+def _answered(positives: Sequence[str], missed: Sequence[str]) -> tuple[str, str] | None:
+    """Refuse an answer to a question of split ``predict``."""
+    if not positives and not missed:
+        return None
+    return (
+        "has a positive, and split predict asks what nobody knows yet",
+        "leave out the positives, or name split test",
+    )
 
 
 def read_summaries(path: Path | str) -> dict[str, Summary]:

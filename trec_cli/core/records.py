@@ -6,10 +6,13 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-Split = Literal["train", "valid", "test"]
+Split = Literal["train", "valid", "test", "predict"]
 Mode = Literal["hier", "recurrent", "attention", "none"]
 Query = Literal["recent", "candidate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+PREDICT: Split = "predict"
+"""The split of questions about the future: nobody knows their answer yet."""
+ANSWERED: tuple[Split, ...] = tuple(split for split in SPLITS if split != PREDICT)
 MODES: tuple[Mode, ...] = get_args(Mode)
 Domain = Literal["auto", "news", "products", "general", "sentences"]
 Flag = Literal[
@@ -58,7 +61,14 @@ class Item:
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """One question: which of ``candidates`` comes next after ``history``?"""
+    """One question: which of ``candidates`` comes next after ``history``?
+
+    Attributes:
+        candidates: in an order that tells nothing; in split ``predict`` none before retrieval.
+        positives: the candidates that are right; in split ``predict`` none.
+        missed: right items that a retrieval left out of the candidates; None where every
+            right item is a candidate.
+    """
 
     example_id: Identifier
     user_id: Identifier
@@ -67,6 +77,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     candidates: list[Identifier]
     positives: list[Identifier]
     timestamp: int | float | None = None
+    missed: list[Identifier] | None = None
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

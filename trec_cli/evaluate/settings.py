@@ -8,7 +8,7 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.files import PANEL, Examples, Items, Run, Seed
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Option, check_choice
-from trec_cli.core.records import SPLITS
+from trec_cli.core.records import ANSWERED, PREDICT
 
 NUMBERS = "Numbers"
 STUDIES = "Studies: many arms run and compared by one command"
@@ -165,7 +165,9 @@ class EvalOptions:
             raise UsageError("trec eval writes several files: name a folder with --out")
         if self.examples is not None and is_stream(self.examples):
             raise UsageError("trec eval reads only scores from standard input: --scores -")
-        check_choice("--split", self.split, SPLITS)
+        if self.split == PREDICT:
+            raise UsageError("--split predict has no answers yet; there is nothing to evaluate")
+        check_choice("--split", self.split, ANSWERED)
         tables = (self.markdown, self.latex, self.trec_run)
         if any(path is not None and is_stream(path) for path in tables):
             raise UsageError("--markdown, --latex and --trec-run cannot go to standard output")

@@ -11,7 +11,7 @@ from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, write_lines
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import Example, Item, Split
+from trec_cli.core.records import PREDICT, Example, Item, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
 from trec_cli.prepare.collection import Catalogue, Collection, Question
@@ -55,7 +55,7 @@ class Prepared:
                 if example is None:
                     self.report.dropped["no negative left"] += 1
                     continue
-                self.report.splits[example.split].add(example, question, popularity)
+                self.report.counts_of(example.split).add(example, question, popularity)
                 self._used.update(example.history, example.candidates)
                 yield example
 
@@ -80,11 +80,17 @@ class Prepared:
         return counts
 
     def _example(self, question: Question, sampler: Sampler) -> Example | None:
-        """Choose and shuffle candidates by (seed, user); None where there is no negative."""
+        """Choose and shuffle candidates by (seed, user); None where there is no negative.
+
+        A question about the future has those of the source alone, if it has any.
+        """
         assert question.split is not None
         rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
-        negatives = self._negatives(question, sampler, rng)
-        if not negatives:
+        future = question.split == PREDICT
+        negatives = (
+            list(question.offered or ()) if future else self._negatives(question, sampler, rng)
+        )
+        if not negatives and not future:
             return None
         candidates = sorted({*question.positives, *negatives})
         return Example(
@@ -102,7 +108,7 @@ class Prepared:
     ) -> list[str]:
         """Draw negatives, or take those of the source; none is in the history or right."""
         assert question.split is not None
-        counts = self.report.splits[question.split]
+        counts = self.report.counts_of(question.split)
         banned = {*question.history, *question.positives}
         number = self.settings.number
         if question.offered is None:
@@ -180,14 +186,15 @@ def _pick_users(
 
     With --split time, numbers of users are picked here too.
     """
-    limit = settings.max_users
-    if settings.split == "time" and settings.sizes.absolute:
-        limit = min(limit or settings.sizes.total, settings.sizes.total)
-    order = hash_order((q.user_id for q in questions), settings.seed)
-    rank = {user: place for place, user in enumerate(order[:limit])}
+    order = hash_order((q.user_id for q in questions), settings.seed)[: settings.max_users]
+    rank = {user: index for index, user in enumerate(order)}
     kept = [q for q in questions if q.user_id in rank]
+    if settings.split == "time" and settings.sizes.absolute:
+        answered = {q.user_id for q in kept if q.split != PREDICT}
+        first = set(hash_order(answered, settings.seed)[: settings.sizes.total])
+        kept = [q for q in kept if q.split == PREDICT or q.user_id in first]
     _note_unpicked(len(questions) - len(kept), report)
-    kept.sort(key=lambda q: (rank[q.user_id], q.timestamp or 0))
+    kept.sort(key=lambda q: (rank[q.user_id], q.split == PREDICT, q.timestamp or 0))
     return kept
 
 
@@ -210,23 +217,28 @@ def _split_kind(
 
 
 def _split(questions: list[Question], settings: PrepareSettings, report: Report) -> list[Question]:
-    """Give every question its split; those of users in no split are left out."""
-    offered = {q.user_id for q in questions if q.offered}
-    kind = _split_kind(questions, offered, settings, report)
+    """Set the split of every question; those of users in no split are left out."""
+    answered = [q for q in questions if q.split != PREDICT]
+    report.empty_by_choice = settings.sizes.zero
+    if not answered:
+        report.choices["split"] = PREDICT
+        return questions
+    offered = {q.user_id for q in answered if q.offered}
+    kind = _split_kind(answered, offered, settings, report)
     report.choices["split"] = kind
     if kind == "leave-last-out":
         return questions
     if kind == "time":
-        for question, split in zip(questions, by_time(questions, settings.sizes), strict=True):
+        for question, split in zip(answered, by_time(answered, settings.sizes), strict=True):
             question.split = split
         return questions
-    users = list(dict.fromkeys(q.user_id for q in questions))
+    users = list(dict.fromkeys(q.user_id for q in answered))
     splits: dict[str, Split] = (
         by_fixed(users, offered, settings.sizes, settings.seed)
         if kind == "fixed"
         else by_users(users, settings.sizes, settings.seed)
     )
-    for question in questions:
+    for question in answered:
         question.split = splits.get(question.user_id)
     kept = [q for q in questions if q.split]
     _note_unpicked(len(questions) - len(kept), report)

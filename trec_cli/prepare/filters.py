@@ -1,11 +1,12 @@
 """From timelines to questions that can be asked: unknown items, lengths, leave-last-out."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList
-from trec_cli.core.records import Split
+from trec_cli.core.records import PREDICT, Split
 from trec_cli.prepare.collection import Catalogue, Question
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings
@@ -14,7 +15,7 @@ from trec_cli.prepare.settings import PrepareSettings
 def usable_questions(
     questions: Iterable[Question], catalogue: Catalogue, settings: PrepareSettings, report: Report
 ) -> list[Question]:
-    """Give the questions that pass every filter; the others are counted in ``report``.
+    """Return the questions that pass every filter; the others are counted in ``report``.
 
     Raises:
         InputError: an item has no text and the policy is ``fail``; an ``example_id``
@@ -22,19 +23,61 @@ def usable_questions(
     """
     expand = leave_last_out if settings.split == "leave-last-out" else _as_it_is
     watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
+    timelines = _Timelines()
     kept: list[Question] = []
+
+    def keep(question: Question) -> None:
+        if settings.unknown == "drop":
+            question = _known_only(question, catalogue.ids)
+        reason = _unusable(question, settings)
+        if reason:
+            report.dropped[reason] += 1
+        else:
+            kept.append(question)
+
     for raw in questions:
         watch.look_at(raw)
-        for question in expand(raw):
-            if settings.unknown == "drop":
-                question = _known_only(question, catalogue.ids)
-            reason = _unusable(question, settings)
-            if reason:
-                report.dropped[reason] += 1
-            else:
-                kept.append(question)
+        if settings.predict:
+            timelines.add(raw)
+        if settings.sizes.total or not settings.predict:
+            for question in expand(raw):
+                keep(question)
+    for question in timelines.questions():
+        keep(question)
     watch.raise_if_any()
     return kept
+
+
+class _Timelines:
+    """Collects everything that each user took, for a question about what comes next."""
+
+    def __init__(self) -> None:
+        self._asked: defaultdict[str, list[Question]] = defaultdict(list)
+
+    def add(self, question: Question) -> None:
+        """Take one of a user's questions."""
+        self._asked[question.user_id].append(question)
+
+    def questions(self) -> Iterator[Question]:
+        """Yield one question of split ``predict`` per user; its history holds every answer.
+
+        Several impressions of a user share one history: what was clicked in the earlier
+        ones stands behind it, in order of time.
+        """
+        for asked in self._asked.values():
+            *earlier, last = sorted(asked, key=lambda q: q.timestamp or 0)
+            clicked = dict.fromkeys(item for q in earlier for item in q.positives)
+            new = [item for item in clicked if item not in last.history]
+            yield replace(
+                last,
+                history=[*last.history, *new, *last.positives],
+                positives=[],
+                timestamp=None,
+                times=None,
+                offered=None,
+                suffix=f"-{PREDICT}",
+                split=PREDICT,
+            )
 
 
 def _as_it_is(question: Question) -> Iterator[Question]:
@@ -82,8 +125,15 @@ def _known_only(question: Question, known: set[str]) -> Question:
 
 
 def _unusable(question: Question, settings: PrepareSettings) -> str:
-    """Say why a question cannot be asked, or give an empty string."""
+    """Return why a question cannot be asked, or an empty string.
+
+    A long history never costs a user the recommendations of tomorrow: ``drop`` is for
+    questions with an answer.
+    """
     length = len(question.history)
+    if question.split == PREDICT:
+        short = length < settings.min_history
+        return f"{PREDICT}: history shorter than {settings.min_history}" if short else ""
     if not question.positives:
         return "no target with text"
     if length < settings.min_history:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trec_cli.core.records import SPLITS, Example, Split
+from trec_cli.core.records import ANSWERED, Example, Split
 from trec_cli.prepare.collection import Question
 
 WARN_SHARE = 0.05
@@ -99,16 +99,22 @@ class Report:
         splits: counts of what was written.
         items: items written, and of these, items without text (policy ``keep``).
         choices: what ``auto`` came to.
+        empty_by_choice: splits that the user wants empty.
     """
 
     read: Counter[str] = field(default_factory=Counter)
     unknown: defaultdict[str, Share] = field(default_factory=lambda: defaultdict(Share))
     dropped: Counter[str] = field(default_factory=Counter)
     splits: dict[Split, SplitCounts] = field(
-        default_factory=lambda: {split: SplitCounts() for split in SPLITS}
+        default_factory=lambda: {split: SplitCounts() for split in ANSWERED}
     )
     items: Share = field(default_factory=Share)
     choices: dict[str, str] = field(default_factory=dict)
+    empty_by_choice: frozenset[Split] = frozenset()
+
+    def counts_of(self, split: Split) -> SplitCounts:
+        """Return the counts of a split; ``predict`` is there once it has an example."""
+        return self.splits.setdefault(split, SplitCounts())
 
     @property
     def examples(self) -> int:
@@ -141,6 +147,8 @@ class Report:
             if WARN_SHARE < share.value <= ALARM_SHARE
         ]
         for split, counts in self.splits.items():
+            if split in self.empty_by_choice:
+                continue
             if not counts.examples:
                 said.append(f"no example is in split {split}")
             elif 0 < counts.source_negatives < counts.examples and split != "train":

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.records import ANSWERED, Split
 from trec_cli.prepare.collection import Long, ReadOptions
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl"]
@@ -34,13 +35,22 @@ class Sizes:
         """The number of users asked for, where sizes are numbers."""
         return int(self.train + self.valid + self.test)
 
+    @property
+    def zero(self) -> frozenset[Split]:
+        """The splits that are to hold nothing."""
+        return frozenset(split for split in ANSWERED if not getattr(self, split))
+
     def __str__(self) -> str:
         """Write the sizes as the option takes them."""
         return f"{self.train}, {self.valid}, {self.test}"
 
 
-def parse_sizes(train: str | None, valid: str | None, test: str | None) -> Sizes:
+def parse_sizes(
+    train: str | None, valid: str | None, test: str | None, *, predict: bool = False
+) -> Sizes:
     """Read ``0.8``, ``10/12`` (shares) or ``10000`` (users); all three or none.
+
+    All may be 0 where questions of split ``predict`` are made besides.
 
     Raises:
         UsageError: one is missing or no number, shares and numbers are mixed, or shares
@@ -58,8 +68,8 @@ def parse_sizes(train: str | None, valid: str | None, test: str | None) -> Sizes
     total = sizes.train + sizes.valid + sizes.test
     if not absolute and abs(float(total) - 1) > _ROUNDING:
         raise UsageError(f"shares of {_NAMES} must add up to 1, not {float(total):g}")
-    if not total:
-        raise UsageError(f"{_NAMES} are all 0")
+    if not total and not predict:
+        raise UsageError(f"{_NAMES} are all 0; only --predict can do without them")
     return sizes
 
 
@@ -86,6 +96,7 @@ class PrepareSettings:
         max_users: so many users, picked by hash, or None for all.
         number: negatives of an example; None is 20 drawn ones, or all that the source gives.
         written: items of the examples alone (used), or the whole catalogue.
+        predict: make one question about the future per user besides.
     """
 
     read: ReadOptions
@@ -100,6 +111,7 @@ class PrepareSettings:
     number: int | None = None
     written: Written = "used"
     seed: int = 0
+    predict: bool = False
 
     def __post_init__(self) -> None:
         """Check what contradicts itself."""
@@ -119,5 +131,8 @@ class PrepareSettings:
             raise UsageError(f"--split leave-last-out has no sizes: leave out {_NAMES}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the settings for a manifest."""
-        return {**asdict(self), "sizes": str(self.sizes)}
+        """Return the settings for a manifest; what was added later is left out at its default."""
+        settings = {**asdict(self), "sizes": str(self.sizes)}
+        if not self.predict:
+            del settings["predict"]
+        return settings

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from trec_cli.core.records import Example
+from trec_cli.core.records import PREDICT, Example
 from trec_cli.prepare.collection import Catalogue
 from trec_cli.prepare.report import ALARM_SHARE, WARN_SHARE, Report
 
@@ -23,6 +23,8 @@ _ROWS = {
     "mean_popularity_of_positives": "mean popularity of positives",
     "mean_popularity_of_negatives": "mean popularity of negatives",
 }
+_OF_PREDICT = ("examples", "users", "mean_history", "histories_shortened", "mean_candidates")
+"""The rows that say something of questions without an answer."""
 
 
 def report_tables(report: Report) -> Iterator[Table]:
@@ -87,7 +89,13 @@ def _splits(report: Report) -> Table:
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    values = [counts.as_dict() for counts in report.splits.values()]
+    values = {split: counts.as_dict() for split, counts in report.splits.items()}
     for key, words in _ROWS.items():
-        table.add_row(words, *(_number(value[key]) for value in values))
+        table.add_row(
+            words,
+            *(
+                "" if split == PREDICT and key not in _OF_PREDICT else _number(value[key])
+                for split, value in values.items()
+            ),
+        )
     return table

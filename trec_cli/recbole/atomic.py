@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from trec_cli.core.outputs import write_lines
-from trec_cli.core.records import SPLITS, Example, Item
+from trec_cli.core.records import ANSWERED, PREDICT, Example, Item
 from trec_cli.core.text import terms
 from trec_cli.recbole import TrainOn
 
@@ -44,7 +44,8 @@ def training_rows(examples: Sequence[Example], train_on: TrainOn = "histories") 
 
     Of split train: every item of the history after those before it, and every positive after
     the whole history.  Of valid and test, with ``histories``: the items of the histories
-    alone, which are known when the question is asked.  Never a row that tells the answer of
+    alone, which are known when the question is asked; of predict nothing, since its histories
+    hold the answers of other questions.  Never a row that tells the answer of
     another question of its user, as there are where one user is in several splits, or asks
     several times: one that is such a question, or has its answer as the item to learn, where
     the question's own history does not have it too.
@@ -52,7 +53,8 @@ def training_rows(examples: Sequence[Example], train_on: TrainOn = "histories") 
     asked = _asked(examples)
     rows: dict[Row, None] = {}
     for example in examples:
-        if example.split == "train" or train_on == "histories":
+        known = train_on == "histories" and example.split != PREDICT
+        if example.split == "train" or known:
             others = [other for other in asked[example.user_id] if other is not example]
             rows.update((row, None) for row in _rows(example) if not _gives_away(row, others))
     return list(rows)
@@ -110,7 +112,7 @@ def write_atomic_files(
     """
     trained = training_rows(examples, train_on)
     parts = {
-        split: trained if split == "train" else _questions(examples, split) for split in SPLITS
+        split: trained if split == "train" else _questions(examples, split) for split in ANSWERED
     }
     for split, rows in parts.items():
         general = dict.fromkeys((row.user, row.item) for row in rows)

@@ -231,4 +231,11 @@ class ScoreRequest:
                 f"holds no example of split {self.split}",
                 "choose another --split, or prepare the data with one",
             )
+        bare = sum(not example.candidates for example in chosen[: self.limit])
+        if bare:
+            raise InputError.of(
+                self.examples,
+                f"holds {bare:,} examples of split {self.split} without candidates",
+                "run trec prepare with --candidates, or name candidates in the file",
+            )
         return chosen[: self.limit]

@@ -228,5 +228,5 @@ def _as_record(example: Example, scores: list[float]) -> Scores:
         split=example.split,
         candidates=example.candidates,
         scores=scores,
-        positives=example.positives,
+        positives=[*example.positives, *(example.missed or ())],
     )
