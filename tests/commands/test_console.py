@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -189,3 +190,67 @@ def test_without_a_terminal_there_is_no_colour() -> None:
     assert done.returncode == 2
     assert done.stdout == b""
     assert b"\x1b" not in done.stderr
+
+
+def test_escape_sequences_in_messages_and_tables_are_not_obeyed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = Table("name\x1b[2J", title="\x1b]0;x\x07")
+    table.add_row("cell\x1b[31m")
+    terminal = Terminal(quiet=False, json_line=False)
+    terminal.info("\x1b]52;c;ZXZpbA==\x07")
+    terminal.warn("\x9b2J")
+    terminal.error("\x1bc")
+    terminal.table(table)
+    terminal.show(table)
+    told = capsys.readouterr()
+    assert "\x1b" not in told.err + told.out
+    assert "\x9b" not in told.err
+    assert "cell␛[31m" in told.err
+    assert "cell␛[31m" in told.out
+
+
+@pytest.mark.parametrize("message", ["File too large (os error 27)", "Disk quota exceeded"])
+def test_other_failed_writes_are_no_fault_of_trec_either(message: str) -> None:
+    code, _, err = _ends(RuntimeError(f"I/O error: {message}"))
+    assert code == 5
+    assert "fault of trec" not in err
+
+
+def _signalled(code: str, number: int) -> "subprocess.Popen[str]":
+    """Start a program, wait for its word, send it a signal and let it end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    return process
+
+
+def test_sigterm_runs_what_cleans_up_and_ends_with_143(tmp_path: Path) -> None:
+    code = (
+        "import time, typer\nfrom trec_cli.commands.console import stage\n"
+        "app = typer.Typer()\n@app.command()\ndef work():\n"
+        "    with stage('work'):\n        try:\n            print('ready', flush=True)\n"
+        "            time.sleep(60)\n        finally:\n"
+        f"            open({str(tmp_path / 'f')!r}, 'w')\n"
+        "app()\n"
+    )
+    process = _signalled(code, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "the same command again continues" in err
+    assert (tmp_path / "f").exists()
+
+
+def test_ctrl_c_while_the_program_loads_ends_without_a_traceback() -> None:
+    code = (
+        "import sys, time, types\nimport trec_cli.__main__ as program\n"
+        "slow = types.ModuleType('trec_cli.commands.app')\n"
+        "def run():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "slow.main = run\nsys.modules['trec_cli.commands.app'] = slow\nprogram.main()\n"
+    )
+    process = _signalled(code, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "interrupted\n")

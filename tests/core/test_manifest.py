@@ -185,3 +185,29 @@ def test_a_run_that_fails_before_it_has_written_leaves_what_was_there(
         raise KeyboardInterrupt
     assert not is_unfinished(output)
     assert up_to_date(output, provenance.settings)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"settings": [1]}',
+        b'{"inputs": {"a": 1}}',
+        b'{"inputs": ["a"]}',
+        b'{"command": 3}',
+        b'{"arguments": "score"}',
+        b'{"sha256": null}',
+        b"[" * 5000,
+    ],
+)
+def test_a_manifest_of_odd_types_is_explained(tmp_path: Path, content: bytes) -> None:
+    output = tmp_path / "out"
+    manifest_path(output).write_bytes(content)
+    with pytest.raises(InputError, match="is not a manifest"):
+        read_manifest(output)
+
+
+def test_a_damaged_note_of_an_unfinished_run_is_explained(tmp_path: Path) -> None:
+    (tmp_path / ".out.writing").write_bytes(b"{")
+    with pytest.raises(InputError, match=r"\.out\.writing: .*remove it"):
+        up_to_date(tmp_path / "out", {})
+    assert not up_to_date(tmp_path / "out", {}, overwrite=True)

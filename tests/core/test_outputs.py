@@ -1,5 +1,6 @@
 """Outputs are whole or not at all, have one writer, and continue after a crash."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -311,3 +312,23 @@ def test_overwriting_continues_what_a_killed_overwriting_run_had_finished(tmp_pa
     path = tmp_path / "out.jsonl"
     Journal(path, SETTINGS, overwrite=True).append([_record("a")])
     assert list(Journal(path, SETTINGS, overwrite=True).records) == ["a"]
+
+
+def test_a_journal_that_is_a_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / ".out.jsonl.partial").mkdir()
+    with pytest.raises(InputError, match="is a folder where a stopped run's work should be"):
+        Journal(tmp_path / "out.jsonl", {})
+
+
+def test_finished_work_in_a_read_only_folder_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(OutputFailed, match="Read-only"), locked(tmp_path / "new"):
+        pass
+    (tmp_path / "old").write_bytes(b"")
+    with locked(tmp_path / "old"):
+        pass

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,19 +26,24 @@ from rich.table import Table
 from trec_cli.core.errors import OutputFailed, TrecError
 from trec_cli.core.outputs import discard_stdout
 from trec_cli.core.progress import Task
+from trec_cli.core.text import printable
 
 _EXIT_BUG = 1
 _UNWRAPPED = 100_000
 """Columns of an output that no screen limits."""
 _EXIT_INTERRUPTED = 130
+_EXIT_TERMINATED = 143
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _WRITE_FAILED = (
     "No space left on device",
+    "File too large",
+    "Disk quota exceeded",
+    "Read-only file system",
     "iostream error",
     "PytorchStreamWriter",
     "unexpected pos",
 )
-"""What safetensors and torch say of a full disk; their errors carry no number."""
+"""What safetensors and torch say where a write failed; their errors carry no number."""
 
 
 class _Bar:
@@ -45,7 +52,7 @@ class _Bar:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Move the bar on and show ``note`` behind it."""
-        self._bars.update(self._identifier, advance=amount, note=escape(note))
+        self._bars.update(self._identifier, advance=amount, note=_plain(note))
 
 
 class Terminal:
@@ -67,19 +74,19 @@ class Terminal:
     def info(self, message: str) -> None:
         """Say something on stderr, unless ``--quiet``."""
         if not self._quiet:
-            self._console.print(escape(message))
+            self._console.print(_plain(message))
 
     def warn(self, message: str) -> None:
         """Say something on stderr that should not be missed."""
-        self._console.print(f"[yellow]warning:[/] {escape(message)}")
+        self._console.print(f"[yellow]warning:[/] {_plain(message)}")
 
     def alarm(self, message: str) -> None:
         """Say something on stderr, in red, that makes the result doubtful."""
-        self._console.print(f"[bold red]warning: {escape(message)}[/]")
+        self._console.print(f"[bold red]warning: {_plain(message)}[/]")
 
     def error(self, message: str) -> None:
         """Say on stderr what went wrong."""
-        self._console.print(f"[red]error:[/] {escape(message)}")
+        self._console.print(f"[red]error:[/] {_plain(message)}")
 
     @contextmanager
     def task(self, what: str, total: int | None = None) -> Iterator[Task]:
@@ -95,11 +102,12 @@ class Terminal:
             disable=self._quiet or not self._console.is_terminal,
         )
         with bars:
-            yield _Bar(bars, bars.add_task(escape(what), total=total, note=""))
+            yield _Bar(bars, bars.add_task(_plain(what), total=total, note=""))
 
     def table(self, table: Table) -> None:
         """Show a table on stderr, unless ``--quiet``: it is for people, not for pipes."""
         if not self._quiet:
+            _neutralise(table)
             self._console.print(table, soft_wrap=False)
 
     def show(self, shown: RenderableType) -> None:
@@ -107,6 +115,8 @@ class Terminal:
         console = Console(highlight=False)
         if not console.is_terminal:
             console = Console(highlight=False, width=_UNWRAPPED)
+        if isinstance(shown, Table):
+            _neutralise(shown)
         console.print(shown)
 
     def result(self, **fields: Any) -> None:
@@ -119,10 +129,53 @@ class Terminal:
             print_json({**self._result, **fields}, to_stderr=self._data_on_stdout)
 
 
+def _plain(message: str) -> str:
+    """Write a message so that neither markup nor control characters in it are obeyed."""
+    return escape(printable(message))
+
+
+def _neutralise(table: Table) -> None:
+    """Make the cells, headings and title of a table safe to show."""
+    for column in table.columns:
+        column.header = _safe(column.header)
+        column._cells = [_safe(cell) for cell in column._cells]
+    table.title = _safe(table.title)
+    table.caption = _safe(table.caption)
+
+
+def _safe(content: Any) -> Any:
+    return printable(content) if isinstance(content, str) else content
+
+
 def print_json(fields: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     """Print one JSON line, on stdout unless data stand there."""
     line = json.dumps(fields, ensure_ascii=False)
     print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+
+class _Terminated(BaseException):
+    """SIGTERM has arrived; unwinds the stack, so that temporary files are removed."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception while a stage runs, and Ctrl-C back into Python's own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -143,11 +196,14 @@ def stage(
     terminal = Terminal(quiet=quiet, json_line=json_line, data_on_stdout=data_on_stdout)
     code, message = 0, ""
     try:
-        yield terminal
+        with _terminable():
+            yield terminal
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
         code, message = _EXIT_INTERRUPTED, "interrupted; the same command again continues"
+    except _Terminated:
+        code, message = _EXIT_TERMINATED, "ended by SIGTERM; the same command again continues"
     except BrokenPipeError:
         discard_stdout()
         code = _EXIT_BUG

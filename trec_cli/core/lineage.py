@@ -280,8 +280,8 @@ def _mismatches(
 
 def _weights(manifest: Mapping[str, Any]) -> str:
     """Give what pins the base model's weights."""
-    model = manifest.get("settings", {}).get("model") or {}
-    return str(model.get("revision", "unknown"))
+    model = manifest.get("settings", {}).get("model")
+    return str(model.get("revision", "unknown")) if isinstance(model, dict) else "unknown"
 
 
 def _versus(recorded: str, present: str) -> str:

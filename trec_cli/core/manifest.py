@@ -154,19 +154,37 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     path = manifest_path(output)
     if not path.is_file():
         return None
+    return _decoded(path, _Shape)
+
+
+class _Shape(msgspec.Struct):
+    """The types of the fields that trec itself reads back from a manifest."""
+
+    command: str = ""
+    sha256: str = ""
+    arguments: list[Any] = []
+    settings: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
+
+
+def _decoded(path: Path, shape: Any) -> dict[str, Any]:
+    """Read a JSON object whose known fields must have the types of ``shape``."""
+    fix = "remove it and run the stage again"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError:
-        raise InputError.of(
-            path, "is not a manifest", "remove it and run the stage again"
-        ) from None
+        content: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        msgspec.convert(content, shape)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError.of(path, f"is not a manifest: {error}", fix) from None
+    except OSError as error:
+        raise InputError.of(path, f"cannot be read: {error.strerror}", fix) from None
+    return content
 
 
 def recorded_settings(output: Path) -> dict[str, Any] | None:
     """Give the settings of the run that made an output, or was killed while publishing it."""
     note = _note_path(output)
     if note.exists():
-        return msgspec.json.decode(note.read_bytes(), type=dict[str, Any])
+        return _decoded(note, dict[str, Any])
     manifest = read_manifest(output)
     return None if manifest is None else dict(manifest.get("settings", {}))
 

@@ -40,7 +40,9 @@ def locked(path: Path) -> Iterator[None]:
     except Timeout:
         raise OutputLocked(path) from None
     except OSError as error:
-        raise OutputFailed(path, error) from None
+        # On a read-only folder finished work is still finished; whatever writes fails clearly.
+        if not path.exists():
+            raise OutputFailed(path, error) from None
     try:
         yield
     finally:
@@ -168,6 +170,9 @@ def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]
     return f"inputs: other content now in {', '.join(told)}"
 
 
+_FIX = "remove it, or give --overwrite"
+
+
 class _Record(msgspec.Struct):
     """All that a journal knows of a record."""
 
@@ -208,7 +213,7 @@ class Journal:
             self._start()
 
     def _load(self) -> None:
-        content = self.file.read_bytes() if self.file.exists() else b""
+        content = self._read()
         whole = content[: content.rfind(b"\n") + 1]
         header, *lines = whole.splitlines(keepends=True) or [b""]
         if not header:
@@ -228,13 +233,16 @@ class Journal:
             with suppress(msgspec.MsgspecError):
                 self.records[_decode_record(line).example_id] = line
 
+    def _read(self) -> bytes:
+        if self.file.is_dir():
+            raise InputError.of(self.file, "is a folder where a stopped run's work should be", _FIX)
+        return self.file.read_bytes() if self.file.exists() else b""
+
     def _settings_of(self, header: bytes) -> Settings:
         try:
             return msgspec.json.decode(header, type=dict[str, dict[str, Any]])["settings"]
         except (msgspec.MsgspecError, KeyError):
-            raise InputError.of(
-                self.file, "is not what a stopped run left", "remove it, or give --overwrite", 1
-            ) from None
+            raise InputError.of(self.file, "is not what a stopped run left", _FIX, 1) from None
 
     def _start(self) -> None:
         write_bytes(self.file, [encode({"settings": self.settings})])

@@ -6,7 +6,29 @@ import unicodedata
 # Scripts written without blanks give one term per character, all others one per word.
 _TERM = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
+_FIRST_PRINTABLE = 0x20
+_CONTROL_PICTURES = 0x2400
+"""Unicode has a picture of each of the 32 control characters from here on."""
+
 
 def terms(text: str) -> list[str]:
     """Split text into terms: NFKC, case folded, punctuation dropped."""
     return _TERM.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def printable(text: str) -> str:
+    """Replace every control character but line breaks and tabs by a visible stand-in.
+
+    Item texts, names of files and answers of servers may hold terminal escape sequences
+    (clear the screen, write the clipboard); shown as they are, they would be obeyed.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _stand_in(c) for c in text)
+
+
+def _stand_in(character: str) -> str:
+    """Return the Unicode picture of a control character (␛ for ESC), else U+FFFD or a blank."""
+    if ord(character) < _FIRST_PRINTABLE:
+        return chr(_CONTROL_PICTURES + ord(character))
+    return " " if character.isspace() else "\ufffd"
