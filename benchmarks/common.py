@@ -126,7 +126,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Give the short hash of the code, with ``+`` where files were changed since."""
+    """Return the short hash of the code, with ``+`` where files were changed since."""
     code = ["--", "trec_cli", "benchmarks/*.py"]
     short = _git("rev-parse", "--short", "HEAD")
     return short + ("+" if _git("status", "--porcelain", *code) else "")

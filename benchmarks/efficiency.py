@@ -41,7 +41,7 @@ def pairs(tree: PromptTree) -> int:
 
 
 def necessary(model: Any, weights: int, tree: PromptTree) -> float:
-    """Give the floating-point operations that the scores of a tree need."""
+    """Return the floating-point operations that the scores of a tree need."""
     config = model.config.get_text_config()
     width = config.num_attention_heads * (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -53,7 +53,7 @@ def necessary(model: Any, weights: int, tree: PromptTree) -> float:
 
 
 def matmul_speed() -> float:
-    """Give operations per second of a product of square float32 matrices."""
+    """Return operations per second of a product of square float32 matrices."""
     left, right = torch.rand(SIZE, SIZE), torch.rand(SIZE, SIZE)
     started = time.perf_counter()
     for _ in range(8):
@@ -64,7 +64,7 @@ def matmul_speed() -> float:
 def scoring_speed(
     scorer: BranchScorer, cost: Callable[[PromptTree], float], trees: Sequence[PromptTree]
 ) -> float:
-    """Give necessary operations per second over some trees."""
+    """Return necessary operations per second over some trees."""
     started = time.perf_counter()
     for tree in trees:
         scorer([tree])

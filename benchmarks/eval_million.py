@@ -64,7 +64,7 @@ def ours(path: Path) -> None:
 
 
 def subset(path: Path, users: int) -> tuple[list[Qrel], list[ScoredDoc]]:
-    """Give the first users of the file as ir_measures takes them."""
+    """Return the first users of the file as ir_measures takes them."""
     records = [record for _, record in itertools.islice(read_scores(path), users)]
     right = [Qrel(record.example, item, 1) for record in records for item in record.positives]
     ranked = [

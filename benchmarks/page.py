@@ -99,7 +99,7 @@ def draw(result: Result) -> None:
 
 
 def note(name: str) -> str:
-    """Give what a person has written about a section, if anything."""
+    """Return what a person has written about a section, if anything."""
     path = NOTES / f"{name}.md"
     return path.read_text("utf-8").strip() + "\n\n" if path.is_file() else ""
 

@@ -98,7 +98,7 @@ def vllm(engine: Peer, llm: LanguageModel, prompts: Sequence[Prompt]) -> Texts:
 
 
 def same(texts: Texts, others: Texts) -> float:
-    """Give the share of texts that are the same, token by token."""
+    """Return the share of texts that are the same, token by token."""
     return sum(a == b for a, b in zip(texts, others, strict=True)) / len(texts)
 
 

@@ -51,7 +51,7 @@ class Data:
     examples: Sequence[Example]
 
     def history(self, example: Example) -> list[Item]:
-        """Give the items of a history, oldest first."""
+        """Return the items of a history, oldest first."""
         return [self.items[item] for item in example.history]
 
 
@@ -69,7 +69,7 @@ class Tokens:
         return len(self._tokenizer.encode(text, add_special_tokens=False))
 
     def cut(self, text: str, most: int) -> str:
-        """Give the first ``most`` tokens of a text."""
+        """Return the first ``most`` tokens of a text."""
         ids = self._tokenizer.encode(text, add_special_tokens=False)[:most]
         return str(self._tokenizer.decode(ids)).rstrip("\ufffd")
 
@@ -109,14 +109,14 @@ def embedding_scores(maker: VectorMaker, data: Data, queries: Sequence[str]) -> 
 
 
 def usefulness(data: Data, queries: Sequence[str], score: Score = bm25_scores) -> Floats:
-    """Give the metrics ``[examples, METRICS]`` of ranking by ``queries``."""
+    """Return the metrics ``[examples, METRICS]`` of ranking by ``queries``."""
     marks = [[c in e.positives for c in e.candidates] for e in data.examples]
     values = evaluate(score(data, queries), marks, (5, 10))
     return np.stack([values[name] for name in METRICS], axis=1)
 
 
 def rival_texts(data: Data, texts: Sequence[str], tokens: Tokens) -> dict[str, list[str]]:
-    """Give what a summary must beat, at the number of tokens of each summary."""
+    """Return what a summary must beat, at the number of tokens of each summary."""
     budgets = [tokens.count(text) for text in texts]
     pairs = list(zip(map(data.history, data.examples), budgets, strict=True))
 
@@ -134,7 +134,7 @@ def rival_texts(data: Data, texts: Sequence[str], tokens: Tokens) -> dict[str, l
 def ranked(
     data: Data, systems: Mapping[str, Sequence[str]], seed: int, score: Score
 ) -> dict[str, dict[str, list[float]]]:
-    """Give mean, low and high of every metric of every text, and of the first less the others."""
+    """Return mean, low and high of every metric of every text, and of the first less the others."""
     values = np.stack([usefulness(data, texts, score) for texts in systems.values()])
     sums = UserSums.of(values, [example.user_id for example in data.examples])
     draws, means = bootstrap(sums, RESAMPLES, seed), sums.means()

@@ -53,7 +53,7 @@ def ours(model: str, prepared: Prepared, _: int) -> float:
 
 
 def written_out(prompts: Prompts, prepared: Prepared) -> list[dict[str, Any]]:
-    """Give the same prompts and answers one by one, as TRL reads them."""
+    """Return the same prompts and answers one by one, as TRL reads them."""
     answers = prompts.builder.answers
     trees = [prepared.data[Draw(0, place)] for place in range(len(prepared.data))]
     return [

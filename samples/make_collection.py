@@ -60,7 +60,7 @@ class Draws:
         return options[min(place, len(options) - 1)]
 
     def shuffled(self, options: Sequence[Choice]) -> list[Choice]:
-        """Give the options in a random order."""
+        """Return the options in a random order."""
         keys = [self.between(0, 1) for _ in options]
         return [options[place] for place in sorted(range(len(options)), key=keys.__getitem__)]
 
@@ -126,7 +126,7 @@ class Crowd:
         self._popularity = {thing: (rank + 2) ** -0.8 for rank, thing in enumerate(ranking)}
 
     def draws(self, user: int, purpose: str) -> Draws:
-        """Give the draws of a user for a purpose."""
+        """Return the draws of a user for a purpose."""
         return Draws(self._flavour, purpose, user)
 
     def popular(self, draws: Draws, pool: Sequence[Thing]) -> Thing:
@@ -134,7 +134,7 @@ class Crowd:
         return draws.pick(pool, [self._popularity[thing] for thing in pool])
 
     def walk(self, user: int) -> list[Thing]:
-        """Give what a user takes, oldest first, nothing twice."""
+        """Return what a user takes, oldest first, nothing twice."""
         draws = self.draws(user, "walk")
         lasting = draws.pick(self._domains)
         passing = self._neighbour(draws, lasting)
@@ -177,7 +177,7 @@ def moments(draws: Draws, count: int) -> list[int]:
 
 
 def name_things(things: Sequence[Thing], flavour: str, letter: str) -> dict[Thing, str]:
-    """Give every thing an id that says nothing: neither domain, popularity nor time."""
+    """Assign every thing an id that says nothing: neither domain, popularity nor time."""
     return {t: f"{letter}{n}" for n, t in enumerate(Draws(flavour, "ids").shuffled(things), 1001)}
 
 
@@ -207,7 +207,7 @@ def write_shop(words: Words, folder: Path) -> None:
 
 
 def shop_sequences(crowd: Crowd, names: dict[Thing, str]) -> Iterator[UserSequence]:
-    """Give every user's products with the times of buying."""
+    """Return every user's products with the times of buying."""
     for user in range(USERS):
         taken = [names[thing] for thing in crowd.walk(user)]
         times: list[int | float] = [*moments(crowd.draws(user, "time"), len(taken))]
@@ -230,7 +230,7 @@ def clock(seconds: float) -> str:
 
 
 def impressions(crowd: Crowd, names: dict[Thing, str], user: int) -> Iterator[tuple[int, str]]:
-    """Give a user's impressions with their times; as in MIND, all show the same history."""
+    """Return a user's impressions with their times; as in MIND, all show the same history."""
     taken, draws = crowd.walk(user), crowd.draws(user, "shown")
     asked = draws.pick([1, 2])
     history = " ".join(names[thing] for thing in taken[:-asked])

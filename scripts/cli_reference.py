@@ -54,7 +54,7 @@ def type_name(annotation: Any) -> str:
 
 
 def default_text(parameter: Any) -> str:
-    """Say what holds where the parameter is left out."""
+    """Describe the value that holds where the parameter is left out."""
     shown = getattr(parameter, "show_default", None)
     if parameter.required:
         return "required"
@@ -66,7 +66,7 @@ def default_text(parameter: Any) -> str:
 
 
 def meaning(parameter: Any) -> str:
-    """Give the help text, with the environment variable where there is one."""
+    """Return the help text, with the environment variable where there is one."""
     variable = f" Environment: `{parameter.envvar}`." if parameter.envvar else ""
     return plain(parameter.help) + variable
 
@@ -98,7 +98,7 @@ def tables(command: Any) -> Iterator[str]:
 
 
 def to_type(line: str) -> str:
-    """Give what a line of a help text says to type, or nothing."""
+    """Return the command line that a help text shows, or nothing."""
     command = line.strip().removeprefix("Example: ")
     return command if command.startswith("trec ") or "| trec " in command else ""
 

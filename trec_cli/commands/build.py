@@ -135,7 +135,7 @@ def _given(context: typer.Context, *sources: str) -> frozenset[str]:
 
 
 def _sign(run: Callable[..., None], options: list[Declared]) -> None:
-    """Give a function the signature that Typer reads: options first, then the common ones."""
+    """Set the signature of a function that Typer reads: options first, then the common ones."""
     shown = [*options, *declared(Common)]
     names = [option.parameter for option in shown]
     if twice := {name for name in names if names.count(name) > 1}:

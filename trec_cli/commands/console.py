@@ -72,20 +72,20 @@ class Terminal:
         self._result: dict[str, Any] = {}
 
     def info(self, message: str) -> None:
-        """Say something on stderr, unless ``--quiet``."""
+        """Print a message on stderr, unless ``--quiet``."""
         if not self._quiet:
             self._console.print(_plain(message))
 
     def warn(self, message: str) -> None:
-        """Say something on stderr that should not be missed."""
+        """Print a message on stderr that should not be missed."""
         self._console.print(f"[yellow]warning:[/] {_plain(message)}")
 
     def alarm(self, message: str) -> None:
-        """Say something on stderr, in red, that makes the result doubtful."""
+        """Print a message on stderr, in red, that makes the result doubtful."""
         self._console.print(f"[bold red]warning: {_plain(message)}[/]")
 
     def error(self, message: str) -> None:
-        """Say on stderr what went wrong."""
+        """Print an error on stderr."""
         self._console.print(f"[red]error:[/] {_plain(message)}")
 
     @contextmanager
@@ -219,7 +219,7 @@ def stage(
 
 
 def _unexpected(error: Exception) -> tuple[int, str]:
-    """Give exit code and message of an error that no part of trec has explained."""
+    """Return exit code and message of an error that no part of trec has explained."""
     if not isinstance(error, OSError) and any(text in str(error) for text in _WRITE_FAILED):
         error = OSError(errno.ENOSPC, "the disk is full or not writable")
     if isinstance(error, OSError) and error.errno in _NO_ROOM:

@@ -35,7 +35,7 @@ def group_consecutive(lengths: Sequence[int], budget: int) -> list[Span]:
 
 
 def even_cap(lengths: Sequence[int], budget: int) -> int:
-    """Give the largest cap with which texts of these lengths fit into ``budget`` together.
+    """Return the largest cap with which texts of these lengths fit into ``budget`` together.
 
     Short texts stay whole and leave their share to the long ones; with a cap of c the
     texts take ``sum(min(length, c))``.  0 where not even one token each fits.

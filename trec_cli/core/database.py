@@ -102,7 +102,7 @@ class ContentStore(Generic[Value]):
             self._db.executescript(_TABLES.format(table=self.table, columns=columns))
 
     def __enter__(self) -> Self:
-        """Give the store itself."""
+        """Return the store itself."""
         return self
 
     def __exit__(
@@ -138,7 +138,7 @@ class ContentStore(Generic[Value]):
             self._db.executemany(f"INSERT OR IGNORE INTO {self.table} VALUES ({marks})", rows)
 
     def begin(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Give the keys that were missing when this very list was first begun.
+        """Return the keys that were missing when this very list was first begun.
 
         Which prompts share a batch can change the last bits of what a model computes, and
         so, rarely, a word.  A killed run must therefore form the same batches when it

@@ -26,7 +26,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def is_stream(path: Path | str) -> bool:
-    """Tell whether ``path`` means standard input or output."""
+    """Return whether ``path`` means standard input or output."""
     return str(path) == STREAM
 
 
@@ -153,13 +153,13 @@ def _line_text(error: jsonlines.InvalidLineError) -> str:
 
 
 def _is_pretty(error: jsonlines.InvalidLineError) -> bool:
-    """Tell whether a line looks like a piece of a record that spreads over several."""
+    """Return whether a line looks like a piece of a record that spreads over several."""
     text = _line_text(error).strip()
     return text in ("{", "[", "}", "]", "},") or text.rstrip(",").endswith('":')
 
 
 def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, str]:
-    """Say what is wrong with a line, and what to do, in the user's words."""
+    """Describe what is wrong with a line, and what to do, in the user's words."""
     text, cause = _line_text(error), error.__cause__
     shown = text.strip()[:60]
     if isinstance(cause, UnicodeDecodeError):

@@ -55,7 +55,7 @@ class Link:
 
     @property
     def state(self) -> str:
-        """Say in a few words how it stands."""
+        """Describe the state in a few words."""
         if self.problems:
             return ", ".join(dict.fromkeys(problem.kind for problem in self.problems))
         if self.made_by is None:
@@ -97,7 +97,7 @@ def stale(output: Path, inputs: Iterable[Path]) -> list[str]:
 
 
 def _same_files(recorded: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
-    """Give the recorded path of each present file that is also among the recorded ones.
+    """Return the recorded path of each present file that is also among the recorded ones.
 
     Folders may have been moved, so the same file is one of the same name.  Where there are
     several, the longest common end of the paths decides, then equal content; each has one
@@ -245,7 +245,7 @@ def _made_by(path: Path | None) -> str | None:
 
 
 def _owner(path: Path) -> Path:
-    """Give the output that a file belongs to: itself, or the adapter folder it lies in."""
+    """Return the output that a file belongs to: itself, or the adapter folder it lies in."""
     folder = path.parent
     if not manifest_path(path).is_file() and manifest_path(folder).is_file():
         return folder
@@ -279,7 +279,7 @@ def _mismatches(
 
 
 def _weights(manifest: Mapping[str, Any]) -> str:
-    """Give what pins the base model's weights."""
+    """Return what pins the base model's weights."""
     model = manifest.get("settings", {}).get("model")
     return str(model.get("revision", "unknown")) if isinstance(model, dict) else "unknown"
 

@@ -123,7 +123,7 @@ def _forget(outputs: Sequence[Path]) -> None:
 
 
 def _stamp(output: Path) -> tuple[int, int] | None:
-    """Tell a file or folder from whatever is put into its place."""
+    """Return what distinguishes a file or folder from whatever replaces it."""
     try:
         found = output.stat()
     except OSError:
@@ -132,7 +132,7 @@ def _stamp(output: Path) -> tuple[int, int] | None:
 
 
 def is_unfinished(output: Path) -> bool:
-    """Tell whether a run is putting an output into place, or was stopped while it did."""
+    """Return whether a run is putting an output into place, or was stopped while it did."""
     return _note_path(output).exists()
 
 
@@ -181,7 +181,7 @@ def _decoded(path: Path, shape: Any) -> dict[str, Any]:
 
 
 def recorded_settings(output: Path) -> dict[str, Any] | None:
-    """Give the settings of the run that made an output, or was killed while publishing it."""
+    """Return the settings of the run that made an output, or was killed while publishing it."""
     note = _note_path(output)
     if note.exists():
         return _decoded(note, dict[str, Any])
@@ -190,7 +190,7 @@ def recorded_settings(output: Path) -> dict[str, Any] | None:
 
 
 def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> bool:
-    """Tell whether ``output`` exists and was made with exactly these settings.
+    """Return whether ``output`` exists and was made with exactly these settings.
 
     An output that was put into place by a run killed right then, before its manifest, is
     not up to date.

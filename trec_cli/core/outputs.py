@@ -60,7 +60,7 @@ def _make_folder(path: Path) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes ``path`` at the end, or vanishes on any error."""
+    """Yield a temporary path that becomes ``path`` at the end, or vanishes on any error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _make_folder(path)
     _remove_leftovers(path)
@@ -121,7 +121,7 @@ def discard_stdout() -> None:
 
 
 def plain_settings(settings: Settings) -> dict[str, Any]:
-    """Give settings as they will be read back from JSON (a tuple becomes a list)."""
+    """Return settings as they will be read back from JSON (a tuple becomes a list)."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(settings)))
     return plain
 
@@ -162,7 +162,7 @@ def _in_words(value: Any) -> str:
 
 
 def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]) -> str:
-    """Say which input files hold something else, by name where the numbers agree."""
+    """Name the input files that hold something else, by name where the numbers agree."""
     if len(old) != len(new):
         return f"inputs: {len(old)} files before, {len(new)} now"
     places = [place for place, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
@@ -248,7 +248,7 @@ class Journal:
         write_bytes(self.file, [encode({"settings": self.settings})])
 
     def has(self, ids: Iterable[str]) -> bool:
-        """Tell whether a whole batch is finished."""
+        """Return whether a whole batch is finished."""
         return all(identifier in self.records for identifier in ids)
 
     def append(self, records: Sequence[tuple[str, bytes]]) -> None:

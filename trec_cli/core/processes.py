@@ -10,7 +10,7 @@ _PARENT_DEATH_SIGNAL = 1
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """Give the ``preexec_fn`` by which a child dies when its parent is killed.
+    """Return the ``preexec_fn`` by which a child dies when its parent is killed.
 
     Only Linux can do this; elsewhere a child of a killed parent works on to its end, and
     its locks keep a second run from writing beside it.

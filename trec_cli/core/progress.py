@@ -16,10 +16,10 @@ class Progress(Protocol):
     """Where messages and bars go; the commands give one that draws on stderr."""
 
     def info(self, message: str) -> None:
-        """Say something the user may want to know (hidden by ``--quiet``)."""
+        """Show something the user may want to know (hidden by ``--quiet``)."""
 
     def warn(self, message: str) -> None:
-        """Say something the user should not miss (shown even with ``--quiet``)."""
+        """Show something the user should not miss (shown even with ``--quiet``)."""
 
     @contextmanager
     def task(self, what: str, total: int | None = None) -> Iterator[Task]:
@@ -43,5 +43,5 @@ class Silent:
 
     @contextmanager
     def task(self, what: str, total: int | None = None) -> Iterator[Task]:  # noqa: ARG002
-        """Give a bar that nobody sees."""
+        """Return a bar that nobody sees."""
         yield _SilentTask()

@@ -19,5 +19,5 @@ def derive_seed(seed: int, *keys: str | int) -> int:
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
-    """Give the random generator of ``(seed, *keys)``, for example ``(seed, user_id, epoch)``."""
+    """Return the random generator of ``(seed, *keys)``, for example ``(seed, user_id, epoch)``."""
     return np.random.default_rng(derive_seed(seed, *keys))

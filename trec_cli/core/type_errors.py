@@ -47,7 +47,7 @@ def _place(path: str) -> str:
 
 
 def _demand(found: re.Match[str]) -> str:
-    """Say what a value must be."""
+    """Describe what a value must be."""
     if found["got"]:
         return f"be {_words(found['wanted'])}, not {_words(found['got'])}"
     if found["bound"].startswith(" of length >="):
@@ -56,5 +56,5 @@ def _demand(found: re.Match[str]) -> str:
 
 
 def _words(types: str) -> str:
-    """Say ``str | null`` as "a text or null"."""
+    """Write ``str | null`` as "a text or null"."""
     return " or ".join(_WORDS.get(name, name) for name in types.split(" | "))

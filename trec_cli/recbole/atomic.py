@@ -79,7 +79,7 @@ def _rows(example: Example) -> Iterator[Row]:
 
 
 def _gives_away(row: Row, asked: Iterable[Example]) -> bool:
-    """Tell whether a row answers a question; histories may have lost their oldest items."""
+    """Return whether a row answers a question; histories may have lost their oldest items."""
     return any(
         row.item in question.positives
         and (row.item not in question.history or _end_alike(row.history, question.history))
@@ -93,7 +93,7 @@ def _end_alike(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def trained_items(rows: Iterable[Row]) -> set[str]:
-    """Give every item in a row; all others are cold: no model has learnt anything of them."""
+    """Return every item in a row; all others are cold: no model has learnt anything of them."""
     return {item for row in rows for item in (*row.history, row.item)}
 
 

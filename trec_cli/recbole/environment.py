@@ -24,7 +24,7 @@ _HOW = (
 
 
 def find_version(python: Path | None) -> str:
-    """Give the version of RecBole that an interpreter has.
+    """Return the version of RecBole that an interpreter has.
 
     Raises:
         UsageError: there is no interpreter, or it has no RecBole.

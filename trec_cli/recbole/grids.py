@@ -27,7 +27,7 @@ PAPER = tuple(_DROPOUT)
 
 
 def grid(model: str) -> list[Settings]:
-    """Give the settings to try: two learning rates, and two dropouts for models of ``PAPER``."""
+    """Return the settings to try: two learning rates, and two dropouts for models of ``PAPER``."""
     names = _DROPOUT.get(model, ())
     dropouts = [_dropout(names, value) for value in DROPOUTS] if names else [{}]
     return [
@@ -36,7 +36,7 @@ def grid(model: str) -> list[Settings]:
 
 
 def fixed(model: str) -> Settings:
-    """Give what differs from RecBole's defaults in every trial."""
+    """Return what differs from RecBole's defaults in every trial."""
     return _FIXED.get(model, {})
 
 

@@ -47,7 +47,7 @@ class Question:
         return len(set(self.example.positives) - set(self.warm))
 
     def as_dict(self) -> dict[str, object]:
-        """Give the line of `questions.jsonl`; what is right is told for split valid alone."""
+        """Return the line of `questions.jsonl`; what is right is told for split valid alone."""
         right = set(self.example.positives) if self.example.split == "valid" else set()
         return {
             "example_id": self.example.example_id,
@@ -61,7 +61,7 @@ class Question:
         }
 
     def scores(self, answer: Answer) -> list[float]:
-        """Give one score per candidate of the example, in its order.
+        """Return one score per candidate of the example, in its order.
 
         Without an answer (no known history, an unknown user) all candidates tie.
 
@@ -76,7 +76,7 @@ class Question:
         return [known.get(item, lowest) for item in self.example.candidates]
 
     def unknown(self, answer: Answer) -> set[str]:
-        """Give the candidates that are cold, or answered with None."""
+        """Return the candidates that are cold, or answered with None."""
         known = zip(self.warm, answer or [], strict=False)
         unsaid = {item for item, score in known if score is None}
         return unsaid | set(self.example.candidates) - set(self.warm)
@@ -114,7 +114,7 @@ class Unknown:
         )
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Summarise the result in a sentence."""
         return (
             f"never in training, and so tied at the lowest score: {self.cold_candidates} of "
             f"{self.candidates} candidates, {self.cold_positives} of {self.positives} positives; "
