@@ -371,6 +371,63 @@ def test_summaries_are_found_by_example(write: Write) -> None:
     assert "'e1' stands twice" in _faults(read_summaries, write(line, line))[0]
 
 
+def test_a_summary_made_elsewhere_needs_its_example_and_its_text_alone(write: Write) -> None:
+    summaries = read_summaries(
+        write({"example_id": "e1", "summary": "tea"}, {"user_id": "u2", "summary": "鮨\nlamps"})
+    )
+    assert [(s.example_id, s.summary, s.mode, s.blocks) for s in summaries.values()] == [
+        ("e1", "tea", "", []),
+        ("u2", "鮨\nlamps", "", []),
+    ]
+
+
+def test_a_summary_without_example_or_text_is_a_fault(write: Write) -> None:
+    faults = _faults(read_summaries, write({"summary": "tea"}, {"example_id": "e1"}))
+    assert "line 1: the field `example_id` is missing" in faults[0]
+    assert "line 2: the field `summary` is missing" in faults[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"blocks": [{"level": 0, "start": 5, "end": 3, "summary": ""}]}, "block 1 ends at item 3"),
+        ({"blocks": [{"level": 0, "start": 2, "end": 2, "summary": ""}]}, "starts at item 2"),
+        (
+            {"attention": {"query": "recent", "keys": [{"start": 1, "end": 0}], "weights": [1]}},
+            "key 1 ends at item 0, but starts at item 1",
+        ),
+        (
+            {"attention": {"query": "recent", "keys": [{"start": 0, "end": 1}], "weights": []}},
+            "attention has 0 weights for 1 keys",
+        ),
+        (
+            {
+                "attention": {
+                    "query": "candidate",
+                    "keys": [{"start": 0, "end": 1}],
+                    "weights": [1],
+                    "candidates": [[[1, 0.5]]],
+                }
+            },
+            "attention names a key that is none of its 1",
+        ),
+    ],
+)
+def test_blocks_and_weights_that_make_no_sense_are_named(
+    write: Write, wrong: dict[str, Any], said: str
+) -> None:
+    fault = _faults(read_summaries, write({"example_id": "e1", "summary": "tea", **wrong}))[0]
+    assert "line 1: example 'e1'" in fault
+    assert said in fault
+
+
+def test_the_start_of_a_history_is_written_where_it_is_not_zero() -> None:
+    example = msgspec.convert({**GOOD, "start": 12}, Example)
+    assert json.loads(encode(example)) == {**GOOD, "start": 12}
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({**GOOD, "start": -1}, Example)
+
+
 def test_sequences_are_given_with_their_lines(write: Write) -> None:
     path = write("", {"user_id": "u", "items": ["a"], "more": 1})
     line, sequence = next(iter_sequences(path))

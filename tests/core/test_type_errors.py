@@ -28,7 +28,7 @@ def test_a_field_within_a_list_is_named_from_its_end() -> None:
 
 
 def test_values_outside_a_list_of_words_are_named() -> None:
-    assert said([], mode="fast") == "`mode` cannot be 'fast'"
+    assert said([], split="fast") == "`split` cannot be 'fast'"
 
 
 def test_several_types_are_joined() -> None:

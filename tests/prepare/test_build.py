@@ -69,6 +69,7 @@ def test_no_negative_is_in_the_history_or_right(
         assert not wrong & set(full)
         assert len(wrong) <= number
         assert example.history == full[-3:]
+        assert example.start == len(full) - len(example.history)
 
 
 @hypothesis_settings(deadline=None, max_examples=40)

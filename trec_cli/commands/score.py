@@ -62,6 +62,7 @@ from trec_cli.commands.options import (
 )
 from trec_cli.commands.preview import show_prompt
 from trec_cli.core.errors import UsageError
+from trec_cli.core.files import find_summaries
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
@@ -253,7 +254,6 @@ def score(
     with stage(
         "score", quiet=quiet, json_line=json_line, debug=debug, data_on_stdout=piped
     ) as terminal:
-        summarized = scorer == "llm" and mode != "none"
         request = ScoreRequest(
             mode=mode,
             split=split,
@@ -263,7 +263,7 @@ def score(
             zero_shot=zero_shot,
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
-            summaries=resolve(summaries, run, "summaries", mode) if summarized else None,
+            summaries=find_summaries(mode, summaries, run) if scorer == "llm" else None,
             source=ModelSource(
                 tokenizer or model,
                 revision=revision,

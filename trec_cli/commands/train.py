@@ -37,6 +37,7 @@ from trec_cli.commands.options import (
     names,
 )
 from trec_cli.commands.preview import show_prompt
+from trec_cli.core.files import find_summaries
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.progress import Silent
 from trec_cli.core.runs import RunFolder
@@ -198,7 +199,7 @@ def train(
             mode=mode,
             items=resolve(items, run, "items"),
             examples=resolve(examples, run, "examples"),
-            summaries=None if mode == "none" else resolve(summaries, run, "summaries", mode),
+            summaries=find_summaries(mode, summaries, run),
             out=resolve(out, run, "adapter", mode),
             source={
                 "name": model,

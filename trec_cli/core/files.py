@@ -5,6 +5,7 @@ from typing import Annotated
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option
+from trec_cli.core.records import MODES
 from trec_cli.core.runs import RunFolder
 
 PANEL = "Files (each overrides the one found in RUN)"
@@ -33,7 +34,13 @@ Vectors = Annotated[
         panel=PANEL,
     ),
 ]
-Mode = Annotated[str, Option("Which summaries: hier, recurrent, attention, none.", panel=PANEL)]
+Mode = Annotated[
+    str,
+    Option(
+        "Which summaries: hier, recurrent, attention, none, or any name for those of --summaries.",
+        panel=PANEL,
+    ),
+]
 Seed = Annotated[int, Option("Every random draw comes from it.", panel=BEHAVIOUR)]
 Limit = Annotated[
     int | None, Option("Use the first N examples per split.", panel=BEHAVIOUR, minimum=1)
@@ -56,3 +63,31 @@ def resolve(given: Path | None, run: Path | None, name: str, *arguments: str) ->
     found = getattr(RunFolder(run), name)
     path: Path = found(*arguments) if callable(found) else found
     return path
+
+
+def find_summaries(mode: str, given: Path | None, run: Path | None) -> Path | None:
+    """Return the file of a mode's summaries; None for mode ``none``, which has no summaries.
+
+    A mode that trec does not write is known by its file: the one given, or
+    ``RUN/summaries-MODE.jsonl``.
+
+    Raises:
+        UsageError: mode ``none`` with a file, a mode without one, or neither file nor RUN.
+    """
+    if mode == "none":
+        if given is not None:
+            raise UsageError(
+                "--mode none takes no summaries: leave --summaries out, or give them a --mode"
+            )
+        return None
+    if not mode or Path(mode).name != mode:
+        raise UsageError(f"--mode {mode} becomes part of file names: choose a name without slashes")
+    if mode in MODES or given is not None:
+        return resolve(given, run, "summaries", mode)
+    own = None if run is None else RunFolder(run).summaries(mode)
+    if own is None or not own.is_file():
+        raise UsageError(
+            f"--mode {mode}: choose one of {', '.join(MODES)}, or name the file of summaries "
+            "made elsewhere with --summaries"
+        )
+    return own

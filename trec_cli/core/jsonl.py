@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -230,13 +231,18 @@ def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
 
     An example of split ``predict`` may leave out candidates and positives.
     """
+    fields_of = msgspec.structs.fields(cast(Any, kind))
+    needs_user = any(field.name == "user_id" and field.required for field in fields_of)
 
     def decode(line: str) -> Record:
         fields = msgspec.json.decode(line)
         if isinstance(fields, dict):
             user = fields.get("user_id")
-            # Where the user id is wrong, the message must be about it, not about its stand-in.
-            fields.setdefault("example_id", user if user and isinstance(user, str) else "?")
+            if user and isinstance(user, str):
+                fields.setdefault("example_id", user)
+            elif needs_user:
+                # The message must be about the wrong user id, not about its stand-in.
+                fields.setdefault("example_id", "?")
             if kind is Example and fields.get("split") == PREDICT:
                 fields = {"candidates": [], "positives": [], **fields}
         return msgspec.convert(fields, kind)
@@ -327,26 +333,56 @@ def _answered(positives: Sequence[str], missed: Sequence[str]) -> tuple[str, str
 
 
 def read_summaries(path: Path | str) -> dict[str, Summary]:
-    """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``."""
+    """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``.
+
+    Raises:
+        InputError: for broken lines, an ``example_id`` that stands twice, and blocks or
+            attention weights that do not make sense.
+    """
     summaries: dict[str, Summary] = {}
     faults = FaultList(path)
     for line, summary in read_lines(path, _with_example_id(Summary), faults=faults):
         if summary.example_id in summaries:
             faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
+        elif problem := _summary_problem(summary):
+            faults.add(line, f"example {summary.example_id!r}: {problem}", "correct or remove it")
         summaries[summary.example_id] = summary
     return summaries
 
 
+def _summary_problem(summary: Summary) -> str | None:
+    """Return the first thing that is wrong with a summary; None where all is well."""
+    attention = summary.attention
+    keys = attention.keys if attention else []
+    blocks = [(block.start, block.end) for block in summary.blocks]
+    for kind, spans in (("block", blocks), ("key", [(key.start, key.end) for key in keys])):
+        for number, (start, end) in enumerate(spans, 1):
+            if end <= start:
+                return f"{kind} {number} ends at item {end}, but starts at item {start}"
+    if attention and len(attention.weights) != len(keys):
+        return f"attention has {len(attention.weights)} weights for {len(keys)} keys"
+    chosen = [index for row in attention.candidates for index, _ in row] if attention else []
+    if any(not 0 <= index < len(keys) for index in chosen):
+        return f"attention names a key that is none of its {len(keys)}"
+    return None
+
+
 def encode(record: Item | msgspec.Struct | dict[str, Any]) -> bytes:
-    """Encode one record as a line with its newline; fields that are None are left out."""
+    """Encode one record as a line with its newline; fields with their default are left out."""
     if isinstance(record, Item):
         body: object = {"item_id": record.item_id, **record.attributes}
     elif isinstance(record, msgspec.Struct):
-        fields = msgspec.structs.asdict(record)
-        body = {name: value for name, value in fields.items() if value is not None}
+        fields, usual = msgspec.structs.asdict(record), _defaults(type(record))
+        body = {name: value for name, value in fields.items() if value != usual[name]}
     else:
         body = record
     return _encoder.encode(body) + b"\n"
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Map each field of a record to its default; a required field and a list have none."""
+    return {field.name: field.default for field in msgspec.structs.fields(kind)}
 
 
 def content_hash(records: Iterable[Item | msgspec.Struct | dict[str, Any]]) -> str:

@@ -68,6 +68,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
         positives: the candidates that are right; in split ``predict`` none.
         missed: right items that a retrieval left out of the candidates; None where every
             right item is a candidate.
+        start: how many older items of the user a cap left out of ``history``.  Blocks are cut
+            by it, so that a growing history keeps them.
     """
 
     example_id: Identifier
@@ -78,6 +80,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     positives: list[Identifier]
     timestamp: int | float | None = None
     missed: list[Identifier] | None = None
+    start: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,15 +122,19 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The preference summary of one example, with every intermediate one."""
+    """The preference summary of one example, with every intermediate one.
+
+    Summaries made elsewhere need ``example_id`` and ``summary`` alone; ``mode`` may have any
+    name.
+    """
 
     example_id: Identifier
-    user_id: Identifier
-    split: Split
-    mode: Mode
+    user_id: str = ""
+    split: Split | None = None
+    mode: str = ""
     summary: str
-    blocks: list[Block]
-    model: str
+    blocks: list[Block] = []
+    model: str = ""
     attention: Attention | None = None
 
 

@@ -101,6 +101,7 @@ class Prepared:
             candidates=[candidates[i] for i in rng.permutation(len(candidates)).tolist()],
             positives=question.positives,
             timestamp=question.timestamp,
+            start=max(0, len(question.history) - self.settings.max_history),
         )
 
     def _negatives(

@@ -11,7 +11,7 @@ from trec_cli.attention.target import TargetAttention
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import check_streams, content_hash, is_stream
-from trec_cli.core.records import MODES, Example, Item, Split
+from trec_cli.core.records import Example, Item, Split
 from trec_cli.models.source import DEFAULT_EMBEDDER, ModelSource
 from trec_cli.prompts.recommend import SETTINGS_FILE, LearntPrompt, load_settings
 from trec_cli.prompts.settings import PromptSettings
@@ -88,8 +88,6 @@ class ScoreRequest:
         Raises:
             UsageError: naming the options.
         """
-        if self.mode not in MODES:
-            raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
         if self.zero_shot and self.adapter:
             raise UsageError("--zero-shot and --adapter exclude each other; leave one out")
         check_streams(

@@ -7,7 +7,6 @@ from typing import Any
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import check_streams, is_stream
-from trec_cli.core.records import MODES
 from trec_cli.train.settings import TrainSettings
 
 
@@ -54,8 +53,6 @@ class TrainRequest:
         Raises:
             UsageError: naming the options.
         """
-        if self.mode not in MODES:
-            raise UsageError(f"--mode {self.mode}: choose one of {', '.join(MODES)}")
         if is_stream(self.out):
             raise UsageError("an adapter is a folder and cannot go to standard output")
         check_streams(

@@ -1,0 +1,44 @@
+"""Files of a stage: found in RUN, named one by one, and summaries of any mode."""
+
+from pathlib import Path
+
+import pytest
+
+from trec_cli.core.errors import UsageError
+from trec_cli.core.files import find_summaries, resolve
+
+
+def test_a_file_is_the_one_given_or_the_one_in_run() -> None:
+    assert resolve(Path("x"), Path("run"), "items") == Path("x")
+    assert resolve(None, Path("run"), "summaries", "hier") == Path("run/summaries-hier.jsonl")
+    with pytest.raises(UsageError, match="name the items file with an option"):
+        resolve(None, None, "items")
+
+
+@pytest.mark.parametrize("mode", ["hier", "recurrent", "attention"])
+def test_summaries_of_trec_have_their_name_in_run(mode: str) -> None:
+    assert find_summaries(mode, None, Path("run")) == Path(f"run/summaries-{mode}.jsonl")
+
+
+def test_summaries_made_elsewhere_may_have_any_mode(tmp_path: Path) -> None:
+    assert find_summaries("mine", Path("x.jsonl"), None) == Path("x.jsonl")
+    (tmp_path / "summaries-mine.jsonl").touch()
+    assert find_summaries("mine", None, tmp_path) == tmp_path / "summaries-mine.jsonl"
+
+
+def test_mode_none_has_no_summaries_and_refuses_some() -> None:
+    assert find_summaries("none", None, Path("run")) is None
+    with pytest.raises(UsageError, match="--mode none takes no summaries"):
+        find_summaries("none", Path("x.jsonl"), Path("run"))
+
+
+@pytest.mark.parametrize("run", [None, Path("nowhere")])
+def test_an_unknown_mode_without_a_file_names_the_choices(run: Path | None) -> None:
+    with pytest.raises(UsageError, match=r"--mode magic: choose one of hier, .* --summaries"):
+        find_summaries("magic", None, run)
+
+
+@pytest.mark.parametrize("mode", ["", "a/b", "../x"])
+def test_a_mode_is_part_of_a_file_name(mode: str) -> None:
+    with pytest.raises(UsageError, match="without slashes"):
+        find_summaries(mode, Path("x.jsonl"), None)
