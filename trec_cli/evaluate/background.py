@@ -21,8 +21,14 @@ class ExampleLine(msgspec.Struct, kw_only=True, gc=False):
     user_id: Identifier
     split: Split
     history: list[str]
-    positives: list[str]
+    positives: list[str] = []
+    missed: list[str] = []
     example_id: Identifier | None = None
+
+    @property
+    def right(self) -> list[str]:
+        """Every right item, those included that are not among the candidates."""
+        return [*self.positives, *self.missed]
 
     @property
     def example(self) -> str:
@@ -33,7 +39,7 @@ class ExampleLine(msgspec.Struct, kw_only=True, gc=False):
 class AskedLine(ExampleLine, kw_only=True, gc=False):
     """The same with the candidates, in the file's order."""
 
-    candidates: list[str]
+    candidates: list[str] = []
 
 
 Line = TypeVar("Line", bound=ExampleLine)
@@ -77,11 +83,11 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
     takers = _Takers()
     for record in read_example_lines(path, ExampleLine):
         index = asked.examples.get(record.example) if record.split == split else None
-        if index is not None and asked.has_positives(index, record.positives):
+        if index is not None and asked.has_positives(index, record.right):
             lengths[index] = len(record.history)
-            positives[index] = record.positives
+            positives[index] = record.right
         if record.split == "train":
-            takers.add(record.user_id, (*record.history, *record.positives))
+            takers.add(record.user_id, (*record.history, *record.right))
     return Background(lengths, positives, takers.counts())
 
 

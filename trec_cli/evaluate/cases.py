@@ -180,7 +180,7 @@ def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
         example = record.example
         lines = {mode: of_mode[example] for mode, of_mode in written.items() if example in of_mode}
         line = asked.get(example)
-        if line and not system.has_positives(index, line.positives):
+        if line and not system.has_positives(index, line.right):
             line = None  # another version of the example than was scored
         shown.append(
             Case(

@@ -128,12 +128,14 @@ def label(name: str) -> str:
 def rank_shares(ranks: Ranks, bins: int) -> Floats:
     """Share of positives at each rank, in ``bins`` equal bins up to the longest list.
 
-    A tied positive counts at each rank of its group with equal probability.
+    A tied positive counts at each rank of its group with equal probability, and one that is
+    not among the candidates at none.
     """
     longest = int(ranks.candidates.max())
     steps = np.zeros(longest + 1)
-    np.add.at(steps, ranks.ahead, 1 / ranks.tied)
-    np.add.at(steps, ranks.ahead + ranks.tied, -1 / ranks.tied)
+    ahead, tied = ranks.ahead[~ranks.missed], ranks.tied[~ranks.missed]
+    np.add.at(steps, ahead, 1 / tied)
+    np.add.at(steps, ahead + tied, -1 / tied)
     shares = np.maximum(np.cumsum(steps)[:longest], 0.0) / len(ranks.ahead)
     width = math.ceil(longest / bins)
     return np.add.reduceat(shares, np.arange(0, longest, width))

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DEFAULT_KS = (3, 5, 10)
+BEYOND = 1 << 40
+"""Candidates ahead of a positive that was not ranked: it stands behind every cut-off."""
 _CELLS = 1 << 20
 """Candidates ranked at once; bounds the memory of the temporary arrays."""
 
@@ -33,12 +35,16 @@ class Pools:
     Attributes:
         scores: ``[all candidates]``, higher is better, finite.
         offsets: ``[examples + 1]``; example *i* owns ``scores[offsets[i]:offsets[i + 1]]``.
-        positive_at: ``[all positives]``, indexes into ``scores``, grouped by example in order.
+        positive_at: ``[all positives]``, indexes into ``scores``, grouped by example in order;
+            ``-1 - i`` is a positive of example *i* that is not among its candidates.
+        catalogue: ``[examples]``, items that were ranked where the candidates are the best of
+            more; 0 where they are all.  None is 0 for every example.
     """
 
     scores: Floats
     offsets: Ints
     positive_at: Ints
+    catalogue: Ints | None = None
 
     @classmethod
     def of(cls, scores: Sequence[ArrayLike], positives: Sequence[ArrayLike]) -> "Pools":
@@ -65,12 +71,19 @@ class Pools:
             np.flatnonzero(np.concatenate([np.empty(0, dtype=bool), *marks])),
         )
 
+    @property
+    def example(self) -> Ints:
+        """The index of every positive's example."""
+        found = np.searchsorted(self.offsets, self.positive_at, side="right") - 1
+        return np.where(self.positive_at < 0, -1 - self.positive_at, found)
+
 
 @dataclass(frozen=True)
 class Ranks:
     """Where the positives stand, and with what they tie.
 
-    The first five are ``[all positives]``, the last two ``[examples]``.
+    The first five are ``[all positives]``, the last three ``[examples]``.  A positive that was
+    not among the candidates has :data:`BEYOND` candidates ahead and ties with nothing.
 
     Attributes:
         example: the index of the positive's example.
@@ -78,8 +91,10 @@ class Ranks:
         tied: candidates of the same score, the positive included.
         tied_positives: positives of the same score, itself included.
         positives_ahead: positives with a strictly higher score.
-        candidates: number of candidates of each example.
+        candidates: number of ranked items of each example: its candidates, or the catalogue
+            that they are the best of.
         positives: number of positives of each example.
+        ranked: those of them that are among the ranked items.
     """
 
     example: Ints
@@ -89,11 +104,17 @@ class Ranks:
     positives_ahead: Ints
     candidates: Ints
     positives: Ints
+    ranked: Ints
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """Which positives were not among the candidates."""
+        return self.ahead >= BEYOND
 
     @property
     def expected(self) -> Floats:
         """Expected rank of each positive, from 1: the middle of its tie group."""
-        return self.ahead + (self.tied + 1) / 2
+        return np.where(self.missed, np.inf, self.ahead + (self.tied + 1) / 2)
 
 
 def rank(pools: Pools) -> Ranks:
@@ -102,14 +123,23 @@ def rank(pools: Pools) -> Ranks:
     Every positive is compared with all candidates of its example; with the few positives
     there are this is some four times faster than sorting.
     """
-    candidates = np.diff(pools.offsets)
-    example = np.searchsorted(pools.offsets, pools.positive_at, side="right") - 1
+    candidates, example = np.diff(pools.offsets), pools.example
     positives = np.bincount(example, minlength=len(candidates))
-    own = pools.scores[pools.positive_at]
-    ahead, tied = _standing(own, example, pools.scores, pools.offsets)
-    among = np.concatenate([[0], np.cumsum(positives)])
-    positives_ahead, tied_positives = _standing(own, example, own, among)
-    return Ranks(example, ahead, tied, tied_positives, positives_ahead, candidates, positives)
+    found = pools.positive_at >= 0
+    of_found = example[found]
+    number = np.bincount(of_found, minlength=len(candidates))
+    own = pools.scores[pools.positive_at[found]]
+    among = np.concatenate([[0], np.cumsum(number)])
+    missed = [np.full_like(example, BEYOND), *np.ones((2, len(example)), dtype=np.int64)]
+    ahead, tied, tied_positives, positives_ahead = *missed, number[example]
+    ahead[found], tied[found] = _standing(own, of_found, pools.scores, pools.offsets)
+    positives_ahead[found], tied_positives[found] = _standing(own, of_found, own, among)
+    standing = (example, ahead, tied, tied_positives, positives_ahead)
+    if pools.catalogue is None:
+        return Ranks(*standing, candidates, positives, number)
+    whole = pools.catalogue > 0
+    ranked = np.where(whole, positives, number)
+    return Ranks(*standing, np.where(whole, pools.catalogue, candidates), positives, ranked)
 
 
 def _standing(own: Floats, example: Ints, scores: Floats, offsets: Ints) -> tuple[Ints, Ints]:
@@ -141,31 +171,39 @@ def _equally_wide(widths: Ints) -> Iterator[Ints]:
 
 
 def chance(ranks: Ranks) -> Ranks:
-    """Return the ranks of a scorer that knows nothing: all candidates of an example tie.
+    """Return the ranks of a scorer that knows nothing: all ranked items of an example tie.
 
-    Its metrics are exactly the expected values of a uniformly random order.
+    Its metrics are exactly the expected values of a uniformly random order.  A positive that
+    was not among the candidates stays missed; where these are the best of a catalogue, it is
+    somewhere in the random order of that.
     """
+    example, ranked = ranks.example, ranks.ranked[ranks.example]
+    out = ranks.missed & (ranked < ranks.positives[example])
     return replace(
         ranks,
-        ahead=np.zeros_like(ranks.ahead),
-        tied=ranks.candidates[ranks.example],
-        tied_positives=ranks.positives[ranks.example],
-        positives_ahead=np.zeros_like(ranks.ahead),
+        ahead=np.where(out, BEYOND, 0),
+        tied=np.where(out, 1, ranks.candidates[example]),
+        tied_positives=np.where(out, 1, ranked),
+        positives_ahead=np.where(out, ranked, 0),
     )
 
 
 def chance_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:
     """Compute every metric of :func:`chance`, by name; equal to ``all_metrics(chance(ranks))``.
 
-    They depend on nothing but the numbers of candidates and positives, of which few
+    They depend on nothing but the numbers of ranked items and positives, of which few
     combinations occur: each is computed once.
     """
-    both = ranks.candidates * (int(ranks.positives.max(initial=0)) + 1) + ranks.positives
-    _, first, index = np.unique(both, return_index=True, return_inverse=True)
-    candidates, positives = ranks.candidates[first], ranks.positives[first]
+    most = int(ranks.positives.max(initial=0)) + 1
+    code = (ranks.candidates * most + ranks.positives) * most + ranks.ranked
+    _, first, index = np.unique(code, return_index=True, return_inverse=True)
+    candidates, positives, ranked = (
+        of_all[first] for of_all in (ranks.candidates, ranks.positives, ranks.ranked)
+    )
     example = np.repeat(np.arange(len(first)), positives)
-    none = np.zeros_like(example)
-    blind = Ranks(example, none, none, none, none, candidates, positives)
+    nth = np.arange(len(example)) - (np.cumsum(positives) - positives)[example]
+    ahead, none = np.where(nth < ranked[example], 0, BEYOND), np.zeros_like(example)
+    blind = Ranks(example, ahead, none, none, none, candidates, positives, ranked)
     metrics = all_metrics(chance(blind), ks)
     return {name: values[index] for name, values in metrics.items()}
 
@@ -191,7 +229,7 @@ def recall(ranks: Ranks, k: int) -> Floats:
     With a single positive this is what others call HitRate@K, Hit@K or Success@K (with
     several, those are 1 as soon as one is found; this is not).  The divisor is the number
     of positives, not ``min(K, positives)``: with more positives than K it stays below 1.
-    K beyond the candidates gives 1.
+    K beyond the candidates gives 1, unless a positive is not among them.
     """
     within = np.clip((k - ranks.ahead) / ranks.tied, 0.0, 1.0)
     shares: Floats = _per_example(ranks, within) / ranks.positives
@@ -250,12 +288,12 @@ def auc(ranks: Ranks) -> Floats:
     ``(pairs won + half the pairs tied) / (positives * negatives)`` within the example;
     the mean over examples is the *grouped* AUC (GAUC), as MIND reports it, not the AUC
     of all pairs of a file.  Without negatives there are no pairs: the value is NaN, and
-    means leave the example out.
+    means leave the example out.  A positive that is not among the candidates loses all pairs.
     """
-    negatives = ranks.candidates - ranks.positives
+    negatives = ranks.candidates - ranks.ranked
     here = negatives[ranks.example]
     tied = ranks.tied - ranks.tied_positives
-    behind = here - (ranks.ahead - ranks.positives_ahead) - tied
+    behind = np.maximum(here - (ranks.ahead - ranks.positives_ahead) - tied, 0)
     won = _per_example(ranks, behind + tied / 2)
     pairs = ranks.positives * negatives
     area = np.full(len(pairs), np.nan)

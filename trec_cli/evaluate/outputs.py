@@ -1,12 +1,13 @@
 """The files of one evaluation: which scores go in, which files come out, whether they are new."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
@@ -115,16 +116,15 @@ class Plan:
 
     def inputs(self) -> list[Path]:
         """Name every file that decides the outputs' bytes."""
-        items = self.sources.items if self.options.slice_by else None
-        slicing = [path for path in (items, self.sources.examples) if path]
-        more = self.sources.files() if self.report else slicing
+        known = [path for path in (self.sources.items, self.sources.examples) if path]
+        more = self.sources.files() if self.report else known
         return [*(file.path for file in self.files), *more]
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
         titled = {"title": self.title} if self.title else {}
-        numbers = plain_settings(asdict(self.options))
+        numbers = plain_settings(self.options.recorded())
         return {"split": self.split, "systems": systems, **titled, **numbers}
 
     def outputs(self) -> list[Path]:
@@ -166,13 +166,19 @@ def load(plan: Plan, progress: Progress | None = None) -> list[System]:
 
     Raises:
         InputError: faults in a file, or systems that answer different questions.
-        UsageError: the reference is none of the systems, or names of runs clash.
+        UsageError: the reference is none of the systems, names of runs clash, or the size of
+            the catalogue is needed and not known.
     """
     names = list(pool_runs([file.name for file in plan.files], pool=plan.options.pool))
     reference = plan.options.reference
     if reference is not None and reference not in names:
         raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
-    return align([read_system(file, plan.split, progress) for file in plan.files])
+    count = plan.options.missed == "count"
+    systems = [read_system(file, plan.split, progress, count_missed=count) for file in plan.files]
+    if plan.options.full and not all(system.ranks_catalogue.all() for system in systems):
+        size = plan.sources.catalogue_size()
+        systems = [system.ranking(size) for system in systems]
+    return align(systems)
 
 
 def write(
@@ -181,6 +187,9 @@ def write(
     """Evaluate, write every output with its manifest, and give the summary."""
     evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
+    summary["protocol"] = protocol(plan, evaluation)
+    for note in cautions(summary):
+        (progress or Silent()).warn(note)
     if advice := too_few_permutations(summary, plan.options.permutations):
         (progress or Silent()).warn(advice)
     summary |= _slices(plan, evaluation, progress or Silent())
@@ -204,6 +213,49 @@ def write(
     if written:
         (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
     return summary
+
+
+def protocol(plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
+    """Describe what was ranked: how candidates were made, of how many, and what they miss.
+
+    Systems that list the best of a catalogue may miss different positives: the total is that
+    of the system that misses most, and every system has its own.
+    """
+    missed = {
+        name: max(evaluation.runs[index].missed for index in runs)
+        for name, runs in evaluation.members.items()
+    }
+    whole = any(run.ranks_catalogue.any() for run in evaluation.runs)
+    widths = np.diff(evaluation.runs[0].pools.offsets)
+    items = plan.sources.items
+    return {
+        "candidates": plan.sources.candidates(),
+        "ranking": "catalogue" if whole else "candidates",
+        "mean_candidates": float(widths.mean()),
+        "fewest_candidates": int(widths.min()),
+        "catalogue": plan.sources.catalogue_size() if items else None,
+        "positives": int(evaluation.ranks[0].positives.sum()),
+        "positives_missed": max(missed.values()),
+        **({"missed_by_system": missed} if whole else {}),
+    }
+
+
+def cautions(summary: Summary) -> list[str]:
+    """Return what must be known before the numbers are believed."""
+    stated, said = summary["protocol"], []
+    cutoffs = sorted({int(name.split("@")[1]) for name in summary["chance"] if "@" in name})
+    if missed := stated["positives_missed"]:
+        said.append(
+            f"{missed} of {stated['positives']} positives are not among the candidates and "
+            "count as missed: every metric is 0 for them"
+        )
+    beyond = [k for k in cutoffs if k > stated["fewest_candidates"]]
+    if missed and beyond:
+        said.append(
+            f"lists are as short as {stated['fewest_candidates']}: metrics at "
+            f"{', '.join(map(str, beyond))} are lower bounds"
+        )
+    return said
 
 
 def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:

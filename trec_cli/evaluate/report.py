@@ -4,6 +4,7 @@ Jinja escapes every text; the charts' data go into a JSON block whose ``<`` are 
 that a title with a script tag stays a title.  The page's own policy forbids any network.
 """
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ def _p_value(value: float | None) -> str:
 
 
 def _ranks(ranks: Sequence[float]) -> str:
-    return ", ".join(f"{rank:g}" for rank in ranks)
+    return ", ".join(f"{rank:g}" if math.isfinite(rank) else "missed" for rank in ranks)
 
 
 def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:

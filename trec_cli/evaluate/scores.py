@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from trec_cli.core.errors import Fault, InputError
 from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
@@ -22,10 +24,15 @@ from trec_cli.evaluate.metrics import Ints, Pools
 _NAMED = 3
 """How many examples a message names."""
 _REPORT_EVERY = 10_000
+_COUNT_IT = "count it as a miss with --missed count; a retrieval must be charged for it"
 
 
 class ScoresLine(msgspec.Struct, kw_only=True, gc=False):
-    """One line of a scores file; ``example_id`` may be left out for ``user_id``."""
+    """One line of a scores file; ``example_id`` may be left out for ``user_id``.
+
+    ``catalogue`` is the number of items that were ranked, where ``candidates`` are only the
+    best of them.
+    """
 
     user_id: Identifier
     split: Split
@@ -33,6 +40,7 @@ class ScoresLine(msgspec.Struct, kw_only=True, gc=False):
     scores: list[float]
     positives: list[Identifier]
     example_id: Identifier | None = None
+    catalogue: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     @property
     def example(self) -> str:
@@ -116,6 +124,34 @@ class System:
         """The system's name."""
         return self.file.name
 
+    @property
+    def ranks_catalogue(self) -> NDArray[np.bool_]:
+        """Which examples' candidates are the best of a catalogue: another system has others."""
+        if self.pools.catalogue is None:
+            return np.zeros(len(self.users), dtype=bool)
+        return self.pools.catalogue > 0
+
+    @property
+    def missed(self) -> int:
+        """How many positives are not among the candidates."""
+        return int((self.pools.positive_at < 0).sum())
+
+    def ranking(self, catalogue: int) -> "System":
+        """Return the system with candidates as the best of a catalogue of this size.
+
+        Raises:
+            InputError: it holds fewer items than an example has candidates and positives.
+        """
+        own = np.zeros(len(self.users), dtype=np.int64)
+        own = own if self.pools.catalogue is None else self.pools.catalogue
+        sizes = np.where(own > 0, own, catalogue)
+        missed = np.bincount(self.pools.example[self.pools.positive_at < 0], minlength=len(sizes))
+        if short := np.flatnonzero(np.diff(self.pools.offsets) + missed > sizes).tolist():
+            line = int(self.lines[short[0]])
+            what = f"has more candidates and positives than the catalogue of {catalogue} items"
+            raise InputError([Fault(str(self.file), line, what, "check --items")])
+        return replace(self, pools=replace(self.pools, catalogue=sizes))
+
     def has_positives(self, index: int, positives: Iterable[str]) -> bool:
         """Check whether an example's positives are these."""
         return bool(self.contents[index, 1] == hash(frozenset(positives)))
@@ -143,23 +179,27 @@ def _take_pools(pools: Pools, order: Ints) -> Pools:
     moved = np.concatenate([[0], np.cumsum(widths[order])])
     new_start = np.empty_like(pools.offsets[:-1])
     new_start[order] = moved[:-1]
-    owner = np.searchsorted(pools.offsets, pools.positive_at, side="right") - 1
+    owner = pools.example
     shift = new_start - pools.offsets[:-1]
     scores = np.empty_like(pools.scores)
     scores[np.arange(len(scores)) + np.repeat(shift, widths)] = pools.scores
-    by_example = np.argsort(new_start[owner], kind="stable")
-    return Pools(scores, moved, (pools.positive_at + shift[owner])[by_example])
+    found, renamed = pools.positive_at >= 0, np.argsort(order)
+    by_example = np.argsort(renamed[owner], kind="stable")
+    at = np.where(found, pools.positive_at + shift[owner], -1 - renamed[owner])
+    catalogue = None if pools.catalogue is None else pools.catalogue[order]
+    return Pools(scores, moved, at[by_example], catalogue)
 
 
 @dataclass
 class _Columns:
     """The growing arrays of a file being read.
 
-    ``rows`` has four numbers an example: its line, the hashes of its sets of candidates and
-    of positives, and how many candidates it has.
+    ``rows`` has five numbers an example: its line, the hashes of its sets of candidates and
+    of positives, how many candidates it has, and of how many items they are the best.
     """
 
     faults: FaultList
+    count_missed: bool = False
     examples: dict[str, int] = field(default_factory=dict)
     users: list[str] = field(default_factory=list)
     rows: "array[int]" = field(default_factory=lambda: array("q"))
@@ -176,31 +216,38 @@ class _Columns:
             and 0 < len(right) == len(positives)
             and right <= pool
             and example not in self.examples
+            and not record.catalogue
         )
-        problem = None if sound else _problem(record, self.examples)
+        problem = None if sound else _problem(record, self.examples, self.count_missed)
         if problem:
             self.faults.add(line, f"example {example!r}: {problem[0]}", problem[1])
             return
         self.examples[example] = len(self.users)
         self.users.append(record.user_id)
-        self.rows.extend((line, hash(pool), hash(right), len(candidates)))
+        catalogue = record.catalogue or 0
+        self.rows.extend((line, hash(pool), hash(right), len(candidates), catalogue))
         start = len(self.scores)
         self.scores.fromlist(record.scores)
         for item in positives:
-            self.positive_at.append(start + candidates.index(item))
+            at = start + candidates.index(item) if item in pool else -len(self.users)
+            self.positive_at.append(at)
 
     def system(self, file: ScoresFile) -> System:
         """Return the arrays, once all lines are in."""
-        lines, *contents, widths = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 4).T
+        rows = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 5).T
+        lines, *contents, widths, catalogue = rows
         pools = Pools(
             np.frombuffer(self.scores, dtype=np.float64),
             np.concatenate([[0], np.cumsum(widths)]),
             np.frombuffer(self.positive_at, dtype=np.int64),
+            catalogue if catalogue.any() else None,
         )
         return System(file, self.examples, self.users, lines, np.stack(contents, axis=1), pools)
 
 
-def _problem(record: ScoresLine, seen: dict[str, int]) -> tuple[str, str] | None:
+def _problem(
+    record: ScoresLine, seen: dict[str, int], count_missed: bool
+) -> tuple[str, str] | None:
     """Return the first problem of a record and its remedy, or None.
 
     That scores are finite has been seen to: JSON has no other numbers, and one that is too
@@ -211,16 +258,32 @@ def _problem(record: ScoresLine, seen: dict[str, int]) -> tuple[str, str] | None
     if len(record.scores) != len(record.candidates):
         counts = f"{len(record.candidates)} candidates but {len(record.scores)} scores"
         return counts, "give one score per candidate"
-    return candidates_problem(record.candidates, record.positives)
+    listed, right = set(record.candidates), set(record.positives)
+    missing = sorted(right - listed)
+    if listed and missing and not count_missed:
+        return f"positive {missing[0]!r} is not among its candidates", _COUNT_IT
+    if record.catalogue and record.catalogue < len(listed | right):
+        more = f"{len(listed | right)} candidates and positives"
+        return f"{more}, but a catalogue of {record.catalogue}", "correct one of them"
+    counted = missing if count_missed else []
+    return candidates_problem([*record.candidates, *counted], record.positives)
 
 
-def read_system(file: ScoresFile, split: Split, progress: Progress | None = None) -> System:
+def read_system(
+    file: ScoresFile,
+    split: Split,
+    progress: Progress | None = None,
+    *,
+    count_missed: bool = False,
+) -> System:
     """Read a system's scores of one split.
+
+    With ``count_missed``, a positive may be missing from the candidates.
 
     Raises:
         InputError: faults of the lines, or no example of the split.
     """
-    columns = _Columns(FaultList(str(file)))
+    columns = _Columns(FaultList(str(file)), count_missed)
     others: set[str] = set()
     try:
         with (progress or Silent()).task(f"reading {file}") as task:
@@ -234,6 +297,12 @@ def read_system(file: ScoresFile, split: Split, progress: Progress | None = None
     except InputError as error:
         raise _renamed(error, file) from None
     columns.faults.raise_if_any()
+    if others == {"predict"} and not columns.users:
+        raise InputError.of(
+            file,
+            "has only questions without an answer (split predict): nothing to evaluate",
+            "name scores of a split whose answers are known",
+        )
     if not columns.users:
         has = ", ".join(sorted(others))
         raise InputError.of(file, f"has no example of split {split}", f"it has {has}: --split")
@@ -287,9 +356,10 @@ def _differences(first: System, other: System) -> Iterator[Fault]:
     here, there = _places(both, first), _places(both, other)
     users = zip(here.tolist(), there.tolist(), strict=True)
     contents = first.contents[here] != other.contents[there]
+    own_lists = first.ranks_catalogue[here] & other.ranks_catalogue[there]
     kinds: dict[str, Iterable[bool]] = {
         "another user": (first.users[a] != other.users[b] for a, b in users),
-        "other candidates": contents[:, 0],
+        "other candidates": contents[:, 0] & ~own_lists,
         "other positives": contents[:, 1],
     }
     for what, differs in kinds.items():

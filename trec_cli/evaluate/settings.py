@@ -1,8 +1,8 @@
 """Options of ``trec eval``, each declared once."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import PANEL, Examples, Items, Run, Seed
@@ -57,10 +57,39 @@ class Options:
         ),
     ] = ()
 
+    missed: Annotated[
+        Literal["refuse", "count"],
+        Option(
+            "A positive that is not among the candidates: refuse the file, or count it as a "
+            "miss (every metric 0).",
+            panel=NUMBERS,
+        ),
+    ] = "refuse"
+    full: Annotated[
+        bool,
+        Option(
+            "Candidates are the best of the whole catalogue (its size: items.jsonl, or the "
+            "field catalogue of the scores), and may differ between systems.",
+            panel=NUMBERS,
+            names=("--full",),
+            default_text="no",
+        ),
+    ] = False
+
     def __post_init__(self) -> None:
         """Put cut-offs in order, and drop what is given twice."""
         object.__setattr__(self, "ks", tuple(sorted(set(self.ks))))
         object.__setattr__(self, "slice_by", tuple(dict.fromkeys(self.slice_by)))
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a manifest holds: later additions only where they are not the default."""
+        settings, defaults = asdict(self), asdict(Options())
+        first = ("ks", "replicates", "permutations", "seed", "reference", "pool", "slice_by")
+        return {
+            name: value
+            for name, value in settings.items()
+            if name in first or value != defaults[name]
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

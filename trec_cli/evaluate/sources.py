@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.manifest import read_manifest
 from trec_cli.core.records import MODES
@@ -61,6 +62,26 @@ class Sources:
         """Return every file that the report is made from."""
         named = [path for path in (self.items, self.examples) if path]
         return [*named, *self.summaries.values(), *self.logs.values()]
+
+    def catalogue_size(self) -> int:
+        """Count the items of the catalogue.
+
+        Raises:
+            UsageError: there is no items file.
+        """
+        if self.items is None:
+            raise UsageError(
+                "the size of the catalogue is not known: name items.jsonl with --items, or give "
+                "every line of the scores its catalogue"
+            )
+        return sum(1 for _ in read_lines(self.items, msgspec.json.Decoder(msgspec.Raw).decode))
+
+    def candidates(self) -> str | None:
+        """Return how candidates were made, as the manifest of the examples has it."""
+        manifest = read_manifest(self.examples) if self.examples else None
+        choices = (manifest or {}).get("counts", {}).get("choices", {})
+        made = choices.get("candidates") or choices.get("negatives")
+        return None if made is None else str(made)
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Read the manifests there are, by the name of the output they speak of."""

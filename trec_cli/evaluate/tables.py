@@ -106,6 +106,8 @@ def notes_of(summary: Summary) -> list[str]:
         f"{examples} examples of {summary['users']} users; {intervals}"
         "ties count at their expected value; chance is a random order."
     ]
+    if protocol := summary.get("protocol"):
+        notes.append(_protocol_note(protocol))
     if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
         notes.append(
             "Of a system with several seeds: the mean over them, its interval over users, "
@@ -118,6 +120,21 @@ def notes_of(summary: Summary) -> list[str]:
             f"Holm-corrected over all tests, p < {SIGNIFICANT})."
         )
     return notes
+
+
+def _protocol_note(protocol: Mapping[str, Any]) -> str:
+    """Describe what was ranked."""
+    if protocol["ranking"] == "catalogue":
+        note = "Ranked among the whole catalogue; lists hold its best items."
+    else:
+        how = f" ({protocol['candidates']})" if protocol["candidates"] else ""
+        note = (
+            f"Ranked among {protocol['mean_candidates']:.4g} candidates{how}, not the whole "
+            "catalogue: which system is ahead may differ there."
+        )
+    if missed := protocol["positives_missed"]:
+        note += f" {missed} of {protocol['positives']} positives are not listed: missed."
+    return note
 
 
 def terminal_table(summary: Summary) -> Table:
