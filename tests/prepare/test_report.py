@@ -1,8 +1,7 @@
 import pytest
 
 from tests.prepare.helpers import collection, prepare, question
-from trec_cli.prepare.report import Report
-from trec_cli.prepare.tables import example_lines, report_tables
+from trec_cli.prepare.report import Report, example_lines, report_tables
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.options import Option
 from trec_cli.core.records import Item, Split
 
+READING = "Reading"
 Offer = Literal["fixed", "impression"]
 Target = Literal["history", "impression"]
 Part = Literal["train", "dev", "test"]
@@ -87,19 +89,33 @@ class Collection:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user may choose about reading.
+    """How a collection is read; beside ``attributes`` every option is for some formats only."""
 
-    Attributes:
-        attributes: names of the texts to keep, in this order; None keeps all.
-        target: MIND: what the positive is.
-        per_impression: MIND: every impression is an example, not only a user's last.
-        locale: Amazon-M2: the country whose sessions and products are read.
-    """
-
-    attributes: tuple[str, ...] | None
-    target: Target = "history"
-    per_impression: bool = False
-    locale: str = "UK"
+    attributes: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Texts to keep of an item, in order: title,brand",
+            panel=READING,
+            default_text="the paper's",
+        ),
+    ] = None
+    target: Annotated[
+        Target,
+        Option(
+            "MIND: the last click of the history (as in the paper), or the clicked articles of "
+            "the impression.",
+            panel=READING,
+        ),
+    ] = "history"
+    per_impression: Annotated[
+        bool,
+        Option(
+            "MIND: every impression is an example, not only a user's last.",
+            panel=READING,
+            names=("--per-impression",),
+        ),
+    ] = False
+    locale: Annotated[str, Option("Amazon-M2: UK, DE, JP, ES, FR or IT.", panel=READING)] = "UK"
 
 
 @dataclass(frozen=True)

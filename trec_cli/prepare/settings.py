@@ -1,12 +1,15 @@
-"""What the user may choose about preparing, checked."""
+"""Options of ``trec prepare``, each declared once, and the settings that come of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.files import Seed
+from trec_cli.core.options import Option
 from trec_cli.core.records import ANSWERED, Split
-from trec_cli.prepare.collection import Long, ReadOptions
+from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl"]
 Unknown = Literal["drop", "keep", "fail"]
@@ -14,6 +17,7 @@ SplitKind = Literal["auto", "users", "fixed", "leave-last-out", "time"]
 Negatives = Literal["auto", "uniform", "popularity", "impression", "fixed"]
 Written = Literal["used", "all"]
 
+KEEPING, ASKING = "What is kept", "Splits and negatives"
 _NAMES = "--train-users, --valid-users and --test-users"
 _ROUNDING = 0.001
 
@@ -85,33 +89,171 @@ def _size(text: str) -> Fraction:
     return value
 
 
-@dataclass(frozen=True)
-class PrepareSettings:
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """The choices that are the same for every format."""
+
+    unknown: Annotated[
+        Unknown,
+        Option("Items without text: leave out, keep as they are, or stop.", panel=KEEPING),
+    ] = "drop"
+    max_users: Annotated[
+        int | None, Option("Keep so many users, picked by seed.", panel=KEEPING, minimum=1)
+    ] = None
+    split: Annotated[
+        SplitKind,
+        Option(
+            "auto is fixed where some users have candidates fixed by the source (these test), "
+            "else users.",
+            panel=ASKING,
+        ),
+    ] = "auto"
+    negatives: Annotated[
+        Negatives,
+        Option(
+            "auto is fixed or impression where the source has them, else uniform.", panel=ASKING
+        ),
+    ] = "auto"
+    number: Annotated[
+        int | None,
+        Option(
+            "Negatives of an example.",
+            panel=ASKING,
+            names=("--num-negatives",),
+            minimum=1,
+            default_text="20 drawn, or all of the source's",
+        ),
+    ] = None
+    predict: Annotated[
+        bool,
+        Option(
+            "Ask of every user what comes next, after the whole history (split predict).",
+            panel=ASKING,
+            names=("--predict",),
+        ),
+    ] = False
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Every option of ``trec prepare``."""
+
+    source: Annotated[
+        Path, Option("Folder, file or .zip of the collection, as downloaded.", argument=True)
+    ]
+    out: Annotated[Path, Option("Run folder to write into.", names=("--out", "-o"))]
+    format: Annotated[FormatName, Option("Format of the source.", panel=READING)] = "auto"
+    read: ReadOptions = field(default_factory=ReadOptions)
+    min_history: Annotated[
+        int | None,
+        Option(
+            "Fewest items before the target.",
+            panel=KEEPING,
+            minimum=0,
+            default_text="MIND, M2: 10; else 1",
+        ),
+    ] = None
+    max_history: Annotated[
+        int | None,
+        Option(
+            "Most items before the target.",
+            panel=KEEPING,
+            minimum=1,
+            default_text="MIND, M2: 25; else 50",
+        ),
+    ] = None
+    long: Annotated[
+        Long | None,
+        Option(
+            "What is longer keeps its last items, or is dropped.",
+            panel=KEEPING,
+            default_text="MIND, M2: drop; else keep-last",
+        ),
+    ] = None
+    catalogue: Annotated[
+        Written | None,
+        Option(
+            "Write the items of the examples, or all with text.",
+            panel=KEEPING,
+            default_text="used; with --predict all",
+        ),
+    ] = None
+    train_users: Annotated[
+        str | None,
+        Option(
+            "Share (0.8, 10/12) or number (10000) of users.", panel=ASKING, default_text="10/12"
+        ),
+    ] = None
+    valid_users: Annotated[str | None, Option("The same.", panel=ASKING, default_text="1/12")] = (
+        None
+    )
+    test_users: Annotated[str | None, Option("The same.", panel=ASKING, default_text="1/12")] = None
+    choices: Choices = field(default_factory=Choices)
+
+    def settings(self, defaults: Defaults) -> "PrepareSettings":
+        """Fill in what the format decides.
+
+        Raises:
+            UsageError: the options contradict each other.
+        """
+        chosen = self.read.attributes
+        return PrepareSettings(
+            read=replace(self.read, attributes=defaults.attributes if chosen is None else chosen),
+            min_history=defaults.min_history if self.min_history is None else self.min_history,
+            max_history=self.max_history or defaults.max_history,
+            long=self.long or defaults.long,
+            sizes=parse_sizes(
+                self.train_users,
+                self.valid_users,
+                self.test_users,
+                predict=self.choices.predict,
+            ),
+            written=self.catalogue or ("all" if self.choices.predict else "used"),
+            **{each.name: getattr(self.choices, each.name) for each in fields(Choices)},
+        )
+
+
+_SINCE_THE_START = frozenset(
+    {
+        "read",
+        "min_history",
+        "max_history",
+        "long",
+        "unknown",
+        "split",
+        "sizes",
+        "max_users",
+        "negatives",
+        "number",
+        "written",
+        "seed",
+        "attributes",
+        "target",
+        "per_impression",
+        "locale",
+    }
+)
+"""The settings that every manifest has; any other is written where it is not its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings(Choices):
     """Everything besides the input that decides the bytes of the output.
 
     Attributes:
         min_history, max_history: items before the target; ``long`` says whether a longer
             history loses its oldest items (keep-last) or the example is dropped.
-        unknown: what happens to items without text.
-        max_users: so many users, picked by hash, or None for all.
         number: negatives of an example; None is 20 drawn ones, or all that the source gives.
         written: items of the examples alone (used), or the whole catalogue.
-        predict: make one question about the future per user besides.
     """
 
     read: ReadOptions
     min_history: int
     max_history: int
     long: Long
-    unknown: Unknown = "drop"
-    split: SplitKind = "auto"
     sizes: Sizes = Sizes()
-    max_users: int | None = None
-    negatives: Negatives = "auto"
-    number: int | None = None
     written: Written = "used"
-    seed: int = 0
-    predict: bool = False
 
     def __post_init__(self) -> None:
         """Check what contradicts itself."""
@@ -131,8 +273,15 @@ class PrepareSettings:
             raise UsageError(f"--split leave-last-out has no sizes: leave out {_NAMES}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings for a manifest; what was added later is left out at its default."""
-        settings = {**asdict(self), "sizes": str(self.sizes)}
-        if not self.predict:
-            del settings["predict"]
-        return settings
+        """Return the settings for a manifest."""
+        return {**_recorded(self), "read": _recorded(self.read), "sizes": str(self.sizes)}
+
+
+def _recorded(settings: "PrepareSettings | ReadOptions") -> dict[str, Any]:
+    """Leave out what was added later and has its default, so that old outputs stay valid."""
+    values = asdict(settings)
+    return {
+        each.name: values[each.name]
+        for each in fields(settings)
+        if each.name in _SINCE_THE_START or getattr(settings, each.name) != each.default
+    }
