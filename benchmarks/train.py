@@ -18,9 +18,9 @@ import torch
 from benchmarks.common import Peer, Prompts, compare, in_turns, parser, peer, real_prompts
 from trec_cli.models.load import load_model
 from trec_cli.models.source import ModelSource
-from trec_cli.train.dataset import Draw
+from trec_cli.train.dataset import Draw, Prepared, prepare
 from trec_cli.train.lora import pick_targets
-from trec_cli.train.run import Prepared, prepare, train
+from trec_cli.train.run import train
 from trec_cli.train.settings import TrainSettings
 from trec_cli.train.work import WorkFolder
 

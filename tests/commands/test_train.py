@@ -24,7 +24,7 @@ from trec_cli.core.manifest import Provenance, file_hash, read_manifest
 from trec_cli.core.outputs import locked, write_lines
 from trec_cli.prompts.recommend import load_settings
 from trec_cli.train.callbacks import read_log
-from trec_cli.train.checkpoints import checkpoint_folders
+from trec_cli.train.work import checkpoint_folders
 
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 """peft asks transformers 5.24 by an old name; here the test itself loads with peft."""

@@ -1,5 +1,6 @@
 """Which modules get an adapter, and what is refused before loading."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,14 @@ def test_only_the_adapter_is_saved(tmp_path: Path) -> None:
         "adapter_config.json",
     }
     assert all("lora_" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
+
+
+def test_the_configuration_names_modules_in_one_order(tmp_path: Path) -> None:
+    """Written out, peft's set of names would change with every hash seed."""
+    save_adapter(add_adapter(build_model("llama"), TrainSettings()), tmp_path)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert content["target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert list(content) == sorted(content)
 
 
 def test_quantization_without_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import torch
 from tests.train.world import CPU, builder, language_model, questions
 from trec_cli.core.errors import UsageError
 from trec_cli.train.callbacks import read_log
-from trec_cli.train.run import Outcome, prepare, train
+from trec_cli.train.dataset import prepare
+from trec_cli.train.run import Outcome, train, use_one_device
 from trec_cli.train.settings import LoraSettings, TrainSettings
 from trec_cli.train.work import WorkFolder
 
@@ -138,3 +139,29 @@ def test_a_training_of_few_steps_says_what_few_users_need() -> None:
     assert one_by_one.endswith("take more --epochs"), "it steps once a user already"
     assert "take --users-per-step 1 --learning-rate 1e-3" in said(16, QUICK)
     assert "optimizer steps" not in said(4, one_user)
+
+
+class Several:
+    """Arguments of a Trainer that sees several GPUs."""
+
+    _n_gpu = 4
+
+    @property
+    def n_gpu(self) -> int:
+        return self._n_gpu
+
+
+class Stubborn(Several):
+    """The same, of a version that counts them itself."""
+
+    @property
+    def n_gpu(self) -> int:
+        return 4
+
+
+def test_one_process_takes_one_of_several_gpus() -> None:
+    arguments = Several()
+    use_one_device(arguments)
+    assert arguments.n_gpu == 1
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=0"):
+        use_one_device(Stubborn())

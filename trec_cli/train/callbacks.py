@@ -1,23 +1,25 @@
 # ruff: noqa: ARG002 - the Trainer calls every callback with all of these arguments
-"""What happens beside the training: log, best adapter, whole checkpoints, progress bar."""
+"""What happens beside the training: log, best adapter, whole checkpoints, bar, trackers."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from trec_cli.core.errors import ModelError
+from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.progress import Task
-from trec_cli.train.checkpoints import mark_complete
 from trec_cli.train.lora import save_adapter
-from trec_cli.train.work import BEST_FILE, read_best, replace_folder
+from trec_cli.train.work import BEST_FILE, mark_complete, read_best, replace_folder
 
 VALID_PREFIX = "eval_"
+_TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"
 LOGGED = ("loss", "grad_norm", "learning_rate")
 
 
@@ -198,3 +200,26 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
 
     def _note(self) -> str:
         return " · ".join(f"{name} {value}" for name, value in self._notes.items())
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that are not installed or that the Trainer does not know.
+
+    Raises:
+        UsageError: naming those that can be used here.
+    """
+    here = get_available_reporting_integrations()
+    absent = [name for name in names if name not in (*here, "all")]
+    if absent:
+        raise UsageError(
+            f"--report-to {','.join(absent)}: not installed, or not known to transformers. "
+            f"Usable here: {', '.join(here) or 'none'}; training-log.jsonl is always written"
+        )
+
+
+def keep_events(out: Path) -> None:
+    """Let TensorBoard write beside the adapter: the work folder does not last.
+
+    A folder that the user names in ``TENSORBOARD_LOGGING_DIR`` wins.
+    """
+    os.environ.setdefault(_TENSORBOARD_FOLDER, str(out.with_name(f"tensorboard-{out.name}")))

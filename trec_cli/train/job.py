@@ -1,6 +1,5 @@
-"""From a request to an adapter in its place: inputs, prompts, provenance, card."""
+"""From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -22,89 +21,78 @@ from trec_cli.models.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.models.source import ModelSource
-from trec_cli.prompts.questions import SummarizedExample, fingerprint, with_summaries
+from trec_cli.prompts.questions import fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart, template_hash
-from trec_cli.prompts.settings import PromptSettings
-from trec_cli.train.card import Card
-from trec_cli.train.dataset import Draw, check_trainable
+from trec_cli.train.callbacks import keep_events
+from trec_cli.train.dataset import Draw, Prepared, check_trainable, prepare
 from trec_cli.train.lora import quantization
 from trec_cli.train.processes import Processes
-from trec_cli.train.request import TrainRequest
-from trec_cli.train.run import Outcome, Prepared, finish, prepare, train
-from trec_cli.train.tracking import keep_events
+from trec_cli.train.publish import Card, publish
+from trec_cli.train.run import Outcome, train
+from trec_cli.train.settings import TrainOptions
 from trec_cli.train.work import WorkFolder
 
-_OWN_PLACE_IN_CARD = {"model", "inputs", "mode", "records"}
-
-
-def make_job(request: TrainRequest, processes: Processes, progress: Progress) -> "TrainingJob":
-    """Read and check the inputs; load the tokenizer, but no weights.
-
-    Raises:
-        InputError: an input is wrong, has no training examples, or summaries are missing.
-        ModelError: the model is not there, or cannot answer yes and no.
-        UsageError: the prompt settings leave no room or name attributes that no item has,
-            or the device cannot be had.
-    """
-    source = processes.place(ModelSource(**request.source))
-    items = read_items(request.items)
-    examples = read_examples(request.examples, items)
-    summaries = read_summaries(request.summaries) if request.summaries else None
-    file, limit = request.summaries, request.limit
-    target = find_target(summaries, file, request.vectors)
-    joined = partial(with_summaries, examples, summaries, file=file, target=target)
-    questions = joined("train", limit=limit)
-    valid = joined("valid", limit=request.valid_limit)
-    check_trainable(questions, request.examples)
-    prompt = PromptSettings(**request.prompt)
-    check_attributes(prompt.attributes, items)
-    builder = PromptBuilder(
-        load_tokenizer(source),
-        items,
-        prompt,
-        max_positions=max_positions(load_config(source)),
-        prompts=request.prompts,
-        target=target is not None,
-        attention=target.recorded() if target else None,
-    )
-    return TrainingJob(request, processes, source, builder, questions, valid, progress)
+_ELSEWHERE_IN_CARD = {"model", "inputs", "mode", "records"}
 
 
 class TrainingJob:
-    """A training with its inputs read."""
+    """A training with its inputs read.
 
-    def __init__(
-        self,
-        request: TrainRequest,
-        processes: Processes,
-        source: ModelSource,
-        builder: PromptBuilder,
-        questions: Sequence[SummarizedExample],
-        valid: Sequence[SummarizedExample],
-        progress: Progress,
-    ) -> None:
-        """Take what :func:`make_job` has read, and hash the inputs.
+    Attributes:
+        options, files: as asked for.
+        source: the base model, on the device of this process.
+        settings: of the training.
+    """
+
+    def __init__(self, options: TrainOptions, processes: Processes, progress: Progress) -> None:
+        """Read, check and hash the inputs; load the tokenizer, but no weights.
 
         Raises:
-            UsageError: the device is not there.
+            InputError: an input is wrong, has no training examples, or summaries are missing.
+            ModelError: the model is not there, or cannot answer yes and no.
+            UsageError: the prompt settings leave no room or name attributes that no item has,
+                or the device cannot be had.
         """
-        self.request, self.source = request, source
+        self.options, self.files = options, options.files()
+        self.settings = options.for_processes(processes.count)
+        self.source = processes.place(options.model)
         self._processes, self._progress = processes, progress
-        self._builder, self._questions, self._valid = builder, questions, valid
-        self._placement = choose_device(source.device, source.dtype)
-        target = questions[0].target
-        inputs = [*request.inputs, *(target.files if target else [])]
-        self._provenance = Provenance("train", self._settings(), inputs)
+        self._read()
+        self._placement = choose_device(self.source.device, self.source.dtype)
+        inputs = [*self.files.inputs, *(self._target.files if self._target else [])]
+        self._provenance = Provenance("train", self._recorded(), inputs)
 
-    def _settings(self) -> dict[str, Any]:
-        """Give everything beside the inputs that decides the adapter."""
-        request = self.request
-        training = asdict(request.settings)
+    def _read(self) -> None:
+        """Read items, examples and summaries, each once, and make the builder of prompts."""
+        options, files = self.options, self.files
+        items = read_items(files.items)
+        examples = read_examples(files.examples, items)
+        summaries = read_summaries(files.summaries) if files.summaries else None
+        self._target = find_target(summaries, files.summaries, options.vectors)
+        joined = partial(
+            with_summaries, examples, summaries, file=files.summaries, target=self._target
+        )
+        self._questions = joined("train", limit=options.limit)
+        self._valid = joined("valid", limit=options.valid_limit)
+        check_trainable(self._questions, files.examples)
+        check_attributes(options.prompt.attributes, items)
+        self._builder = PromptBuilder(
+            load_tokenizer(self.source),
+            items,
+            options.prompt,
+            max_positions=max_positions(load_config(self.source)),
+            prompts=options.prompts,
+            target=self._target is not None,
+            attention=self._target.recorded() if self._target else None,
+        )
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return everything beside the inputs that decides the adapter, for the manifest."""
+        training = asdict(self.settings)
         lora = {f"lora_{name}": value for name, value in training.pop("lora").items()}
         settings: dict[str, Any] = {
-            "mode": request.mode,
-            "limit": request.limit,
+            "mode": self.options.mode,
+            "limit": self.options.limit,
             "model": model_identity(self.source),
             "device": self._placement.device.type,
             "dtype": str(self._placement.dtype).removeprefix("torch."),
@@ -113,30 +101,26 @@ class TrainingJob:
             **training,
             **lora,
         }
-        if any(map(is_stream, request.inputs)):
+        if any(map(is_stream, self.files.inputs)):
             settings["records"] = fingerprint([*self._questions, *self._valid])
-        if is_stream(request.items):
+        if is_stream(self.files.items):
             settings["items"] = content_hash(self._builder.items.values())
         return settings
 
     @cached_property
     def prepared(self) -> Prepared:
         """Measure all prompts, plan the steps, and warn of what was cut or is missing."""
+        device = self._placement.device
         prepared = prepare(
-            self._questions,
-            self._valid,
-            self._builder,
-            self.request.settings,
-            self._placement.device,
-            self._progress,
+            self._questions, self._valid, self._builder, self.settings, device, self._progress
         )
         for warning in [*prepared.warnings(), *self._stale()]:
             self._progress.warn(warning)
         return prepared
 
     def _stale(self) -> list[str]:
-        """Say so where the summaries were made from other examples than those at hand."""
-        summaries = self.request.summaries
+        """Warn where the summaries were made from other examples than those at hand."""
+        summaries = self.files.summaries
         manifest = read_manifest(summaries) if summaries else None
         changed = other_versions(manifest or {}, self._provenance.inputs)
         return [
@@ -146,7 +130,7 @@ class TrainingJob:
         ]
 
     def _facts(self) -> dict[str, Any]:
-        """Say what is learnt from, the evidence of candidates included."""
+        """Describe what is learnt from, the evidence of candidates included."""
         attention = self._builder.attention or {}
         return {
             **self.prepared.facts(),
@@ -160,15 +144,15 @@ class TrainingJob:
         return [*self._builder.describe(labelled.tree), PromptPart("label", label, 1)]
 
     def cost(self) -> dict[str, Any]:
-        """Say what the training would consist of."""
+        """Describe what the training would consist of."""
         return {
             **self.prepared.facts(),
             "optimizer steps": self.prepared.plan.steps,
             "steps between validations": self.prepared.eval_every,
         }
 
-    def run(self) -> Outcome | None:
-        """Train and put the adapter into place; None where it is there already.
+    def run(self, *, overwrite: bool = False) -> Outcome | None:
+        """Train and move the adapter to its folder; return None where it is there already.
 
         Only the main process locks and writes; the others compute.
 
@@ -177,34 +161,32 @@ class TrainingJob:
             OutputLocked: another run is writing it.
             ModelError: the weights cannot be loaded or do not fit, or training diverged.
         """
-        with locked(self.request.out) if self._processes.is_main else nullcontext():
-            work, wanted = WorkFolder(self.request.out), self._provenance.settings
-            overwrite = self.request.overwrite
-            if not work.is_unfinished() and up_to_date(work.out, wanted, overwrite=overwrite):
+        out, wanted = self.files.out, self._provenance.settings
+        with locked(out) if self._processes.is_main else nullcontext():
+            work = WorkFolder(out)
+            if not work.is_unfinished() and up_to_date(out, wanted, overwrite=overwrite):
                 return None
             if self._processes.is_main:
                 work.open(wanted, overwrite=overwrite)
             return self._train(work)
 
     def _train(self, work: WorkFolder) -> Outcome:
-        request, prepared = self.request, self.prepared
-        extra = quantization(request.settings.quantize, self._placement)
-        llm = load_model(self.source, **extra)
+        options, prepared = self.options, self.prepared
+        llm = load_model(self.source, **quantization(self.settings.quantize, self._placement))
         self._progress.info(f"training on {llm.placement.reason}")
-        if request.report_to:
+        if options.trackers:
             keep_events(work.out)
         model, outcome = train(
             llm,
             prepared,
             work,
-            save_every=request.save_every,
-            report_to=request.report_to,
+            save_every=options.save_every,
+            report_to=options.trackers,
             progress=self._progress,
         )
         if self._processes.is_main:
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
-            card = self._card(outcome)
-            finish(work, model, self._builder, card, self._provenance, details)
+            publish(work, model, self._builder, self._card(outcome), self._provenance, details)
         return outcome
 
     def _card(self, outcome: Outcome) -> Card:
@@ -212,9 +194,9 @@ class TrainingJob:
         return Card(
             base_model=self.source.name,
             revision=settings["model"]["revision"],
-            mode=self.request.mode,
+            mode=self.options.mode,
             data=self._facts(),
-            settings={n: v for n, v in settings.items() if n not in _OWN_PLACE_IN_CARD},
+            settings={n: v for n, v in settings.items() if n not in _ELSEWHERE_IN_CARD},
             best=outcome.best,
             steps=outcome.steps,
             inputs={Path(name).name: value for name, value in inputs.items()},

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from peft import (
     LoraConfig,
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, set_seed
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.outputs import write_bytes
 from trec_cli.core.seeds import derive_seed
 from trec_cli.models.device import Placement
 from trec_cli.train.settings import LoraSettings, Quantization, TrainSettings
@@ -34,6 +36,8 @@ ATTENTION_PROJECTIONS = (
 PEFT_CARD = "README.md"
 """peft writes an empty model card beside every adapter; ours says something."""
 
+PEFT_CONFIG = "adapter_config.json"
+_SETS = {"target_modules", "exclude_modules"}
 _32_BITS = 1 << 32
 
 
@@ -122,6 +126,17 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json`` into a folder."""
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / PEFT_CARD).unlink(missing_ok=True)
+    _sort_sets(folder / PEFT_CONFIG)
+
+
+def _sort_sets(config: Path) -> None:
+    """Sort the lists that peft keeps as sets: their order would change from run to run."""
+    content = msgspec.json.decode(config.read_bytes(), type=dict[str, Any])
+    for name in _SETS.intersection(content):
+        if isinstance(content[name], list):
+            content[name] = sorted(content[name])
+    body = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2)
+    write_bytes(config, [body])
 
 
 def check_quantization(bits: Quantization | None) -> None:

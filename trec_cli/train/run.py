@@ -1,7 +1,5 @@
-"""One training from examples to an adapter that is in place, resumable at every step."""
+"""One training from examples to the last step, resumable at every step."""
 
-import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +12,10 @@ from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from trec_cli.core.errors import UsageError
-from trec_cli.core.manifest import Provenance, manifest_path
 from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.models.device import shortage_explained
 from trec_cli.models.load import LanguageModel
-from trec_cli.models.log_odds import BranchScorer, row_limits
-from trec_cli.prompts.questions import SummarizedExample
-from trec_cli.prompts.recommend import PromptBuilder, save_settings
+from trec_cli.models.log_odds import BranchScorer
 from trec_cli.train.callbacks import (
     BestAdapter,
     EpochShare,
@@ -29,110 +24,12 @@ from trec_cli.train.callbacks import (
     ShowProgress,
     StopWhenDiverged,
 )
-from trec_cli.train.card import Card
-from trec_cli.train.checkpoints import latest_complete, remove_broken, step_of
-from trec_cli.train.dataset import Draw, Measure, TrainingExamples, measure
-from trec_cli.train.lora import add_adapter, save_adapter, save_memory, torch_seed
-from trec_cli.train.plan import StepPlan
-from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM, TrainSettings
+from trec_cli.train.dataset import Draw, Prepared
+from trec_cli.train.lora import add_adapter, save_memory, torch_seed
+from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
 from trec_cli.train.trainer import Counts, PackedTrainer
 from trec_cli.train.validation import Validator
-from trec_cli.train.work import BEST_FILE, WorkFolder, replace_folder
-
-_FEW_STEPS = 100
-_FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
-"""What learnt most from 250 users (docs/results.md)."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a training consists of, known before any weights are loaded."""
-
-    data: TrainingExamples
-    valid: Sequence[SummarizedExample]
-    measure: Measure
-    plan: StepPlan
-    settings: TrainSettings
-
-    @property
-    def eval_every(self) -> int:
-        """Steps between validations."""
-        once_per_epoch = math.ceil(self.plan.steps / self.settings.epochs)
-        return min(self.settings.eval_every or once_per_epoch, self.plan.steps)
-
-    def warnings(self) -> list[str]:
-        """Name what a user should not miss."""
-        found, short = [], self.measure.short
-        if short:
-            found.append(f"{short} examples have fewer negatives than asked for; all are used")
-        if self.measure.cuts:
-            found.append(str(self.measure.cuts))
-        if not self.valid and self.settings.valid_users:
-            found.append("there are no examples of split valid: nothing chooses the best adapter")
-        if self.plan.steps < _FEW_STEPS:
-            smaller = f"for few users take {_FEW_USERS}, or"
-            found.append(
-                f"only {self.plan.steps} optimizer steps: a model learns little in so few; "
-                f"{smaller if self.settings.users_per_step > 1 else 'take'} more --epochs"
-            )
-        return found
-
-    def facts(self) -> dict[str, Any]:
-        """Say what is learnt from, for the card and the manifest."""
-        return {
-            "training examples": len(self.data),
-            "prompts per epoch": self.measure.prompts,
-            "tokens per epoch": round(self.measure.expected),
-            "tokens per epoch, every prompt by itself": round(self.measure.separate),
-            "validation examples": len(self.valid),
-            "cut": str(self.measure.cuts),
-        }
-
-
-def prepare(
-    questions: Sequence[SummarizedExample],
-    valid: Sequence[SummarizedExample],
-    builder: PromptBuilder,
-    settings: TrainSettings,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> Prepared:
-    """Measure all prompts and plan the steps.
-
-    On the CPU rows are kept short: there attention over a long row costs more than company
-    saves (see :func:`~trec_cli.models.log_odds.row_limits`).
-
-    Args:
-        questions: of split train, each with a negative at least.
-        valid: of split valid; none means no validation.
-        builder: for this model's tokenizer.
-        settings: of the training.
-        device: where the model will be.
-        progress: where to say what goes on.
-
-    Raises:
-        UsageError: fewer examples than processes.
-    """
-    if len(questions) * settings.epochs < settings.processes:
-        raise UsageError(
-            f"{len(questions)} examples are too few for {settings.processes} processes"
-        )
-    data = TrainingExamples(
-        questions,
-        builder,
-        negatives_per_positive=settings.negatives_per_positive,
-        seed=settings.seed,
-    )
-    sizes = measure(data, progress)
-    plan = StepPlan(
-        sizes.largest,
-        epochs=settings.epochs,
-        users_per_step=settings.users_per_step,
-        max_tokens=row_limits(device, settings.max_tokens).row,
-        seed=settings.seed,
-        processes=settings.processes,
-    )
-    return Prepared(data, valid, sizes, plan, settings)
+from trec_cli.train.work import WorkFolder, latest_complete, remove_broken, step_of
 
 
 @dataclass(frozen=True)
@@ -321,39 +218,20 @@ def _arguments(
         accelerator_config={"even_batches": False},
         ddp_find_unused_parameters=False,
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # a packed row cannot be split by DataParallel
+    use_one_device(arguments)
     return arguments
 
 
-def finish(
-    work: WorkFolder,
-    model: Any,
-    builder: PromptBuilder,
-    card: Card,
-    provenance: Provenance,
-    details: Mapping[str, Any],
-) -> None:
-    """Put the adapter folder into place, whole, with its manifest; remove the work folder.
+def use_one_device(arguments: Any) -> None:
+    """Keep the Trainer from DataParallel, which would split a packed row.
 
-    Args:
-        work: of the finished training.
-        model: with the adapter of the last step, for a training without validation.
-        builder: whose prompt the adapter has learnt.
-        card: the model card.
-        provenance: of the training.
-        details: what else the manifest says.
+    Raises:
+        UsageError: this version of transformers cannot be kept from it.
     """
-    final = work.path / "final"
-    shutil.rmtree(final, ignore_errors=True)
-    if work.read_best() is None:
-        save_adapter(model, final)
-    else:
-        shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE))
-    save_settings(final, builder)
-    shutil.copyfile(work.log, final / work.log.name)
-    card.save(final)
-    manifest_path(work.out).unlink(missing_ok=True)
-    replace_folder(final, work.out)
-    provenance.write(work.out, details)
-    work.remove()
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # transformers has no public way
+    if arguments.n_gpu > 1:
+        raise UsageError(
+            f"one process sees {arguments.n_gpu} GPUs: choose one with CUDA_VISIBLE_DEVICES=0, "
+            "or start a process for each with torchrun"
+        )

@@ -1,9 +1,30 @@
-"""What decides the outcome of a training, with the defaults and where they come from."""
+"""What ``trec train`` is asked to do: every option, with its default and where it comes from.
 
-from dataclasses import dataclass
-from typing import Literal
+Read by the command line without importing torch.
+"""
+
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.files import (
+    PANEL,
+    Examples,
+    Items,
+    Limit,
+    Mode,
+    Run,
+    Seed,
+    Summaries,
+    Vectors,
+    find_summaries,
+    resolve,
+)
+from trec_cli.core.jsonl import check_streams, is_stream
+from trec_cli.core.options import Option
+from trec_cli.models.source import MaxTokens, ModelSource
+from trec_cli.prompts.settings import Prompts, PromptSettings
 
 LossName = Literal["answer", "prompt"]
 Quantization = Literal["4bit", "8bit"]
@@ -14,6 +35,8 @@ BETAS = (0.9, 0.95)
 
 MAX_GRADIENT_NORM = 1.0
 """Longer gradients are shortened to this length, as the Trainer does by default."""
+
+_LEARN, _ADAPTER, _WATCH = "Learning", "Adapter", "Validation and checkpoints"
 
 
 @dataclass(frozen=True)
@@ -28,10 +51,32 @@ class LoraSettings:
             projections of the model's family.
     """
 
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.05
-    targets: tuple[str, ...] | None = None
+    _: KW_ONLY
+    rank: Annotated[
+        int, Option("Inner dimension.", panel=_ADAPTER, names=("--lora-rank",), minimum=1)
+    ] = 8
+    alpha: Annotated[
+        int, Option("Scale, over rank.", panel=_ADAPTER, names=("--lora-alpha",), minimum=1)
+    ] = 16
+    dropout: Annotated[
+        float,
+        Option(
+            "Dropout in the adapter.",
+            panel=_ADAPTER,
+            names=("--lora-dropout",),
+            minimum=0.0,
+            maximum=0.99,
+        ),
+    ] = 0.05
+    targets: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Modules that get an adapter: q_proj,v_proj",
+            panel=_ADAPTER,
+            names=("--target-modules",),
+            default_text="the attention projections",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +85,7 @@ class TrainSettings:
 
     Attributes:
         loss: cross-entropy of the answer token, or of every token of the prompt too.
-        negatives_per_positive: negatives drawn per positive, anew in each epoch.
+        negatives_per_positive: negatives drawn per positive in each epoch.
         epochs: how often each example is seen (5 in the paper's code).
         users_per_step: examples in one optimizer step, over all processes.
         learning_rate: at its highest, after warm-up; it then falls linearly to zero.
@@ -57,20 +102,50 @@ class TrainSettings:
         lora: the adapter.
     """
 
-    loss: LossName = "answer"
-    negatives_per_positive: int = 1
-    epochs: int = 3
-    users_per_step: int = 16
-    learning_rate: float = 1e-4
-    weight_decay: float = 5e-4
-    warmup: float = 0.05
-    max_tokens: int = 4096
-    eval_every: int | None = None
-    valid_users: int = 200
-    best_by: BestBy = "mrr@10"
-    gradient_checkpointing: bool = False
-    quantize: Quantization | None = None
-    seed: int = 0
+    _: KW_ONLY
+    loss: Annotated[
+        LossName,
+        Option("Cross-entropy on the answer, or on the whole prompt.", panel=_LEARN),
+    ] = "answer"
+    negatives_per_positive: Annotated[
+        int,
+        Option("Negatives drawn per positive, others in each epoch.", panel=_LEARN, minimum=1),
+    ] = 1
+    epochs: Annotated[int, Option("Times each example is seen.", panel=_LEARN, minimum=1)] = 3
+    users_per_step: Annotated[
+        int, Option("Examples in one optimizer step.", panel=_LEARN, minimum=1)
+    ] = 16
+    learning_rate: Annotated[
+        float, Option("After warm-up; falls linearly to 0.", panel=_LEARN, minimum=0.0)
+    ] = 1e-4
+    weight_decay: Annotated[float, Option("AdamW's.", panel=_LEARN, minimum=0.0)] = 5e-4
+    warmup: Annotated[
+        float,
+        Option("Share of the steps with a rising rate.", panel=_LEARN, minimum=0.0, maximum=1.0),
+    ] = 0.05
+    max_tokens: MaxTokens = 4096
+    eval_every: Annotated[
+        int | None,
+        Option(
+            "Steps between validations.", panel=_WATCH, minimum=1, default_text="once per epoch"
+        ),
+    ] = None
+    valid_users: Annotated[
+        int, Option("Validation examples ranked; 0 is none.", panel=_WATCH, minimum=0)
+    ] = 200
+    best_by: Annotated[BestBy, Option("Validation metric of the adapter kept.", panel=_WATCH)] = (
+        "mrr@10"
+    )
+    gradient_checkpointing: Annotated[
+        bool, Option("Less memory for a third more computation.", panel=_LEARN)
+    ] = False
+    quantize: Annotated[
+        Quantization | None,
+        Option(
+            "Base model in 4bit or 8bit (CUDA, bitsandbytes).", panel=_ADAPTER, default_text="no"
+        ),
+    ] = None
+    seed: Seed = 0
     processes: int = 1
     lora: LoraSettings = LoraSettings()
 
@@ -85,3 +160,107 @@ class TrainSettings:
                 f"--users-per-step {self.users_per_step} is less than the {self.processes} "
                 "processes; give every process a user"
             )
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """What is read and written; ``summaries`` is None for mode ``none``."""
+
+    items: Path
+    examples: Path
+    summaries: Path | None
+    out: Path
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that are read."""
+        return [self.items, self.examples, *([self.summaries] if self.summaries else [])]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that ``trec train`` can be told.
+
+    Attributes:
+        run: folder in which files are found by name.
+        mode: of the summaries.
+        items, examples, summaries, out: files that are not those of ``run``.
+        vectors: file of item vectors, where it does not lie beside the summaries.
+        model: the base model.
+        prompt: of the recommender.
+        prompts: folder with own templates.
+        training: what decides the adapter.
+        merge: write full weights too.
+        save_every: steps between checkpoints.
+        report_to: trackers, as the Trainer names them.
+        limit: use the first so many examples of each split.
+    """
+
+    _: KW_ONLY
+    run: Run = None
+    mode: Mode = "hier"
+    items: Items = None
+    examples: Examples = None
+    summaries: Summaries = None
+    vectors: Vectors = None
+    out: Annotated[
+        Path | None,
+        Option(
+            "Adapter folder to write; RUN/model-MODE by default.",
+            panel=PANEL,
+            names=("--out", "-o"),
+        ),
+    ] = None
+    model: ModelSource = field(default_factory=ModelSource)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    prompts: Prompts = None
+    training: TrainSettings = field(default_factory=TrainSettings)
+    merge: Annotated[
+        bool, Option("Also write full weights, to RUN/model-MODE-merged.", panel=_ADAPTER)
+    ] = False
+    save_every: Annotated[int, Option("Steps between checkpoints.", panel=_WATCH, minimum=1)] = 50
+    report_to: Annotated[
+        tuple[str, ...],
+        Option("Trackers as the Trainer has them: tensorboard,wandb", panel=_WATCH),
+    ] = ("none",)
+    limit: Limit = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UsageError: naming the options.
+        """
+        if self.out is not None and is_stream(self.out):
+            raise UsageError("an adapter is a folder and cannot go to standard output")
+        check_streams(
+            {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
+        )
+
+    def files(self) -> TrainFiles:
+        """Find the files in the run folder, or where the user named them.
+
+        Raises:
+            UsageError: a file is neither named nor in a run folder, or the mode has none.
+        """
+        return TrainFiles(
+            items=resolve(self.items, self.run, "items"),
+            examples=resolve(self.examples, self.run, "examples"),
+            summaries=find_summaries(self.mode, self.summaries, self.run),
+            out=resolve(self.out, self.run, "adapter", self.mode),
+        )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The experiment trackers; none by default."""
+        return tuple(name for name in self.report_to if name != "none")
+
+    @property
+    def valid_limit(self) -> int:
+        """How many validation examples are used."""
+        asked = self.training.valid_users
+        return asked if self.limit is None else min(asked, self.limit)
+
+    def for_processes(self, count: int) -> TrainSettings:
+        """Return the training's settings for so many processes together."""
+        return replace(self.training, processes=count)

@@ -21,9 +21,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.packing import PackedTrees, pack, to_device
 from trec_cli.train.callbacks import VALID_PREFIX
-from trec_cli.train.dataset import TrainingExamples
+from trec_cli.train.dataset import StepPlan, TrainingExamples
 from trec_cli.train.loss import LabelledTree, Targets, make_targets, summed_loss
-from trec_cli.train.plan import StepPlan
 from trec_cli.train.settings import LossName
 
 

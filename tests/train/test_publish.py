@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trec_cli import __version__
-from trec_cli.train.card import Card
+from trec_cli.train.publish import Card
 
 
 def card(**more: object) -> Card:
