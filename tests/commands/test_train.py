@@ -251,6 +251,21 @@ def test_examples_without_negatives_are_named(run: Path, tiny_model: TinyModel) 
     assert "'e2': its candidates hold no negative" in result.stderr
 
 
+def test_questions_whose_answer_was_missed_are_left_out(run: Path, tiny_model: TinyModel) -> None:
+    asked = example(3)
+    missed = msgspec.structs.replace(
+        asked,
+        candidates=[c for c in asked.candidates if c not in asked.positives],
+        positives=[],
+        missed=asked.positives,
+    )
+    write_lines(run / "examples.jsonl", encode_all([example(1), example(2), missed]))
+    result = trec(run, tiny_model(), "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    assert "1 examples have no positive among their candidates" in plain(result.stderr)
+    assert last_line(result)["training examples"] == 2
+
+
 def test_missing_summaries_are_counted_with_the_remedy(run: Path, tiny_model: TinyModel) -> None:
     record = {"user_id": "u0", "split": "train", "mode": "hier", "summary": "s", "blocks": []}
     write_lines(

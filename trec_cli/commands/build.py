@@ -172,7 +172,7 @@ def _annotation(declared: Declared) -> Any:
     if option.argument:
         return Annotated[declared.type, typer.Argument(help=option.help, metavar=option.metavar)]
     described = typer.Option(
-        *(option.names or ()),
+        *_flags(declared),
         help=option.help,
         rich_help_panel=option.panel or None,
         min=option.minimum,
@@ -183,6 +183,13 @@ def _annotation(declared: Declared) -> Any:
     )
     kind = list[str] if option.repeatable else _typed(declared.type)
     return Annotated[kind, described]
+
+
+def _flags(declared: Declared) -> tuple[str, ...]:
+    """Name the flags of an option; one that is off by default needs no --no-flag."""
+    if not declared.option.names and declared.default is False:
+        return (declared.flag,)
+    return declared.option.names
 
 
 def _typed(kind: Any) -> Any:

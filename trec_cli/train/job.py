@@ -1,5 +1,6 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from trec_cli.core.lineage import other_versions
 from trec_cli.core.manifest import Provenance, read_manifest, up_to_date
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
+from trec_cli.core.records import Example
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
     load_config,
@@ -66,7 +68,7 @@ class TrainingJob:
         """Read items, examples and summaries, each once, and make the builder of prompts."""
         options, files = self.options, self.files
         items = read_items(files.items)
-        examples = read_examples(files.examples, items)
+        examples = self._answered(read_examples(files.examples, items))
         summaries = read_summaries(files.summaries) if files.summaries else None
         self._target = find_target(summaries, files.summaries, options.vectors)
         joined = partial(
@@ -85,6 +87,13 @@ class TrainingJob:
             target=self._target is not None,
             attention=self._target.recorded() if self._target else None,
         )
+
+    def _answered(self, examples: Sequence[Example]) -> list[Example]:
+        """Leave out questions whose right answer a retrieval has missed: nothing to learn."""
+        answered = [e for e in examples if e.positives or e.split not in ("train", "valid")]
+        if missing := len(examples) - len(answered):
+            self._progress.warn(f"{missing} examples have no positive among their candidates")
+        return answered
 
     def _recorded(self) -> dict[str, Any]:
         """Return everything beside the inputs that decides the adapter, for the manifest."""
