@@ -1,0 +1,140 @@
+"""Every signal by hand on four items; chosen pairs and the whole catalogue agree."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.signals.small import ITEMS, ROWS, example
+from trec_cli.core.records import Item
+from trec_cli.signals.catalogue import Catalogue, find_groups, lsa
+from trec_cli.signals.histories import Events, Histories
+from trec_cli.signals.kinds import Signal
+from trec_cli.signals.learn import learn_signals, meaning
+from trec_cli.signals.similarity import count_matrix
+
+TRAIN = [
+    example("u", "train", "ab", right="c"),
+    example("v", "train", "b", right="c"),
+    example("w", "train", "c", right="a"),
+]
+
+
+@pytest.fixture(scope="module")
+def signals() -> dict[str, Signal]:
+    catalogue = Catalogue.of(ITEMS)
+    return learn_signals(catalogue, Events.of(TRAIN, ROWS))
+
+
+def _scores(signal: Signal, history: str) -> list[float]:
+    return list(map(float, signal.everywhere(Histories.of([list(history)], ROWS))[0]))
+
+
+def test_counts_of_items(signals: dict[str, Signal]) -> None:
+    assert _scores(signals["popularity"], "a") == pytest.approx(
+        [math.log(3), math.log(3), math.log(4), 0]
+    )
+    assert _scores(signals["answers"], "a") == pytest.approx([math.log(2), 0, math.log(3), 0])
+    assert _scores(signals["unseen"], "a") == [0, 0, 0, 1]
+    assert _scores(signals["never_right"], "") == [0, 1, 0, 1]
+
+
+def test_steps_from_the_newest_item(signals: dict[str, Signal]) -> None:
+    # Of the two who took b, both went on to c.
+    assert _scores(signals["follows_last"], "ab") == pytest.approx([0, 0, math.log(1 + 30), 0])
+    # Of the two who took a, one went on to b, and from there to c: .2 of a step.
+    expected = [0, math.log(1 + 30 / 2), math.log(1 + 30 * 0.2 / 2), 0]
+    assert _scores(signals["follows_last"], "a") == pytest.approx(expected)
+
+
+def test_items_taken_together_count_by_distance_and_age(signals: dict[str, Signal]) -> None:
+    # c follows b twice and a once at distance 2; a follows c once, which counts .3 backwards.
+    from_b, from_a = 2.0, 0.8 + 0.3
+    expected = math.log(1 + 10 * (from_b + 0.8 * from_a))
+    assert _scores(signals["cooccurrence"], "ab")[2] == pytest.approx(expected)
+
+
+def test_texts_groups_and_repeats(signals: dict[str, Signal]) -> None:
+    tfidf = _scores(signals["tfidf_last"], "a")
+    assert tfidf[0] == pytest.approx(1)
+    assert 0 < tfidf[1] < 1
+    assert tfidf[2:] == [0, 0]
+    assert _scores(signals["same_brand"], "ca") == pytest.approx(
+        [1 / 1.8, 1 / 1.8, 0.8 / 1.8, 0.8 / 1.8]
+    )
+    assert _scores(signals["repeat"], "ab") == [1, 1, 0, 0]
+    assert _scores(signals["repeat_last"], "ab") == [0, 1, 0, 0]
+
+
+def test_the_nearest_vector_is_at_least_as_near_as_the_newest(signals: dict[str, Signal]) -> None:
+    last, nearest = _scores(signals["vector_last"], "ac"), _scores(signals["vector_nearest"], "ac")
+    assert last[2] == pytest.approx(1, abs=1e-5)
+    assert nearest[0] == pytest.approx(1, abs=1e-5)
+    assert all(n >= o - 1e-6 for n, o in zip(nearest, last, strict=True))
+
+
+def test_the_next_vector_learns_that_saws_follow_pots(signals: dict[str, Signal]) -> None:
+    scores = _scores(signals["vector_next"], "b")
+    assert min(scores[2:]) > max(scores[:2])
+
+
+def test_an_empty_history_speaks_for_nothing_but_what_is_of_items(
+    signals: dict[str, Signal],
+) -> None:
+    items_only = {"popularity", "answers", "unseen", "never_right"}
+    for name in signals.keys() - items_only:
+        assert _scores(signals[name], "") == [0, 0, 0, 0], name
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text(alphabet="abcd", max_size=12), min_size=1, max_size=5))
+def test_chosen_pairs_equal_the_whole_catalogue(
+    signals: dict[str, Signal], histories: Sequence[str]
+) -> None:
+    asked = Histories.of(map(list, histories), ROWS)
+    questions = np.repeat(np.arange(len(histories)), 4)
+    candidates = np.tile(np.array([3, 1, 0, 2]), len(histories))
+    for name, signal in signals.items():
+        whole = signal.everywhere(asked)[questions, candidates]
+        np.testing.assert_allclose(
+            signal.at(asked, questions, candidates), whole, atol=1e-5, err_msg=name
+        )
+
+
+def test_every_signal_is_explained(signals: dict[str, Signal]) -> None:
+    assert meaning("same_brand") == "weight of the history items with its brand"
+    assert all(meaning(name) for name in signals)
+
+
+def test_given_vectors_are_used_and_centred() -> None:
+    vectors = np.array([[1, 0], [0, 1], [0, 0], [-1, 1]], np.float32)
+    made = Catalogue.of(ITEMS, vectors).vectors
+    assert made[2].tolist() == [0, 0]
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), [1, 1, 0, 1], atol=1e-6)
+
+
+def test_a_catalogue_without_texts_or_with_one_item_is_no_error() -> None:
+    for items in ({"a": Item("a", {})}, {"a": Item("a", {"title": "茶"}), "b": Item("b", {})}):
+        catalogue = Catalogue.of(items)
+        assert np.isfinite(catalogue.vectors).all()
+        learnt = learn_signals(catalogue, Events.of([], catalogue.rows))
+        asked = Histories.of([["a"], []], catalogue.rows)
+        assert all(np.isfinite(s.everywhere(asked)).all() for s in learnt.values())
+
+
+def test_groups_are_short_values_that_repeat() -> None:
+    items = [
+        Item(str(n), {"title": "same", "brand": "Ab"[n % 2], "code": str(n), "text": "x " * 50})
+        for n in range(6)
+    ]
+    assert list(find_groups(items)) == ["brand"]
+
+
+def test_lsa_keeps_the_cosines_of_few_texts() -> None:
+    vectors = lsa(count_matrix([["a", "b"], ["a", "b"], ["c"], ["d"]]))
+    cosines = vectors @ vectors.T
+    assert cosines[0, 1] == pytest.approx(1, abs=0.01)
+    assert abs(cosines[0, 2]) < 0.01

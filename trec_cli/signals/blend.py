@@ -1,0 +1,288 @@
+"""The blend: all cheap signals, weighed by one conditional logit.
+
+The signals are learnt from train users (:mod:`trec_cli.signals.learn`), the weights from
+questions whose own answer is in no count: those of split valid, and, where these are few,
+those of train, each scored by signals that were learnt without a tenth of the users, its own
+user among them (cross-fitting).
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.outputs import write_bytes
+from trec_cli.core.records import Example, Split
+from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.histories import Events, Histories, Rows
+from trec_cli.signals.kinds import Signal, Values
+from trec_cli.signals.learn import learn_signals, meaning
+from trec_cli.signals.logit import Array, Choices, ConditionalLogit, fit_logit
+
+MOST_QUESTIONS = 5000
+"""Questions that the weights are fitted on at most."""
+ENOUGH_QUESTIONS = 1000
+"""From so many questions of split valid on, none of train is added."""
+FOLDS = 10
+_DECIMALS = 5
+"""Beyond them, equal evidence would differ by the order in which a machine adds."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of question and candidate, ordered by question.
+
+    Attributes:
+        asked: the questions' histories.
+        questions: index of each pair's question.
+        candidates: row of each pair's candidate.
+    """
+
+    asked: Histories
+    questions: Rows
+    candidates: Rows
+
+    @classmethod
+    def of(
+        cls,
+        histories: Iterable[Sequence[str]],
+        candidates: Sequence[Sequence[str]],
+        rows: Mapping[str, int],
+    ) -> "Pairs":
+        """Look everything up; every candidate must be in the catalogue."""
+        lengths = [len(one) for one in candidates]
+        flat = np.fromiter(
+            (rows[item] for one in candidates for item in one), np.int64, sum(lengths)
+        )
+        return cls(Histories.of(histories, rows), np.repeat(np.arange(len(lengths)), lengths), flat)
+
+    def features(self, signals: Mapping[str, Signal]) -> Array:
+        """Compute every signal for every pair: [pairs, signals]."""
+        columns = [s.at(self.asked, self.questions, self.candidates) for s in signals.values()]
+        return np.column_stack(columns).astype(float)
+
+
+@dataclass
+class Learner:
+    """Learns signals from all train users, or from all but one fold of them.
+
+    Attributes:
+        catalogue, events: to learn from.
+        seed: by which users come into folds.
+    """
+
+    catalogue: Catalogue
+    events: Events
+    seed: int = 0
+    _made: dict[int | None, dict[str, Signal]] = field(default_factory=dict, repr=False)
+
+    def signals(self, fold: int | None = None) -> dict[str, Signal]:
+        """Learn from every train user outside ``fold``, once."""
+        if fold not in self._made:
+            events = self.events
+            if fold is not None:
+                out = np.array([self.fold(user) == fold for user in events.users], bool)
+                events = events.without(out)
+                self._made = {key: value for key, value in self._made.items() if key is None}
+            self._made[fold] = learn_signals(self.catalogue, events)
+        return self._made[fold]
+
+    def fold(self, user: str) -> int:
+        """Return the fold of a user, whatever the order of users."""
+        return derive_seed(self.seed, "fold", user) % FOLDS
+
+    def parts(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, Signal]]]:
+        """Yield indices of examples, and signals that do not know their answers."""
+        own = [self.fold(e.user_id) if e.split == "train" else None for e in examples]
+        for fold in sorted({f for f in own if f is not None}):
+            yield [n for n, f in enumerate(own) if f == fold], self.signals(fold)
+        rest = [n for n, f in enumerate(own) if f is None]
+        if rest:
+            yield rest, self.signals()
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Signals and their weights, ready to score.
+
+    Attributes:
+        learner: of the signals.
+        logit: the weights.
+    """
+
+    learner: Learner
+    logit: ConditionalLogit
+
+    def score(self, examples: Sequence[Example]) -> list[list[float]]:
+        """Score each example's candidates; those of train by signals without their users."""
+        scores: list[list[float]] = [[] for _ in examples]
+        for indices, signals in self.learner.parts(examples):
+            own = [examples[index] for index in indices]
+            candidates = [e.candidates for e in own]
+            pairs = Pairs.of((e.history for e in own), candidates, self.learner.catalogue.rows)
+            values = np.round(self.logit.score(pairs.features(signals)), _DECIMALS)
+            ends = np.cumsum([0, *map(len, candidates)])
+            for n, index in enumerate(indices):
+                scores[index] = values[ends[n] : ends[n + 1]].tolist()
+        return scores
+
+    def everywhere(self, asked: Histories) -> Values:
+        """Score the whole catalogue for a block of questions: [questions, items]."""
+        signals = self.learner.signals()
+        total = np.zeros((len(asked), len(self.learner.catalogue)), np.float32)
+        weights = self.logit.weights.astype(np.float32)
+        for signal, weight in zip(signals.values(), weights, strict=True):
+            if weight:
+                total += weight * signal.everywhere(asked)
+        return np.round(total, _DECIMALS)
+
+
+def fit_blend(
+    learner: Learner,
+    examples: Sequence[Example],
+    *,
+    negatives: int | None = None,
+    splits: Collection[Split] = ("train", "valid"),
+) -> Blend:
+    """Fit the weights.
+
+    Args:
+        learner: of the signals.
+        examples: of all splits.
+        negatives: draw so many wrong answers per question from the whole catalogue; None
+            takes the candidates of each question, which are from the population to be scored.
+        splits: whose questions may be used; leave out valid where it is what is scored.
+
+    Raises:
+        UsageError: no split has a question.
+    """
+    chosen = choose_questions(examples, splits, learner)
+    if not chosen:
+        raise UsageError(
+            "the blend learns its weights from questions of split valid or train with a right "
+            "and a wrong answer, and there are none"
+        )
+    asked = [list(e.candidates) for e in chosen]
+    if negatives is not None:
+        draw = Drawing(learner.catalogue, learner.seed)
+        asked = [draw.candidates(example, negatives) for example in chosen]
+    choices = _choices(learner, chosen, asked)
+    users = [derive_seed(learner.seed, "user", e.user_id) for e in chosen]
+    return Blend(learner, fit_logit(choices, list(learner.signals()), groups=users))
+
+
+def choose_questions(
+    examples: Sequence[Example], splits: Collection[Split], learner: Learner
+) -> list[Example]:
+    """Choose the questions to fit on, whatever the order of the file.
+
+    All of split valid, at most :data:`MOST_QUESTIONS`; where these are fewer than
+    :data:`ENOUGH_QUESTIONS`, questions of train are added fold by fold.
+    """
+    ordered = sorted(
+        (e for e in examples if e.split in splits and e.split in ("train", "valid") and _tells(e)),
+        key=lambda e: derive_seed(learner.seed, "question", e.user_id, e.example_id),
+    )
+    chosen = [e for e in ordered if e.split == "valid"][:MOST_QUESTIONS]
+    for fold in range(FOLDS):
+        if len(chosen) >= ENOUGH_QUESTIONS:
+            break
+        own = [e for e in ordered if e.split == "train" and learner.fold(e.user_id) == fold]
+        chosen += own[: MOST_QUESTIONS - len(chosen)]
+    return chosen
+
+
+def _tells(example: Example) -> bool:
+    """Check that a question has a right answer."""
+    return bool(example.positives)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Draws wrong answers from the whole catalogue; the order of its file plays no role."""
+
+    catalogue: Catalogue
+    seed: int
+    _order: list[str] = field(default_factory=list, repr=False)
+
+    def candidates(self, example: Example, count: int) -> list[str]:
+        """Return the right answers and ``count`` wrong ones, or as many as there are."""
+        if not self._order:
+            self._order.extend(
+                sorted(self.catalogue.rows, key=lambda item: derive_seed(self.seed, "item", item))
+            )
+        known = [item for item in example.positives if item in self.catalogue.rows]
+        draws = generator(self.seed, example.user_id, example.example_id)
+        size = min(count + len(known), len(self._order))
+        drawn = draws.choice(len(self._order), size, replace=False)
+        wrong = [self._order[n] for n in drawn if self._order[n] not in known]
+        return [*known, *wrong[:count]]
+
+
+def _choices(
+    learner: Learner, examples: Sequence[Example], candidates: Sequence[Sequence[str]]
+) -> Choices:
+    """Compute the features of each question with signals that do not know its answer."""
+    features, lengths, right = [], [], []
+    for indices, signals in learner.parts(examples):
+        own = [candidates[n] for n in indices]
+        pairs = Pairs.of((examples[n].history for n in indices), own, learner.catalogue.rows)
+        features.append(pairs.features(signals))
+        lengths += [len(one) for one in own]
+        right += [item in examples[n].positives for n in indices for item in candidates[n]]
+    return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(right, bool))
+
+
+def save_logit(path: Path, logit: ConditionalLogit, details: Mapping[str, Any]) -> None:
+    """Write the weights as JSON, one readable entry per signal."""
+    signals = [
+        {
+            "name": name,
+            "says": meaning(name),
+            "coefficient": float(logit.coefficients[n]),
+            "standard_error": float(logit.errors[n]),
+            "mean": float(logit.means[n]),
+            "scale": float(logit.scales[n]),
+        }
+        for n, name in enumerate(logit.names)
+    ]
+    content = {
+        "signals": signals,
+        "penalty": logit.penalty,
+        "questions": logit.questions,
+        "log_likelihood": logit.log_likelihood,
+        **details,
+    }
+    write_bytes(path, [msgspec.json.format(msgspec.json.encode(content), indent=2), b"\n"])
+
+
+def load_logit(path: Path) -> ConditionalLogit:
+    """Read the weights that :func:`save_logit` wrote.
+
+    Raises:
+        InputError: the file is not such a file.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        signals = content["signals"]
+        columns = {
+            key: np.array([signal[key] for signal in signals], float)
+            for key in ("mean", "scale", "coefficient", "standard_error")
+        }
+        return ConditionalLogit(
+            names=tuple(signal["name"] for signal in signals),
+            means=columns["mean"],
+            scales=columns["scale"],
+            coefficients=columns["coefficient"],
+            errors=columns["standard_error"],
+            penalty=content["penalty"],
+            questions=content["questions"],
+            log_likelihood=content["log_likelihood"],
+        )
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError, ValueError):
+        raise InputError.of(path, "is no saved blend", "remove it; it is made again") from None

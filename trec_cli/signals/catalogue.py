@@ -1,0 +1,125 @@
+"""The catalogue as signals see it: rows, term counts, groups and vectors of its items."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.linalg import svds
+
+from trec_cli.core.records import Item
+from trec_cli.core.text import terms
+from trec_cli.signals.similarity import Matrix, count_matrix, tfidf
+
+Floats = NDArray[np.float32]
+
+LSA_SIZE = 128
+"""Size of the vectors that stand in for those of an embedder."""
+_GROUP_SHARE = 0.5
+"""An attribute groups items where at least half of those that have it share their value."""
+_GROUP_LENGTH = 40
+"""Longer values (on average) are texts, not names of a group."""
+_MOST_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that is known of items without any user.
+
+    Attributes:
+        rows: item id to row, in the order of the file.
+        titles: term counts of the titles, CSR [items, terms]; of all texts where none has one.
+        texts: term counts of all attributes.
+        groups: by attribute (brand, category), a CSR matrix [items, values] of ones.
+        vectors: one of length 1 per item, centred; zeros where an item has no text.
+    """
+
+    rows: Mapping[str, int]
+    titles: Matrix
+    texts: Matrix
+    groups: Mapping[str, Matrix]
+    vectors: Floats
+
+    @classmethod
+    def of(cls, items: Mapping[str, Item], vectors: Floats | None = None) -> "Catalogue":
+        """Read the items.
+
+        Args:
+            items: by id.
+            vectors: of an embedder, [items, size] in the order of ``items``; without them
+                a decomposition of the TF-IDF matrix (LSA) stands in.
+        """
+        texts = count_matrix(terms(" ".join(i.attributes.values())) for i in items.values())
+        titles = count_matrix(terms(item.title) for item in items.values())
+        titles = titles if titles.nnz else texts
+        made = lsa(texts) if vectors is None else vectors
+        return cls(
+            {identifier: row for row, identifier in enumerate(items)},
+            titles,
+            texts,
+            find_groups(items.values()),
+            centred(made),
+        )
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.rows)
+
+
+def lsa(counts: Matrix, size: int = LSA_SIZE) -> Floats:
+    """Decompose TF-IDF weights: the first ``size`` left singular vectors times their values."""
+    weights = tfidf(counts)
+    rank = min(size, min(weights.shape) - 1)
+    if rank < 1 or not weights.nnz:
+        return np.asarray(weights.toarray(), np.float32)
+    start = np.ones(min(weights.shape)) / np.sqrt(min(weights.shape))
+    left, values, _ = svds(weights, k=rank, v0=start)
+    return np.asarray(left * values, np.float32)
+
+
+def centred(vectors: Floats) -> Floats:
+    """Subtract the mean vector of items with text and scale to length 1; zeros stay."""
+    filled = np.abs(vectors).sum(axis=1) > 0
+    if filled.sum() < 2:
+        return vectors
+    moved = np.where(filled[:, None], vectors - vectors[filled].mean(axis=0), 0)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    scaled = np.divide(moved, lengths, out=np.zeros_like(moved), where=lengths > 1e-6)
+    return np.asarray(scaled, np.float32)
+
+
+def find_groups(items: Iterable[Item]) -> dict[str, Matrix]:
+    """Find the attributes that put items into groups, such as a brand or a category.
+
+    The title never does, nor an attribute whose values hardly repeat or are long texts.
+    Where more than four do, those with the fewest items without a value are taken.
+    """
+    listed = list(items)
+    names = sorted({name for item in listed for name in item.attributes} - {"title"})
+    values = {name: [_value(item, name) for item in listed] for name in names}
+    chosen = sorted(
+        filter(lambda name: _is_group(values[name]), names), key=lambda name: -_filled(values[name])
+    )
+    return {name: _one_hot(values[name]) for name in chosen[:_MOST_GROUPS]}
+
+
+def _value(item: Item, name: str) -> str:
+    return " ".join(item.attributes.get(name, "").split()).casefold()
+
+
+def _filled(values: Sequence[str]) -> int:
+    return sum(map(bool, values))
+
+
+def _is_group(values: Sequence[str]) -> bool:
+    filled = [value for value in values if value]
+    kinds = Counter(filled)
+    shared = sum(count for count in kinds.values() if count > 1)
+    if len(kinds) < 2 or shared < _GROUP_SHARE * len(filled):
+        return False
+    return sum(map(len, kinds)) / len(kinds) <= _GROUP_LENGTH
+
+
+def _one_hot(values: Sequence[str]) -> Matrix:
+    return count_matrix([value] if value else [] for value in values)

@@ -1,0 +1,173 @@
+"""Histories as arrays: of questions that are asked, and of users that are learnt from."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from trec_cli.core.records import Example
+from trec_cli.signals.similarity import Matrix
+
+Rows = NDArray[np.int64]
+"""Rows of items in the catalogue."""
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Item sequences one behind the other, each oldest first.
+
+    Attributes:
+        items: rows of the catalogue, all sequences joined.
+        ends: where each sequence begins, and where the last one ends: [sequences + 1].
+        catalogue: number of items of the catalogue.
+    """
+
+    items: Rows
+    ends: Rows
+    catalogue: int
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[str]], rows: Mapping[str, int]) -> "Histories":
+        """Look the items up; those without a row are left out."""
+        found = [[rows[item] for item in sequence if item in rows] for sequence in sequences]
+        ends = np.cumsum([0, *map(len, found)])
+        flat = np.fromiter((row for one in found for row in one), np.int64, count=int(ends[-1]))
+        return cls(flat, ends, len(rows))
+
+    def __len__(self) -> int:
+        """Count the sequences."""
+        return len(self.ends) - 1
+
+    @property
+    def lengths(self) -> Rows:
+        """Length of each sequence."""
+        return np.diff(self.ends)
+
+    @property
+    def owners(self) -> Rows:
+        """Index of the sequence that each item stands in."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def block(self, start: int, stop: int) -> "Histories":
+        """Return the sequences from ``start`` to ``stop``, the last excluded."""
+        ends = self.ends[start : stop + 1]
+        return Histories(self.items[ends[0] : ends[-1]], ends - ends[0], self.catalogue)
+
+    def where(self, wanted: Mask) -> "Histories":
+        """Return the sequences that a mask names, in their order."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths[wanted])])
+        return Histories(self.items[wanted[self.owners]], ends, self.catalogue)
+
+    def weights(self, decay: float) -> Matrix:
+        """Weigh the newest item 1, each one before it ``decay`` times its successor.
+
+        Returns:
+            CSR matrix [sequences, items]; an item that stands twice has both weights.
+        """
+        ages = self.ends[1:][self.owners] - 1 - np.arange(len(self.items))
+        weighted = sparse.csr_matrix(
+            (decay ** ages.astype(float), self.items, self.ends), shape=(len(self), self.catalogue)
+        )
+        weighted.sum_duplicates()
+        weighted.eliminate_zeros()
+        return weighted
+
+    def shares(self, decay: float) -> Matrix:
+        """Scale :meth:`weights` so that those of each sequence sum to 1; empty ones stay 0."""
+        weighted = self.weights(decay)
+        sums = np.asarray(weighted.sum(axis=1)).ravel()
+        scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
+        return sparse.csr_matrix(sparse.diags(scale) @ weighted)
+
+    def last(self) -> Rows:
+        """Return the newest item of each sequence; -1 where it is empty."""
+        newest = np.full(len(self), -1)
+        filled = self.lengths > 0
+        newest[filled] = self.items[self.ends[1:][filled] - 1]
+        return newest
+
+
+@dataclass(frozen=True)
+class Events:
+    """What users of split train have done, the ground of every count.
+
+    Attributes:
+        users: their ids, in order of first sight.
+        sequences: everything that each has taken, oldest first.
+        answers: what each was asked for (the positives).
+    """
+
+    users: list[str]
+    sequences: Histories
+    answers: Histories
+
+    @classmethod
+    def of(cls, examples: Iterable[Example], rows: Mapping[str, int]) -> "Events":
+        """Collect the examples of split train, user by user.
+
+        An item that several examples of a user repeat (a history that grows) is taken as
+        often as the longest of them has it.
+        """
+        asked: defaultdict[str, list[Example]] = defaultdict(list)
+        for example in examples:
+            if example.split == "train":
+                asked[example.user_id].append(example)
+        taken = [_joined(own) for own in asked.values()]
+        answers = [
+            dict.fromkeys(item for e in own for item in e.positives) for own in asked.values()
+        ]
+        return cls(list(asked), Histories.of(taken, rows), Histories.of(map(list, answers), rows))
+
+    def without(self, left_out: Mask) -> "Events":
+        """Return the events of all other users."""
+        users = [user for user, out in zip(self.users, left_out, strict=True) if not out]
+        return Events(users, self.sequences.where(~left_out), self.answers.where(~left_out))
+
+
+def _joined(examples: Sequence[Example]) -> list[str]:
+    """Join one user's examples to one sequence: each adds what its predecessors lack."""
+    ordered = sorted(examples, key=lambda e: (e.timestamp or 0, len(e.history)))
+    longest = max(reversed(ordered), key=lambda e: len(e.history)).history
+    known = set(longest)
+    before = [
+        item for item in dict.fromkeys(i for e in ordered for i in e.history) if item not in known
+    ]
+    known.update(before)
+    after = dict.fromkeys(item for e in ordered for item in e.positives if item not in known)
+    return [*before, *longest, *after]
+
+
+def takers(histories: Histories) -> NDArray[np.float64]:
+    """Count the sequences that hold each item: [items]."""
+    pairs = np.unique(histories.owners * histories.catalogue + histories.items)
+    return np.bincount(pairs % max(1, histories.catalogue), minlength=histories.catalogue).astype(
+        float
+    )
+
+
+def successions(
+    histories: Histories, decay: float, backward: float = 0.0, window: int = 10
+) -> Matrix:
+    """Count how often one item follows another, the nearer the more.
+
+    ``sum over users and pairs i < j of decay ** (j - i - 1)`` for the pair (item i, item j),
+    and ``backward`` times as much for (item j, item i); pairs further apart than ``window``
+    and pairs of one item with itself do not count.
+
+    Returns:
+        CSR matrix [items before, items after].
+    """
+    owners, items, size = histories.owners, histories.items, histories.catalogue
+    total = sparse.csr_matrix((size, size), dtype=np.float32)
+    for lag in range(1, window + 1):
+        first, second = items[:-lag], items[lag:]
+        counted = (owners[:-lag] == owners[lag:]) & (first != second)
+        if not counted.any():
+            break
+        weight = np.full(int(counted.sum()), decay ** (lag - 1), np.float32)
+        total = total + sparse.csr_matrix((weight, (first[counted], second[counted])), (size, size))
+    return sparse.csr_matrix(total + backward * total.T) if backward else total

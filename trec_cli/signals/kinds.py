@@ -1,0 +1,200 @@
+"""The kinds of signal: each scores candidates, or every item of the catalogue at once.
+
+A signal is a function of a history and an item.  :meth:`Signal.at` computes it for chosen
+pairs of question and candidate, :meth:`Signal.everywhere` for a block of questions and all
+items; both give the same values.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trec_cli.signals.histories import Histories, Rows
+from trec_cli.signals.similarity import Matrix
+
+Values = NDArray[np.float32]
+
+Shape = Callable[[Values], Values]
+"""A monotone change of scale, such as log(1 + x)."""
+
+
+def same(values: Values) -> Values:
+    """Leave values as they are."""
+    return values
+
+
+def logarithm(scale: float) -> Shape:
+    """Return ``log(1 + scale * x)``: counts grow over orders of magnitude, evidence does not."""
+    return lambda values: np.asarray(np.log1p(scale * values), np.float32)
+
+
+class Signal(Protocol):
+    """What is said of every pair of history and item; higher speaks for the item."""
+
+    def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        """Score pairs of a question (index in ``asked``, ascending) and an item: [pairs]."""
+
+    def everywhere(self, asked: Histories) -> Values:
+        """Score all items for each question: [questions, items]."""
+
+
+@dataclass(frozen=True)
+class ItemSignal:
+    """What is said of an item whatever the history.
+
+    Attributes:
+        values: one per item.
+    """
+
+    values: Values
+
+    def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:  # noqa: ARG002
+        """See :class:`Signal`."""
+        return self.values[candidates]
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Signal`."""
+        return np.broadcast_to(self.values, (len(asked), len(self.values)))
+
+
+@dataclass(frozen=True)
+class LinearSignal:
+    """``sum over history of weight(h) * q(h) · d(c)``, with sparse or dense vectors.
+
+    Attributes:
+        queries: vectors of items as history: [items, features].
+        documents: vectors of items as candidates, [items, features]; None means that the
+            features are the items themselves.
+        decay: of the weights of older history items.
+        average: whether the weights of a history sum to 1.
+        shape: change of scale at the end.
+    """
+
+    queries: Matrix
+    documents: Matrix | None
+    decay: float
+    average: bool = False
+    shape: Shape = same
+
+    def _asked(self, asked: Histories) -> Matrix:
+        weights = asked.shares(self.decay) if self.average else asked.weights(self.decay)
+        return weights @ self.queries
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Signal`."""
+        found = self._asked(asked)
+        if self.documents is not None:
+            found = found @ self.documents.T
+        return self.shape(np.asarray(_dense(found), np.float32))
+
+    def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        """See :class:`Signal`."""
+        values = np.zeros(len(candidates), np.float32)
+        for start, stop in _blocks(len(asked), self.queries.shape[1]):
+            query = np.asarray(_dense(self._asked(asked.block(start, stop))), np.float32)
+            first, last = np.searchsorted(questions, [start, stop])
+            own = slice(int(first), int(last))
+            values[own] = _products(query, self.documents, questions[own] - start, candidates[own])
+        return self.shape(values)
+
+
+def _dense(matrix: Matrix) -> NDArray[np.float64]:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+
+
+def _products(query: Values, documents: Matrix | None, rows: Rows, candidates: Rows) -> Values:
+    """Multiply each pair's query with its document."""
+    if documents is None:
+        return np.asarray(query[rows, candidates])
+    if not hasattr(documents, "indptr"):
+        return np.asarray(np.einsum("pf,pf->p", query[rows], documents[candidates]))
+    lengths = np.diff(documents.indptr)[candidates]
+    places = _ranges(documents.indptr[candidates], lengths)
+    pairs = np.repeat(np.arange(len(candidates)), lengths)
+    found = query[rows[pairs], documents.indices[places]] * documents.data[places]
+    return np.bincount(pairs, weights=found, minlength=len(candidates)).astype(np.float32)
+
+
+def _ranges(starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> Rows:
+    """Join the ranges ``start .. start + length``."""
+    offsets = np.cumsum(lengths) - lengths
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths))
+
+
+_CELLS = 4_000_000
+"""Numbers in a block of dense queries, 16 MB."""
+
+
+def _blocks(count: int, width: int) -> list[tuple[int, int]]:
+    step = max(1, _CELLS // max(1, width))
+    return [(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+@dataclass(frozen=True)
+class NearestSignal:
+    """The highest cosine of an item with one of the newest ``count`` items of a history.
+
+    Attributes:
+        vectors: of length 1, [items, size].
+        count: 1 compares with the newest item alone.
+    """
+
+    vectors: Values
+    count: int
+
+    def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        """See :class:`Signal`."""
+        best = np.full(len(candidates), -np.inf, np.float32)
+        for back in range(1, self.count + 1):
+            has = asked.lengths[questions] >= back
+            items = asked.items[asked.ends[1:][questions[has]] - back]
+            cosines = np.einsum("pf,pf->p", self.vectors[items], self.vectors[candidates[has]])
+            best[has] = np.maximum(best[has], cosines)
+        return _finite(best)
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Signal`."""
+        best = np.full((len(asked), len(self.vectors)), -np.inf, np.float32)
+        for back in range(1, self.count + 1):
+            has = asked.lengths >= back
+            items = asked.items[asked.ends[1:][has] - back]
+            best[has] = np.maximum(best[has], self.vectors[items] @ self.vectors.T)
+        return _finite(best)
+
+
+def _finite(values: Values) -> Values:
+    """Give 0 where there was no history."""
+    return np.where(np.isfinite(values), values, np.float32(0))
+
+
+@dataclass(frozen=True)
+class RepeatSignal:
+    """1 where the history holds the item already, or where it is the newest of it.
+
+    Attributes:
+        decay: of the weight that an older place in the history gives.
+    """
+
+    decay: float
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Signal`."""
+        return np.asarray(np.minimum(asked.weights(self.decay).toarray(), 1), np.float32)
+
+    def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        """See :class:`Signal`."""
+        weights = asked.weights(self.decay).tocsr()
+        keys = (
+            np.repeat(np.arange(len(asked)), np.diff(weights.indptr)) * asked.catalogue
+            + weights.indices
+        )
+        order = np.argsort(keys)
+        wanted = questions * asked.catalogue + candidates
+        if not len(keys):
+            return np.zeros(len(wanted), np.float32)
+        places = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+        found = keys[order][places] == wanted
+        return np.where(found, np.minimum(weights.data[order][places], 1), 0).astype(np.float32)
