@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trec_cli.core.errors import MAX_FAULTS, InputError
+from trec_cli.core import jsonl
+from trec_cli.core.errors import MAX_FAULTS, InputError, UsageError
 from trec_cli.core.jsonl import (
     encode,
     iter_sequences,
@@ -24,6 +25,7 @@ from trec_cli.core.jsonl import (
     read_summaries,
 )
 from trec_cli.core.records import Block, Example, Item, Summary
+from trec_cli.core.unpacking import LIMIT_VARIABLE, unpacked_limit
 from trec_cli.evaluate.scores import read_scores
 
 GOOD: dict[str, Any] = {
@@ -452,3 +454,56 @@ def test_any_item_is_one_line_and_reads_back(tmp_path_factory: Any, texts: dict[
     assert line.count(b"\n") == 1
     path.write_bytes(line)
     assert read_items(path) == {"i": Item("i", texts)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b'{"item_id": ' + b"[" * 90_000 + b"]" * 90_000 + b"}\n",
+            "line 1: is nested too deeply",
+        ),
+        (b'{"item_id": "a", "title": "\\ud83c"}\n', "holds half a character, \\ud83c without"),
+        (b'{"item_id": "a", "title": "x \\udf89"}\n', "holds half a character, \\udf89 without"),
+        (b'{"item_id": "a", "item_id": "b"}\n', "line 1: has the key 'item_id' twice"),
+        (b'{"item_id": "a", "x": {"b": 1, "b": 2}}\n', "line 1: has the key 'b' twice"),
+        (b"\n" * 1002, "line 1001: is one of over 1,000 blank lines"),
+        (b"x" * 200_001, "line 1: is longer than 200,001 bytes"),
+    ],
+)
+def test_lines_without_sense_or_end_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    monkeypatch.setattr(jsonl, "_MOST_BLANK", 1000)
+    monkeypatch.setattr(jsonl, "_LONGEST_LINE", 200_001)
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_items(path)
+    assert message in str(caught.value)
+
+
+def test_a_gz_expands_no_further_than_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "items.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"item_id": "a"}\n'))
+    monkeypatch.setenv(LIMIT_VARIABLE, "17")
+    assert list(read_items(path)) == ["a"]
+    monkeypatch.setenv(LIMIT_VARIABLE, "16")
+    with pytest.raises(InputError, match="expands to more than 16 bytes"):
+        read_items(path)
+    monkeypatch.setenv(LIMIT_VARIABLE, "many")
+    with pytest.raises(UsageError, match="TREC_MAX_UNPACKED=many: write a number of bytes"):
+        read_items(path)
+
+
+def test_the_limit_is_a_hundred_times_the_size_and_256_mib_at_least() -> None:
+    assert unpacked_limit(7) == 256 << 20
+    assert unpacked_limit(1 << 30) == 100 << 30
+
+
+def test_a_whole_emoji_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"item_id": "a", "title": "\\ud83c\\udf89"}\n')
+    assert read_items(path)["a"].title == "🎉"

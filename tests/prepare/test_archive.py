@@ -1,12 +1,15 @@
 import gzip
+import os
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from trec_cli.core.errors import InputError
+from trec_cli.core.errors import InputError, PartialError
 from trec_cli.core.jsonl import read_items
 from trec_cli.prepare.archive import Source
+from trec_cli.prepare.unpacked import UnpackedFolder
 
 
 def names(path: Path, pattern: str) -> list[str]:
@@ -101,3 +104,81 @@ def test_a_truncated_gz_is_said_to_be_damaged(tmp_path: Path, keep: float) -> No
     (tmp_path / "a.csv.gz").write_bytes(packed[: int(len(packed) * keep)])
     with pytest.raises(InputError, match="compressed file is damaged"):
         content(tmp_path, r"a\.csv", plain=True)
+
+
+def test_a_bomb_stops_at_the_limit_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TREC_MAX_UNPACKED", str(1 << 20))
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("plain.csv", bytes(2 << 20))
+        archive.writestr("packed.csv.gz", gzip.compress(bytes(2 << 20)))
+    for pattern in (r"plain\.csv", r"packed\.csv"):
+        with pytest.raises(InputError, match="expands to more than 1,048,576 bytes"):
+            content(tmp_path, pattern, plain=True)
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_limit_can_be_raised_and_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x" * 1000))
+    monkeypatch.setenv("TREC_MAX_UNPACKED", "999")
+    with pytest.raises(InputError, match=r"a\.csv\.gz: expands to more than 999 bytes"):
+        content(tmp_path, r"a\.csv", plain=True)
+    monkeypatch.setenv("TREC_MAX_UNPACKED", "1000")
+    assert len(content(tmp_path, r"a\.csv", plain=True)) == 1000
+
+
+def test_an_encrypted_zip_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("items.jsonl", "{}")
+    raw = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(mark) + offset] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match=r"a\.zip: is encrypted \(unpack it"):
+        Source(path)
+
+
+def test_long_names_and_paths_in_a_zip_are_unpacked(tmp_path: Path) -> None:
+    inner = "/".join(["folder" * 20] * 3) + "/items.jsonl"
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(inner, "text")
+        archive.writestr("ü" * 240 + ".txt", "other")
+        archive.writestr("../../outside.txt", "inside")
+    assert content(tmp_path, r"items\.jsonl") == b"text"
+    assert content(tmp_path, r"ü+\.txt") == b"other"
+    assert names(tmp_path, r"outside\.txt") == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip"]
+
+
+def test_what_a_killed_run_left_goes_when_the_next_unpacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead, alive = tmp_path / "trec-prepare-4194999-x", tmp_path / f"trec-prepare-{os.getpid()}-x"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "a.csv").write_text("x")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b.csv", "text")
+    assert content(tmp_path / "a.zip", r"b\.csv") == b"text"
+    assert alive.exists()
+    assert not dead.exists()
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"x"))
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    folder = UnpackedFolder()
+    with pytest.raises(PartialError, match=r"cannot unpack a\.csv\.gz .* set TMPDIR"):
+        folder.path_of(tmp_path / "a.csv.gz", None, "a.csv.gz", unpack_gz=True)
+    folder.remove()

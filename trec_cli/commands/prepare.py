@@ -27,7 +27,8 @@ _FOR_EVERY_FORMAT = "attributes"
 def prepare(options: PrepareOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Read a collection as downloaded; write items.jsonl and examples.jsonl into a run folder.
 
-    Knows MIND, Amazon-M2, Amazon reviews (2014, 2018, 2023) and plain JSONL, also as .zip or .gz.
+    Knows MIND, Amazon-M2, Amazon reviews (2014, 2018, 2023), plain JSONL, and logs of clicks or
+    ratings (CSV, TSV, JSONL, Parquet, RecBole, MovieLens), also as .zip or .gz.
 
     [bold]trec prepare samples/shop --out runs/shop[/]
 
@@ -35,8 +36,10 @@ def prepare(options: PrepareOptions, invocation: Invocation, terminal: Terminal)
     """
     from trec_cli.prepare.archive import Source
     from trec_cli.prepare.detect import detect
+    from trec_cli.prepare.sources.columns import parse_columns
 
-    with Source(options.source) as files:
+    columns = parse_columns(options.read.columns)
+    with Source(options.source, items=options.read.items, columns=columns) as files:
         found = detect(files, options.format)
         _check_foreign(found, invocation)
         settings = options.settings(found.format.defaults)

@@ -6,10 +6,12 @@ file, line and what to do.  ``-`` is standard input or output.
 
 import gzip
 import hashlib
+import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -20,8 +22,17 @@ import msgspec
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
 from trec_cli.core.records import PREDICT, Example, Item, Split, Summary, UserSequence
 from trec_cli.core.type_errors import in_words
+from trec_cli.core.unpacking import bounded
 
 STREAM = "-"
+_LONGEST_LINE = 64 << 20
+_MOST_BLANK = 1_000_000
+_CHECKED = 100
+"""Lines of a file whose keys are checked for repeats; a writer that repeats one does it always."""
+_HALF = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|"
+    r"(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 Record = TypeVar("Record")
 _encoder = msgspec.json.Encoder()
 
@@ -73,7 +84,11 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
         return
     file = Path(path)
     try:
-        stream = gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # noqa: SIM115
+        if file.suffix == ".gz":
+            packed = cast(BinaryIO, gzip.open(file))  # noqa: SIM115
+            stream = bounded(packed, file.stat().st_size, file)
+        else:
+            stream = file.open("rb")
     except FileNotFoundError:
         raise InputError.of(
             file, "no such file", "check the name, or run the stage before"
@@ -83,13 +98,27 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError.of(file, f"cannot be read: {error.strerror}") from None
     with stream:
-        yield cast(BinaryIO, stream)
+        yield stream
 
 
-def _numbered(stream: BinaryIO, faults: FaultList) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a stream from 1 on; a compressed file that is damaged is a fault."""
+def numbered_lines(stream: BinaryIO, faults: FaultList) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a stream from 1 on.
+
+    A compressed file that is damaged is a fault, and so are a line without end and blank
+    lines without end: nothing after them is read.
+    """
+    number = blank = 0
     try:
-        yield from enumerate(stream, start=1)
+        while line := stream.readline(_LONGEST_LINE):
+            number += 1
+            if len(line) >= _LONGEST_LINE:
+                faults.add(number, f"is longer than {_LONGEST_LINE:,} bytes", "is it a text file?")
+                return
+            blank = blank + 1 if line == b"\n" else 0
+            if blank > _MOST_BLANK:
+                faults.add(number, f"is one of over {_MOST_BLANK:,} blank lines", "remove them")
+                return
+            yield number, line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
 
@@ -116,10 +145,17 @@ def read_lines(
     faults = faults or FaultList(path)
     empty = True
     with open_input(path) as stream:
-        for number, line in _numbered(stream, faults):
+        for number, line in numbered_lines(stream, faults):
+            if line == b"\n":
+                continue
+            if number <= _CHECKED and (twice := _key_twice(line)):
+                faults.add(number, f"has the key {twice!r} twice", "keep one of them")
             try:
                 # There may be millions: a line without peculiarities takes the short way.
                 record = decode(line.decode())
+            except RecursionError:
+                faults.add(number, "is nested too deeply", "flatten or remove the line")
+                continue
             except ValueError:
                 if not line.strip():
                     continue
@@ -136,6 +172,20 @@ def read_lines(
     faults.raise_if_any()
     if empty and not allow_empty:
         raise InputError.of(faults.file, "is empty", "run the stage before again")
+
+
+def _key_twice(line: bytes) -> str:
+    """Return a key that an object of the line has twice, of which the last would win."""
+    twice = ""
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        names = [name for name, _ in pairs]
+        twice = twice or next((n for i, n in enumerate(names) if n in names[:i]), "")
+
+    with suppress(ValueError, RecursionError):
+        json.loads(line, object_pairs_hook=look)
+    return twice
 
 
 def _decode_odd(line: bytes, decode: Callable[[str], Record]) -> Record:
@@ -171,6 +221,11 @@ def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, st
         return (
             f"is pretty-printed JSON, not one record a line ({shown!r})",
             "write one record a line, for example: jq -c",
+        )
+    if half := _HALF.search(text):
+        return (
+            f"holds half a character, {half[0]} without its other half",
+            "the text was cut in the middle of an emoji; write it whole",
         )
     if "NaN" in text or "Infinity" in text:
         return f"holds NaN or Infinity, which JSON does not have: {shown!r}", "write a number"

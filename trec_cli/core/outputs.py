@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
 from trec_cli.core.jsonl import encode, is_stream
+from trec_cli.core.processes import is_running
 
 Settings = Mapping[str, Any]
 
@@ -77,19 +78,9 @@ def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of ``path`` whose writer was killed."""
     for file in path.parent.glob(f".{escape(path.name)}.*.tmp"):
         pid = file.name.removeprefix(f".{path.name}.").split(".", 1)[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+        if pid.isdecimal() and not is_running(int(pid)):
             for left in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
                 left.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:

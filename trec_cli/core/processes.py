@@ -1,6 +1,7 @@
-"""Starting other programs so that none outlives this one."""
+"""Other processes: whether they run, and that none outlives this one."""
 
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -23,3 +24,14 @@ def end_with_parent() -> Callable[[], None] | None:
         prctl(_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
 
     return request
+
+
+def is_running(pid: int) -> bool:
+    """Check whether there is a process of this number; when in doubt, there is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

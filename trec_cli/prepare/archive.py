@@ -3,21 +3,21 @@
 Names are compared without ``.gz``, wherever in the folder or the archive they lie.
 """
 
-import gzip
 import re
-import shutil
-import tempfile
+import sys
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from trec_cli.core.errors import InputError, OutputFailed
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import is_stream
+from trec_cli.prepare.unpacked import UnpackedFolder
 
 _FETCH = "fetch it again"
+_ENCRYPTED = 1
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,41 @@ class Source:
     """The files of what the user named; use it as a context, it may unpack to a temporary folder.
 
     Attributes:
-        path: what the user named.
+        path: what the user named; ``-`` is standard input.
         members: all files, each name once: a plain file goes before its .gz and its .zip.
         chosen: the file the user named, where it is a plain file.
+        items: the table of items the user named, where it lies somewhere else.
+        columns: the columns the user named, by ``user``, ``item``, ``time`` and ``rating``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        items: Path | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
         """List the files.
 
         Raises:
             InputError: there is nothing at ``path``, or a .zip cannot be read.
         """
-        if not path.exists():
-            raise InputError.of(path, "no such file or folder", "check the name")
         self.path = path
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.members = _each_once(_list(path))
-        self.chosen = next((m for m in self.members if m.file == path and not m.inside), None)
+        self.columns = dict(columns or {})
+        self._unpacked = UnpackedFolder()
+        self.items: Member | None = None
+        if items is not None:
+            self.items = Member(items.name.removesuffix(".gz"), _there(items))
+        if is_stream(path):
+            spooled = self._unpacked.spool(sys.stdin.buffer)
+            self.members = [Member(spooled.name, spooled)]
+            self.chosen: Member | None = self.members[0]
+        else:
+            self.members = _each_once(_list(_there(path)))
+            self.chosen = next((m for m in self.members if m.file == path and not m.inside), None)
 
     def __enter__(self) -> "Source":
-        """Give the source itself."""
+        """Return the source itself."""
         return self
 
     def __exit__(
@@ -82,17 +97,16 @@ class Source:
         trace: TracebackType | None,
     ) -> None:
         """Remove what was unpacked."""
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._unpacked.remove()
 
     def find(self, pattern: str) -> list[Member]:
-        """Give the files whose name matches ``pattern`` wholly; only the named one if it does."""
+        """Return the files whose name matches ``pattern`` wholly; only the named one if it does."""
         found = [m for m in self.members if re.fullmatch(pattern, m.base)]
         return [self.chosen] if self.chosen in found else found
 
     @contextmanager
     def reading(self, member: Member, *, plain: bool = False) -> Iterator[Path]:
-        """Give a path to read ``member`` from; faults found there name it as the user knows it.
+        """Yield a path to read ``member`` from; faults found there name it as the user knows it.
 
         ``plain`` unpacks a .gz too; otherwise the reader does that on the way.
         """
@@ -107,14 +121,13 @@ class Source:
         unpack = plain and member.compressed
         if member.inside is None and not unpack:
             return member.file
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="trec-prepare-")
-        name = f"{'plain-' * unpack}{member.file.stem}-{member.name}"
-        suffix = ".gz" if member.compressed and not unpack else ""
-        path = Path(self._temporary.name) / (re.sub(r"[^\w.-]", "_", name) + suffix)
-        if not path.exists():
-            _extract(member, path, unpack)
-        return path
+        return self._unpacked.path_of(member.file, member.inside, str(member), unpack_gz=unpack)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise InputError.of(path, "no such file or folder", "check the name")
+    return path
 
 
 def _list(path: Path) -> list[Member]:
@@ -147,11 +160,14 @@ def _list_zip(file: Path, folder: PurePosixPath) -> list[Member]:
     """List a .zip; what lies at its top gets its name as folder, as if it were unpacked."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [i.filename for i in archive.infolist() if not i.is_dir()]
+            inside = [info for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError.of(file, f"is not a readable .zip: {error}", _FETCH) from None
+    names = [info.filename for info in inside if _wanted(info.filename)]
+    if any(info.flag_bits & _ENCRYPTED for info in inside):
+        raise InputError.of(file, "is encrypted", "unpack it with its password first")
     members = []
-    for name in filter(_wanted, names):
+    for name in names:
         place = folder / (name if "/" in name else f"{file.stem}/{name}")
         members.append(Member(str(place).removesuffix(".gz"), file, name))
     return members
@@ -168,24 +184,3 @@ def _each_once(members: list[Member]) -> list[Member]:
     for member in sorted(members, key=lambda m: (m.inside is not None, m.compressed)):
         chosen.setdefault(member.name, member)
     return sorted(chosen.values(), key=lambda m: m.name)
-
-
-def _extract(member: Member, path: Path, unpack: bool) -> None:
-    """Copy a member to ``path``, out of its .zip, and out of its .gz if ``unpack``."""
-    try:
-        with path.open("wb") as target:
-            if member.inside is None:
-                with gzip.open(member.file) as stream:
-                    shutil.copyfileobj(stream, target)
-                return
-            with (
-                zipfile.ZipFile(member.file) as archive,
-                archive.open(member.inside) as packed,
-                gzip.open(packed) if unpack else packed as inner,
-            ):
-                shutil.copyfileobj(inner, target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError) as error:
-        path.unlink(missing_ok=True)
-        raise InputError.of(member, f"the compressed file is damaged: {error}", _FETCH) from None
-    except OSError as error:
-        raise OutputFailed(path, error) from None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from trec_cli.core.errors import UsageError
@@ -116,6 +117,24 @@ class ReadOptions:
         ),
     ] = False
     locale: Annotated[str, Option("Amazon-M2: UK, DE, JP, ES, FR or IT.", panel=READING)] = "UK"
+    columns: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Logs: user=COLUMN,item=COLUMN,time=COLUMN,rating=COLUMN; numbers without a header.",
+            panel=READING,
+            default_text="by their names",
+        ),
+    ] = None
+    time_format: Annotated[
+        str | None,
+        Option(
+            "Logs: how dates are written, like %d.%m.%Y.", panel=READING, default_text="found out"
+        ),
+    ] = None
+    items: Annotated[
+        Path | None,
+        Option("Logs: the table of items, where it lies somewhere else.", panel=READING),
+    ] = None
 
 
 @dataclass(frozen=True)

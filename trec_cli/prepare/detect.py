@@ -1,11 +1,24 @@
 """Telling a collection's format by the names of its files."""
 
+from collections.abc import Iterable
+
 from trec_cli.core.errors import InputError
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.formats import Files, Format, Found
-from trec_cli.prepare.sources import amazon_m2, amazon_reviews, mind, plain
+from trec_cli.prepare.sources import amazon_m2, amazon_reviews, clicks, mind, plain
 
-FORMATS = {f.name: f for f in (mind.FORMAT, amazon_m2.FORMAT, amazon_reviews.FORMAT, plain.FORMAT)}
+FORMATS = {
+    format_.name: format_
+    for format_ in (
+        mind.FORMAT,
+        amazon_m2.FORMAT,
+        amazon_reviews.FORMAT,
+        plain.FORMAT,
+        clicks.FORMAT,
+    )
+}
+"""All formats; the last is told by columns, and looked for where no other is found by name."""
+
 _SHOWN = 8
 
 
@@ -17,7 +30,8 @@ def detect(source: Source, name: str = "auto") -> Found:
             there), or more than one format.
     """
     formats = list(FORMATS.values()) if name == "auto" else [FORMATS[name]]
-    found = [Found(f, files) for f in formats if (files := _files(f, source)) is not None]
+    by_name = [format_ for format_ in formats if format_ is not clicks.FORMAT]
+    found = _found(by_name, source) or _found([f for f in formats if f not in by_name], source)
     if len(found) == 1:
         return found[0]
     if found:
@@ -32,6 +46,10 @@ def detect(source: Source, name: str = "auto") -> Found:
         f"{more}",
         f"looked for {looked} (each also in a .zip or as .gz)",
     )
+
+
+def _found(formats: Iterable[Format], source: Source) -> list[Found]:
+    return [Found(f, files) for f in formats if (files := _files(f, source)) is not None]
 
 
 def _files(format_: Format, source: Source) -> Files | None:

@@ -11,7 +11,7 @@ from trec_cli.core.options import Option
 from trec_cli.core.records import ANSWERED, Split
 from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
 
-FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl"]
+FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "clicks"]
 Unknown = Literal["drop", "keep", "fail"]
 SplitKind = Literal["auto", "users", "fixed", "leave-last-out", "time"]
 Negatives = Literal["auto", "uniform", "popularity", "impression", "fixed"]
@@ -140,7 +140,11 @@ class PrepareOptions:
     """Every option of ``trec prepare``."""
 
     source: Annotated[
-        Path, Option("Folder, file or .zip of the collection, as downloaded.", argument=True)
+        Path,
+        Option(
+            "Folder, file or .zip of the collection, as downloaded; - is a log on stdin.",
+            argument=True,
+        ),
     ]
     out: Annotated[Path, Option("Run folder to write into.", names=("--out", "-o"))]
     format: Annotated[FormatName, Option("Format of the source.", panel=READING)] = "auto"
@@ -274,7 +278,9 @@ class PrepareSettings(Choices):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings for a manifest."""
-        return {**_recorded(self), "read": _recorded(self.read), "sizes": str(self.sizes)}
+        read = _recorded(self.read)
+        read.pop("items", None)  # its hash is among those of the inputs
+        return {**_recorded(self), "read": read, "sizes": str(self.sizes)}
 
 
 def _recorded(settings: "PrepareSettings | ReadOptions") -> dict[str, Any]:

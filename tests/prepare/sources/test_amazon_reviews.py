@@ -101,6 +101,7 @@ def test_exact_repeats_are_dropped_and_counted_but_a_second_purchase_is_kept(
         "items with reviews": 2,
         "metadata of items without reviews": 1,
         "metadata lines of an item already read": 1,
+        "items whose rows differ": 1,
         "exact repeats of a review": 1,
     }
 

@@ -1,21 +1,17 @@
 """Amazon reviews of 2014/2018 and of 2023: a file of reviews and a file of item metadata.
 
-A user's items are ordered by time; equal times (in 2018 all reviews of a day have one)
-keep the order of the file.  Neither names of reviewers nor texts of reviews are read.
-The catalogue holds the items that somebody reviewed in the file.
+A user's items are ordered by time; in 2018 all reviews of a day have one.  Neither names
+of reviewers nor texts of reviews are read.  The catalogue holds the items that somebody
+reviewed in the file.
 """
 
-import ast
-import math
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import read_lines
@@ -25,16 +21,17 @@ from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
     Defaults,
-    Question,
     ReadOptions,
     catalogue_of,
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
-from trec_cli.prepare.text import plain_field
+from trec_cli.prepare.sources.catalogues import Texts, item_texts
+from trec_cli.prepare.sources.clock import EARLIEST, LATEST
+from trec_cli.prepare.sources.log import Event, Log
+from trec_cli.prepare.sources.rows import decode_object, is_python
 
 _META = r"meta_.+\.jsonl?"
-_PROSE = frozenset({"description", "features", "feature"})
 _NOTED = 10_000
 
 
@@ -44,9 +41,9 @@ class _Review2018(msgspec.Struct, gc=False):
     unixReviewTime: int  # noqa: N815
     overall: float | None = None
 
-    def event(self) -> tuple[str, str, int, float | None]:
-        """Return user, item, milliseconds and rating."""
-        return self.reviewerID, self.asin, self.unixReviewTime * 1000, self.overall
+    def event(self) -> Event:
+        """Return user, item, seconds and rating."""
+        return self.reviewerID, self.asin, self.unixReviewTime, self.overall
 
 
 class _Review2023(msgspec.Struct, gc=False):
@@ -55,9 +52,9 @@ class _Review2023(msgspec.Struct, gc=False):
     timestamp: int
     rating: float | None = None
 
-    def event(self) -> tuple[str, str, int, float | None]:
-        """Return user, item, milliseconds and rating."""
-        return self.user_id, self.parent_asin, self.timestamp, self.rating
+    def event(self) -> Event:
+        """Return user, item, seconds and rating."""
+        return self.user_id, self.parent_asin, self.timestamp / 1000, self.rating
 
 
 @dataclass(frozen=True)
@@ -92,25 +89,6 @@ _EDITIONS = (
 )
 
 
-@dataclass
-class _Events:
-    """All reviews in columns (20 bytes each): who, what, when in milliseconds, how rated."""
-
-    users: dict[str, int] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)
-    user: "array[int]" = field(default_factory=lambda: array("i"))
-    item: "array[int]" = field(default_factory=lambda: array("i"))
-    time: "array[int]" = field(default_factory=lambda: array("q"))
-    rating: "array[float]" = field(default_factory=lambda: array("f"))
-
-    def add(self, user: str, item: str, time: int, rating: float | None) -> None:
-        """Append one review."""
-        self.user.append(self.users.setdefault(user, len(self.users)))
-        self.item.append(self.items.setdefault(item, len(self.items)))
-        self.time.append(time)
-        self.rating.append(math.nan if rating is None else rating)
-
-
 def _find(source: Source) -> Files | None:
     """Pair ``meta_X`` with the reviews of X: ``X``, ``X_5``, ``reviews_X`` or ``reviews_X_5``."""
     pairs = []
@@ -136,7 +114,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts.update({"reviews": len(events.time), "users": len(events.users)})
     counts["items with reviews"] = len(events.items)
     items = _read_meta(source, meta, edition, options.attributes, events.items, counts, progress)
-    questions = _questions(events, str(reviews), counts)
+    questions = events.questions(str(reviews), counts, "exact repeats of a review")
     return Collection(catalogue_of(items, str(meta)), questions, None, counts, is_log=True)
 
 
@@ -156,12 +134,19 @@ def _edition(source: Source, member: Member) -> _Edition:
         )
 
 
-def _read_events(source: Source, member: Member, edition: _Edition, progress: Progress) -> _Events:
-    events = _Events()
-    decoder = msgspec.json.Decoder(edition.review)
+def _read_events(source: Source, member: Member, edition: _Edition, progress: Progress) -> Log:
+    events = Log()
+    decode = msgspec.json.Decoder(edition.review).decode
+
+    def event(line: str) -> Event:
+        user, item, time, rating = decode(line).event()
+        if not EARLIEST <= time <= LATEST:
+            raise msgspec.ValidationError("the time of the review is not between 1800 and 2200")
+        return user, item, time, rating
+
     with source.reading(member) as path, progress.task("reading reviews") as task:
-        for line, review in read_lines(path, decoder.decode):
-            events.add(*review.event())
+        for line, review in read_lines(path, event):
+            events.add(*review)
             if line % _NOTED == 0:
                 task.advance(_NOTED)
     return events
@@ -176,9 +161,8 @@ def _read_meta(
     counts: Counter[str],
     progress: Progress,
 ) -> dict[str, Item]:
-    """Read the metadata of the reviewed items; the first of several lines of an item counts."""
-    items: dict[str, Item] = {}
-    known: dict[str, None] = {}
+    """Read the metadata of the reviewed items."""
+    texts, known = Texts(), dict[str, None]()
     decode = _meta_decoder(edition.item, wanted)
     with source.reading(member) as path, progress.task("reading metadata") as task:
         for line, fields in read_lines(path, decode):
@@ -188,96 +172,30 @@ def _read_meta(
                 counts["metadata of items without reviews"] += 1
                 continue
             item_id = fields.pop(edition.item)
-            if item_id in items:
-                counts["metadata lines of an item already read"] += 1
-                continue
             known.update(dict.fromkeys(fields))
-            items[item_id] = _item(item_id, fields, chosen or edition.attributes)
+            texts.add(item_id, item_texts(fields, chosen or edition.attributes))
     check_attributes(chosen, known)
-    return items
+    return texts.items(counts, "metadata lines of an item already read")
 
 
 def _meta_decoder(key: str, wanted: dict[str, int]) -> Callable[[str], dict[str, Any] | None]:
-    """Decode a line of metadata, or give None where nobody reviewed the item.
-
-    The edition of 2014 writes Python dictionaries in place of JSON.
-    """
+    """Decode a line of metadata, or return None where nobody reviewed the item."""
     identifier = msgspec.json.Decoder(msgspec.defstruct("_Key", [(key, Identifier)]))
-    decoder = msgspec.json.Decoder(dict[str, Any])
 
     def decode(line: str) -> dict[str, Any] | None:
-        if line.startswith("{'"):
-            return _wanted(_python_dict(line), key, wanted)
+        if is_python(line):
+            return _wanted(decode_object(line), key, wanted)
         if getattr(identifier.decode(line), key) not in wanted:
             return None
-        return decoder.decode(line)
+        return decode_object(line)
 
     return decode
-
-
-def _python_dict(line: str) -> dict[str, Any]:
-    try:
-        return msgspec.convert(ast.literal_eval(line), dict[str, Any])
-    except (SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"not a Python dictionary: {error}") from None
 
 
 def _wanted(fields: dict[str, Any], key: str, wanted: dict[str, int]) -> dict[str, Any] | None:
     if not isinstance(fields.get(key), str):
         raise msgspec.ValidationError(f"Object missing required field `{key}`")
     return fields if fields[key] in wanted else None
-
-
-def _item(item_id: str, fields: dict[str, Any], names: tuple[str, ...]) -> Item:
-    texts = {
-        name: plain_field(fields[name], prose=name in _PROSE) for name in names if name in fields
-    }
-    return Item(item_id, texts)
-
-
-def _questions(events: _Events, file: str, counts: Counter[str]) -> Iterator[Question]:
-    """Yield every user's timeline in order of time; exact repeats are dropped and counted."""
-    user = np.frombuffer(events.user, dtype=np.int32)
-    time = np.frombuffer(events.time, dtype=np.int64)
-    item = np.frombuffer(events.item, dtype=np.int32)
-    rating = np.frombuffer(events.rating, dtype=np.float32)
-    order = np.lexsort((time, user))
-    ends = np.cumsum(np.bincount(user, minlength=len(events.users)))
-    names = list(events.items)
-    start = 0
-    for user_id, end in zip(events.users, ends.tolist(), strict=True):
-        chosen = order[start:end]
-        columns = (time[chosen].tolist(), item[chosen].tolist(), rating[chosen].tolist())
-        rated = _distinct(zip(*columns, strict=True))
-        distinct = list(rated)
-        counts["exact repeats of a review"] += len(chosen) - len(distinct)
-        start = end
-        times = [_seconds(moment) for moment, _ in distinct]
-        *history, target = [names[index] for _, index in distinct]
-        ratings = [None if math.isnan(value) else value for value in rated.values()]
-        yield Question(
-            user_id,
-            history,
-            [target],
-            timestamp=times[-1],
-            times=times[:-1],
-            ratings=ratings,
-            file=file,
-        )
-
-
-def _distinct(events: Iterable[tuple[int, int, float]]) -> dict[tuple[int, int], float]:
-    """Keep each (time, item) once, with the highest of its ratings."""
-    rated: dict[tuple[int, int], float] = {}
-    for moment, item, rating in events:
-        rated[moment, item] = float(np.fmax(rated.get((moment, item), math.nan), rating))
-    return rated
-
-
-def _seconds(milliseconds: int) -> float:
-    """Give whole seconds as an integer, so that they are written without ``.0``."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return milliseconds / 1000 if rest else seconds
 
 
 FORMAT = Format(

@@ -1,0 +1,239 @@
+"""Logs of clicks, purchases or ratings beside a table of items, in any tabular form.
+
+Among them: CSV and TSV of shops, ratings of Amazon as CSV, RecBole's atomic files,
+MovieLens, Parquet.  Columns are recognised by name, or named with ``--columns``.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import FaultList
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Item
+from trec_cli.prepare.archive import Source
+from trec_cli.prepare.collection import (
+    Collection,
+    Defaults,
+    ReadOptions,
+    catalogue_of,
+    check_attributes,
+)
+from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.sources.catalogues import (
+    Texts,
+    identifier,
+    item_texts,
+    read_catalogue,
+    text_columns,
+)
+from trec_cli.prepare.sources.clock import Clock, UnknownDate, guess_form, is_date, read_date
+from trec_cli.prepare.sources.columns import Role, Roles
+from trec_cli.prepare.sources.log import Log
+from trec_cli.prepare.sources.rows import read_rows
+from trec_cli.prepare.sources.tables import Table, find_tables, look_at
+
+_NOTED = 10_000
+_REPEATS = "exact repeats of an event"
+
+
+def _find(source: Source) -> Files | None:
+    found = find_tables(source)
+    if found is None:
+        return None
+    log, items = found
+    return {"log": [t.member for t in log], "items": [t.member for t in items]}
+
+
+def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:
+    counts: Counter[str] = Counter()
+    parts = [look_at(source, member, source.columns) for member in files["log"]]
+    tables = [look_at(source, member, {}) for member in files["items"]]
+    reader = _LogReader(options, texts_inside=not tables)
+    for part in parts:
+        reader.read(source, part, progress)
+    reader.finish(progress)
+    log, name = reader.log, ", ".join(map(str, files["items"] or files["log"]))
+    counts.update({"events": len(log), "users": len(log.users), "items": len(log.items)})
+    if tables:
+        wanted = None
+        if any(table.member.base.startswith("meta_") for table in tables):
+            wanted = log.items.keys() | (log.users.keys() if parts[0].either else set())
+        items, known = read_catalogue(source, tables, options.attributes, wanted, counts, progress)
+        if parts[0].either:
+            log = _oriented(log, items)
+    else:
+        items, known = reader.texts.items(Counter(), ""), reader.attributes
+    check_attributes(options.attributes, known)
+    _check_overlap(log, items, files)
+    questions = log.questions(str(files["log"][0]), counts, _REPEATS)
+    return Collection(catalogue_of(items, name), questions, None, counts, is_log=True)
+
+
+def _oriented(log: Log, items: Mapping[str, Item]) -> Log:
+    """Decide which of two columns holds the items: the one that the table of items knows."""
+    users = sum(user in items for user in log.users)
+    if users > sum(item in items for item in log.items):
+        return Log(log.items, log.users, log.item, log.user, log.time, log.rating)
+    return log
+
+
+def _check_overlap(log: Log, items: Mapping[str, Item], files: Files) -> None:
+    if not files["items"] or not len(log) or any(item in items for item in log.items):
+        return
+    one, other = next(iter(log.items), ""), next(iter(items), "")
+    raise InputError.of(
+        ", ".join(map(str, files["items"])),
+        f"has no item of the log, whose ids look like {one!r}; here they look like {other!r}",
+        "name the columns of ids with --columns, or the right file with --items",
+    )
+
+
+class _LogReader:
+    """Reads the parts of a log into one; dates are understood when all were seen."""
+
+    def __init__(self, options: ReadOptions, *, texts_inside: bool) -> None:
+        self.log, self.texts = Log(), Texts()
+        self.attributes: list[str] = []
+        self._clock = Clock(options.time_format)
+        self._names = options.attributes
+        self._inside = texts_inside
+        self._dates: dict[int, str] = {}
+        self._file = ""
+
+    def read(self, source: Source, table: Table, progress: Progress) -> None:
+        """Add the events of one file."""
+        roles = _complete(table)
+        others = [column for column in table.columns if column not in roles.values()]
+        names: Sequence[str] = []
+        if self._inside:
+            self.attributes = list(dict.fromkeys([*self.attributes, *others]))
+            names = self._names or text_columns(others, of_log=True)
+            if not names:
+                raise _no_texts(table, others)
+        self._file = str(table.member)
+        faults = FaultList(self._file)
+        rows = read_rows(
+            source,
+            table.member,
+            table.columns,
+            has_header=table.has_header,
+            only=[*roles.values(), *(name for name in names if name in others)],
+        )
+        with progress.task("reading events") as task:
+            for number, (line, values) in enumerate(rows, 1):
+                if number % _NOTED == 0:
+                    task.advance(_NOTED)
+                try:
+                    item = self._add(values, roles)
+                except ValueError as error:
+                    faults.add(line, str(error), "repair or remove the line")
+                    continue
+                if names:
+                    self.texts.add(item, item_texts(values, names))
+        faults.raise_if_any()
+
+    def _add(self, values: Mapping[str, Any], roles: Roles) -> str:
+        """Add the event of a row.
+
+        Raises:
+            ValueError: saying what is wrong with it.
+        """
+        user = _id(values, roles, "user")
+        item = _id(values, roles, "item")
+        rating = _rating(values.get(roles["rating"])) if "rating" in roles else None
+        written = values.get(roles["time"])
+        try:
+            time = self._clock.seconds(written)
+        except UnknownDate:
+            self._dates[len(self.log)] = str(written).strip()
+            time = math.nan
+        self.log.add(user, item, time, rating)
+        return item
+
+    def finish(self, progress: Progress) -> None:
+        """Understand the dates that are not in ISO form, and say what times were taken for."""
+        if self._dates and self._clock.unit is not None:
+            raise InputError.of(
+                self._file, "has times as numbers and as dates", "write all in one way"
+            )
+        if self._dates:
+            self._understand_dates(progress)
+        elif self._clock.unit not in (None, "seconds"):
+            progress.info(f"times are read as {self._clock.unit}")
+
+    def _understand_dates(self, progress: Progress) -> None:
+        texts = set(self._dates.values())
+        form = guess_form(texts, self._file)
+        known = {text: read_date(text, form) or 0 for text in texts}
+        for index, text in self._dates.items():
+            self.log.time[index] = known[text]
+        progress.info(f"times are read as {form}")
+        if odd := sorted(text for text in texts if not is_date(text, form)):
+            progress.warn(
+                f"{len(odd)} dates do not exist, for example {odd[0]}; their days are "
+                "counted on into the next month"
+            )
+
+
+def _complete(table: Table) -> Roles:
+    """Return the roles of a log, all that are needed.
+
+    Raises:
+        InputError: there is no time.
+    """
+    roles = dict(table.roles)
+    if table.either is not None:
+        roles |= {"user": table.either[0], "item": table.either[1]}
+    if "time" not in roles:
+        raise InputError.of(
+            table.member,
+            f"has no column of times; it has {', '.join(table.columns)}",
+            "name it with --columns time=COLUMN; where only the order is known, "
+            "write sequences.jsonl (docs/prepare.md)",
+        )
+    return roles
+
+
+def _no_texts(table: Table, others: Sequence[str]) -> InputError:
+    named = ", ".join(others) or "no further column"
+    return InputError.of(
+        table.member,
+        f"has no texts of items, and there is no table of items beside it; it has {named}",
+        "put items.csv beside it, name a table with --items, or columns with --attributes",
+    )
+
+
+def _id(values: Mapping[str, Any], roles: Roles, role: Role) -> str:
+    try:
+        return identifier(values.get(roles[role]))
+    except ValueError as error:
+        raise ValueError(f"the {role} id {error}") from None
+
+
+def _rating(value: object) -> float | None:
+    """Read a rating; an empty cell has none."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"the rating is {type(value).__name__}, not a number")
+    try:
+        rating = float(value)
+    except ValueError:
+        raise ValueError(f"the rating {str(value)[:40]!r} is not a number") from None
+    if not math.isfinite(rating):
+        raise ValueError(f"the rating is {value}, not a number")
+    return rating
+
+
+FORMAT = Format(
+    "clicks",
+    "a log as .csv, .tsv, .jsonl, .parquet, .inter or ratings.dat with columns of user, item and "
+    "time, beside a table of items",
+    _find,
+    Defaults(),
+    _read,
+    options=frozenset({"columns", "time_format", "items"}),
+)

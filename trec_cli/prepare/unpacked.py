@@ -1,0 +1,130 @@
+"""The temporary folder for what is unpacked: bounded, and gone afterwards.
+
+What a run left that was killed outright goes when the next one starts.
+"""
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NoReturn, cast
+
+from trec_cli.core.errors import InputError, PartialError
+from trec_cli.core.processes import is_running
+from trec_cli.core.unpacking import bounded
+
+_PREFIX = "trec-prepare-"
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError)
+_LONGEST_NAME = 100
+_PEEKED = 4096
+
+
+class UnpackedFolder:
+    """Made when it is first needed."""
+
+    def __init__(self) -> None:
+        """Make nothing yet."""
+        self._folder: Path | None = None
+
+    def path_of(self, file: Path, inside: str | None, name: str, *, unpack_gz: bool) -> Path:
+        """Return where a member of an archive lies unpacked; it is unpacked where it is not yet.
+
+        Args:
+            file: the file on disk.
+            inside: the name within it, where it is a .zip.
+            name: as the user knows it.
+            unpack_gz: whether a .gz is unpacked too.
+
+        Raises:
+            InputError: it is damaged, or expands too far.
+            PartialError: there is no room.
+        """
+        base = PurePosixPath(inside or file.name).name
+        base = base.removesuffix(".gz") if unpack_gz else base
+        key = hashlib.sha256(f"{file}\\0{inside}\\0{unpack_gz}".encode()).hexdigest()[:16]
+        plain = re.sub(r"[^\w.-]", "_", base, flags=re.ASCII)[-_LONGEST_NAME:]
+        path = self._made() / f"{key}-{plain}"
+        if not path.exists():
+            self._write(path, file, inside, name, unpack_gz)
+        return path
+
+    def spool(self, stream: BinaryIO) -> Path:
+        """Keep standard input in a file, named after what it looks like."""
+        start = stream.read(_PEEKED)
+        ending = "parquet" if start.startswith(b"PAR1") else "csv"
+        ending = "jsonl" if start.lstrip().startswith(b"{") else ending
+        path = self._made() / f"stdin.{ending}"
+        try:
+            with path.open("wb") as target:
+                target.write(start)
+                shutil.copyfileobj(stream, target)
+        except OSError as error:
+            _no_room("standard input", path, error)
+        return path
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _made(self) -> Path:
+        if self._folder is None:
+            _remove_leftovers(Path(tempfile.gettempdir()))
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        return self._folder
+
+    def _write(
+        self, path: Path, file: Path, inside: str | None, name: str, unpack_gz: bool
+    ) -> None:
+        try:
+            with path.open("wb") as target:
+                if inside is None:
+                    _copy_gz(file.open("rb"), target, file.stat().st_size, name)
+                else:
+                    _copy_member(file, inside, target, name, unpack_gz)
+        except _DAMAGED as error:
+            path.unlink(missing_ok=True)
+            raise InputError.of(
+                name, f"the compressed file is damaged: {error}", "fetch it again"
+            ) from None
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            _no_room(name, path, error)
+        except InputError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _copy_gz(packed: BinaryIO, target: BinaryIO, size: int, name: str) -> None:
+    with packed, gzip.open(packed) as stream:
+        shutil.copyfileobj(bounded(cast(BinaryIO, stream), size, name), target)
+
+
+def _copy_member(file: Path, inside: str, target: BinaryIO, name: str, unpack_gz: bool) -> None:
+    with zipfile.ZipFile(file) as archive, archive.open(inside) as packed:
+        size = archive.getinfo(inside).compress_size
+        stream = bounded(cast(BinaryIO, packed), size, name)
+        if unpack_gz:
+            _copy_gz(stream, target, size, name)
+        else:
+            shutil.copyfileobj(stream, target)
+
+
+def _no_room(name: str, path: Path, error: OSError) -> NoReturn:
+    raise PartialError(
+        f"cannot unpack {name} into {path.parent}: {error.strerror or error}. Free some space "
+        "or set TMPDIR to another folder, then run the same command again."
+    ) from None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the folders of runs that were killed."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        pid = left.name.removeprefix(_PREFIX).split("-", 1)[0]
+        if pid.isdecimal() and not is_running(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
