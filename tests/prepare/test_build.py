@@ -116,7 +116,11 @@ def test_fixed_candidates_are_honoured_and_the_target_added() -> None:
     counts = prepared.report.splits["test"]
     assert (counts.source_negatives, counts.source_left_out) == (1, 3)
     assert len(by_id(examples)["v"].candidates) == 21
-    assert prepared.report.choices == {"negatives": "fixed", "split": "fixed"}
+    assert prepared.report.choices == {
+        "negatives": "fixed",
+        "split": "fixed",
+        "population": "catalogue",
+    }
 
 
 def test_fixed_candidates_can_be_thinned_or_ignored() -> None:
@@ -127,7 +131,11 @@ def test_fixed_candidates_can_be_thinned_or_ignored() -> None:
     questions = [question("u", "abc", offered=list("vwxyz"))]
     ignored, prepared = prepare(collection(questions, IDS, "fixed"), negatives="uniform")
     assert len(ignored[0].candidates) == 21
-    assert prepared.report.choices == {"negatives": "uniform", "split": "users"}
+    assert prepared.report.choices == {
+        "negatives": "uniform",
+        "split": "users",
+        "population": "catalogue",
+    }
 
 
 def test_mixed_candidates_in_one_split_are_warned_of() -> None:

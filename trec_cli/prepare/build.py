@@ -1,7 +1,7 @@
 """From a collection to examples and items: filter, split, draw negatives, count."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +11,13 @@ from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, write_lines
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import PREDICT, Example, Item, Split
+from trec_cli.core.records import ANSWERED, PREDICT, Example, Item, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
 from trec_cli.prepare.collection import Catalogue, Collection, Question
 from trec_cli.prepare.filters import check_unique, usable_questions
-from trec_cli.prepare.negatives import Sampler
-from trec_cli.prepare.report import Report
+from trec_cli.prepare.negatives import Negatives, Observed, Sampler, answer_counts
+from trec_cli.prepare.report import Report, Signals
 from trec_cli.prepare.settings import PrepareSettings, SplitKind
 from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
 
@@ -30,12 +30,13 @@ class Prepared:
     """What is left to write: first all :meth:`examples`, then :meth:`items`.
 
     Examples come in the order of a hash of (seed, user), so that the first n of them are
-    a random sample.  ``report`` is complete when both were read.  Negatives are drawn from
-    ``drawable``.
+    a random sample.  ``report`` is complete when both were read.  ``drawable`` are the items
+    that may be negatives.
     """
 
     questions: list[Question]
     drawable: Set[str]
+    observed: Observed
     catalogue: Catalogue
     settings: PrepareSettings
     report: Report
@@ -44,20 +45,33 @@ class Prepared:
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples, each with its candidates."""
-        popularity = self._popularity()
-        by_popularity = self.settings.negatives == "popularity"
-        sampler = Sampler(self.drawable, popularity if by_popularity else None)
+        signals = Signals(self._popularity(), answer_counts(self.questions)["train"])
+        negatives = self._negatives(signals)
         with self.progress.task("drawing negatives", total=len(self.questions)) as task:
             for number, question in enumerate(self.questions, 1):
-                example = self._example(question, sampler)
+                example = self._example(question, negatives)
                 if number % _NOTED == 0:
                     task.advance(_NOTED)
                 if example is None:
                     self.report.dropped["no negative left"] += 1
                     continue
-                self.report.counts_of(example.split).add(example, question, popularity)
+                self.report.counts_of(example.split).add(example, question, signals)
                 self._used.update(example.history, example.candidates)
                 yield example
+        self.report.negatives_outside = negatives.outside
+
+    def _negatives(self, signals: Signals) -> Negatives:
+        """Prepare the draw, and note from what."""
+        population = self.settings.drawn_from
+        counts: Mapping[str, Mapping[str, int]] | None = None
+        if self.settings.negatives == "popularity":
+            counts = answer_counts(self.questions)
+            if population == "catalogue":
+                counts = dict.fromkeys(ANSWERED, signals.in_histories)
+        negatives = Negatives(population, self.drawable, self.observed, counts)
+        if self.settings.draws:
+            self.report.choices["population"] = negatives.described
+        return negatives
 
     def items(self) -> Iterator[Item]:
         """Yield the items of the examples (or all), sorted by id."""
@@ -79,7 +93,7 @@ class Prepared:
                 counts.update(self._kept(question))
         return counts
 
-    def _example(self, question: Question, sampler: Sampler) -> Example | None:
+    def _example(self, question: Question, negatives: Negatives) -> Example | None:
         """Choose and shuffle candidates by (seed, user); None where there is no negative.
 
         A question about the future has those of the source alone, if it has any.
@@ -87,12 +101,10 @@ class Prepared:
         assert question.split is not None
         rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
         future = question.split == PREDICT
-        negatives = (
-            list(question.offered or ()) if future else self._negatives(question, sampler, rng)
-        )
-        if not negatives and not future:
+        wrong = list(question.offered or ()) if future else self._wrong(question, negatives, rng)
+        if not wrong and not future:
             return None
-        candidates = sorted({*question.positives, *negatives})
+        candidates = sorted({*question.positives, *wrong})
         return Example(
             example_id=question.example_id,
             user_id=question.user_id,
@@ -104,8 +116,8 @@ class Prepared:
             start=max(0, len(question.history) - self.settings.max_history),
         )
 
-    def _negatives(
-        self, question: Question, sampler: Sampler, rng: np.random.Generator
+    def _wrong(
+        self, question: Question, negatives: Negatives, rng: np.random.Generator
     ) -> list[str]:
         """Draw negatives, or take those of the source; none is in the history or right."""
         assert question.split is not None
@@ -114,7 +126,7 @@ class Prepared:
         number = self.settings.number
         if question.offered is None:
             number = number or _DRAWN
-            drawn = sampler.draw(rng, number, banned)
+            drawn = negatives.draw(question, rng, number, banned)
             counts.too_few_negatives += len(drawn) < number
             return drawn
         distinct = set(question.offered) - banned
@@ -133,7 +145,10 @@ def build(collection: Collection, settings: PrepareSettings, progress: Progress)
         UsageError: the collection cannot give what the settings ask for.
     """
     report = Report(read=collection.counts)
-    questions = usable_questions(collection.questions, collection.catalogue, settings, report)
+    observed = Observed()
+    questions = usable_questions(
+        collection.questions, collection.catalogue, settings, report, observed
+    )
     check_unique(questions)
     if not questions:
         raise _nothing_left(collection.catalogue.name, report)
@@ -141,13 +156,21 @@ def build(collection: Collection, settings: PrepareSettings, progress: Progress)
     drawable = _drawable(questions, collection.catalogue, settings)
     questions = _pick_users(questions, settings, report)
     questions = _split(questions, settings, report)
-    return Prepared(questions, drawable, collection.catalogue, settings, report, progress)
+    return Prepared(
+        questions=questions,
+        drawable=drawable,
+        observed=observed,
+        catalogue=collection.catalogue,
+        settings=settings,
+        report=report,
+        progress=progress,
+    )
 
 
 def _drawable(
     questions: Sequence[Question], catalogue: Catalogue, settings: PrepareSettings
 ) -> Set[str]:
-    """Give what negatives are drawn from: the items with text, and those kept without.
+    """Return what may be a negative: the items with text, and those kept without.
 
     Were only items with text drawn, a candidate without text would always be right.
     """

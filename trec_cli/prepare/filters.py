@@ -8,14 +8,21 @@ from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList
 from trec_cli.core.records import PREDICT, Split
 from trec_cli.prepare.collection import Catalogue, Question
+from trec_cli.prepare.negatives import Observed
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings
 
 
 def usable_questions(
-    questions: Iterable[Question], catalogue: Catalogue, settings: PrepareSettings, report: Report
+    questions: Iterable[Question],
+    catalogue: Catalogue,
+    settings: PrepareSettings,
+    report: Report,
+    observed: Observed | None = None,
 ) -> list[Question]:
     """Return the questions that pass every filter; the others are counted in ``report``.
+
+    ``observed`` sees all of them as they were read.
 
     Raises:
         InputError: an item has no text and the policy is ``fail``; an ``example_id``
@@ -37,6 +44,8 @@ def usable_questions(
 
     for raw in questions:
         watch.look_at(raw)
+        if observed is not None:
+            observed.look_at(raw)
         if settings.predict:
             timelines.add(raw)
         if settings.sizes.total or not settings.predict:

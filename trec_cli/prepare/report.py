@@ -1,7 +1,7 @@
 """Counts of everything kept and dropped, and why: for the table, the manifest and --json."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,12 @@ from rich.table import Table
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Split
 from trec_cli.prepare.collection import Catalogue, Question
 
+_SIGNALS = {
+    "stands_in_a_training_history": "standing in a training history at all",
+    "count_in_training_histories": "the count in training histories",
+    "count_as_training_answer": "the count as right answer of split train",
+}
+_TELLING = 0.3
 WARN_SHARE = 0.05
 ALARM_SHARE = 0.5
 
@@ -32,6 +38,45 @@ class Share:
         return self.part / self.total if self.total else 0.0
 
 
+@dataclass(frozen=True)
+class Signals:
+    """What is known of items without any user: counts in split train."""
+
+    in_histories: Mapping[str, int]
+    as_answers: Mapping[str, int]
+
+    def of(self, example: Example) -> Iterator[tuple[str, Sequence[int], Sequence[int]]]:
+        """Yield a signal's name, and its values for positives and negatives.
+
+        The example's own answers are not counted.
+        """
+        right = set(example.positives)
+        wrong = [item for item in example.candidates if item not in right]
+        own = int(example.split == "train")
+        history = self.in_histories
+        yield (
+            "stands_in_a_training_history",
+            [min(1, history.get(item, 0)) for item in example.positives],
+            [min(1, history.get(item, 0)) for item in wrong],
+        )
+        yield (
+            "count_in_training_histories",
+            [history.get(item, 0) for item in example.positives],
+            [history.get(item, 0) for item in wrong],
+        )
+        yield (
+            "count_as_training_answer",
+            [self.as_answers.get(item, 0) - own for item in example.positives],
+            [self.as_answers.get(item, 0) for item in wrong],
+        )
+
+
+def auc(right: Sequence[int], wrong: Sequence[int]) -> float:
+    """Return the share of pairs in which the right one is higher, ties as half."""
+    won = sum((r > w) + (r == w) / 2 for r in right for w in wrong)
+    return won / (len(right) * len(wrong))
+
+
 @dataclass
 class SplitCounts:
     """Sums over the examples of a split; popularity is counted in training histories."""
@@ -49,9 +94,12 @@ class SplitCounts:
     never_trained: int = 0
     positive_popularity: int = 0
     negative_popularity: int = 0
+    compared: int = 0
+    auc: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, example: Example, question: Question, popularity: Mapping[str, int]) -> None:
+    def add(self, example: Example, question: Question, signals: Signals) -> None:
         """Count one example, as written and as it was before candidates were chosen."""
+        popularity = signals.in_histories
         self.examples += 1
         self.users.add(example.user_id)
         self.history += len(example.history)
@@ -65,9 +113,22 @@ class SplitCounts:
         self.positive_popularity += sum(counts)
         everything = sum(popularity.get(item, 0) for item in example.candidates)
         self.negative_popularity += everything - sum(counts)
+        if 0 < len(example.positives) < len(example.candidates):
+            self.compared += 1
+            for name, right, wrong in signals.of(example):
+                self.auc[name] += auc(right, wrong)
+
+    def shortcuts(self, split: Split) -> list[str]:
+        """Name the signals that tell right from wrong without the user, too well."""
+        return [
+            f"split {split}: {_SIGNALS[name]} tells right answers from negatives with AUC "
+            f"{value:.2f}, without looking at the user; see docs/prepare.md on populations"
+            for name, total in self.auc.items()
+            if abs((value := total / self.compared) - 0.5) > _TELLING
+        ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give counts and means."""
+        """Return counts and means."""
         negatives = self.candidates - self.positives
         return {
             "examples": self.examples,
@@ -83,6 +144,9 @@ class SplitCounts:
             "positives_not_in_train_histories": self.never_trained,
             "mean_popularity_of_positives": _mean(self.positive_popularity, self.positives),
             "mean_popularity_of_negatives": _mean(self.negative_popularity, negatives),
+            "auc_without_user": {
+                name: _mean(total, self.compared) for name, total in self.auc.items()
+            },
         }
 
 
@@ -101,6 +165,7 @@ class Report:
         splits: counts of what was written.
         items: items written, and of these, items without text (policy ``keep``).
         choices: what ``auto`` came to.
+        negatives_outside: drawn past the population, which had too few.
         empty_by_choice: splits that the user wants empty.
     """
 
@@ -112,6 +177,7 @@ class Report:
     )
     items: Share = field(default_factory=Share)
     choices: dict[str, str] = field(default_factory=dict)
+    negatives_outside: int = 0
     empty_by_choice: frozenset[Split] = frozenset()
 
     def counts_of(self, split: Split) -> SplitCounts:
@@ -135,6 +201,7 @@ class Report:
             "dropped": dict(self.dropped),
             "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
             "items": {"written": self.items.total, "without_text": self.items.part},
+            "negatives_outside_population": self.negatives_outside,
         }
 
     def alarms(self) -> list[str]:
@@ -148,6 +215,17 @@ class Report:
             for place, share in self.unknown.items()
             if WARN_SHARE < share.value <= ALARM_SHARE
         ]
+        if self.choices.get("population") == "catalogue":
+            said.append(
+                "negatives come from the whole catalogue (--population catalogue), right answers "
+                "only from what was to be had then: the difference may tell them apart without "
+                "the user"
+            )
+        if self.negatives_outside:
+            said.append(
+                f"{self.negatives_outside:,} negatives were drawn past the population "
+                f"({self.choices['population']}), which had too few"
+            )
         for split, counts in self.splits.items():
             if split in self.empty_by_choice:
                 continue
@@ -162,8 +240,9 @@ class Report:
             if counts.too_few_negatives:
                 said.append(
                     f"split {split}: {counts.too_few_negatives:,} examples have fewer negatives "
-                    "than asked for, because the catalogue has no more"
+                    "than asked for, because there are no more"
                 )
+            said += counts.shortcuts(split)
         return said
 
 
@@ -217,7 +296,9 @@ def example_lines(example: Example, catalogue: Catalogue) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
@@ -263,5 +344,11 @@ def _splits(report: Report) -> Table:
                 "" if split == PREDICT and key not in _OF_PREDICT else _number(value[key])
                 for split, value in values.items()
             ),
+        )
+    table.add_section()
+    for name, words in _SIGNALS.items():
+        table.add_row(
+            f"AUC of {words}",
+            *(_number(value["auc_without_user"].get(name, "")) for value in values.values()),
         )
     return table

@@ -15,6 +15,7 @@ FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "cl
 Unknown = Literal["drop", "keep", "fail"]
 SplitKind = Literal["auto", "users", "fixed", "leave-last-out", "time"]
 Negatives = Literal["auto", "uniform", "popularity", "impression", "fixed"]
+Population = Literal["auto", "seen", "shown", "catalogue"]
 Written = Literal["used", "all"]
 
 KEEPING, ASKING = "What is kept", "Splits and negatives"
@@ -112,6 +113,15 @@ class Choices:
         Negatives,
         Option(
             "auto is fixed or impression where the source has them, else uniform.", panel=ASKING
+        ),
+    ] = "auto"
+    population: Annotated[
+        Population,
+        Option(
+            "What negatives are drawn from: items that somebody took by then (seen), items shown "
+            "in impressions that day (shown), or every item with text (catalogue, as in the "
+            "paper); auto is shown with --target impression, else seen.",
+            panel=ASKING,
         ),
     ] = "auto"
     number: Annotated[
@@ -271,6 +281,8 @@ class PrepareSettings(Choices):
             )
         if self.negatives == "impression" and self.read.target == "history":
             raise UsageError("--negatives impression needs --target impression")
+        if self.population == "shown" and self.read.target == "history":
+            raise UsageError("--population shown needs --target impression")
         if self.split == "leave-last-out" and self.read.target == "impression":
             raise UsageError("--split leave-last-out needs --target history")
         if self.split == "leave-last-out" and self.sizes != Sizes():
@@ -280,7 +292,25 @@ class PrepareSettings(Choices):
         """Return the settings for a manifest."""
         read = _recorded(self.read)
         read.pop("items", None)  # its hash is among those of the inputs
-        return {**_recorded(self), "read": read, "sizes": str(self.sizes)}
+        recorded = {**_recorded(self), "read": read, "sizes": str(self.sizes)}
+        if self.draws and self.drawn_from != "catalogue":
+            return {**recorded, "population": self.drawn_from}
+        return {name: value for name, value in recorded.items() if name != "population"}
+
+    @property
+    def draws(self) -> bool:
+        """Whether any negative may be drawn: impressions bring all of theirs."""
+        impressions = self.read.target == "impression"
+        return self.negatives != "fixed" and not (
+            impressions and self.negatives in ("auto", "impression")
+        )
+
+    @property
+    def drawn_from(self) -> Population:
+        """The population of negatives, decided where the user leaves it open."""
+        if self.population != "auto":
+            return self.population
+        return "shown" if self.read.target == "impression" else "seen"
 
 
 def _recorded(settings: "PrepareSettings | ReadOptions") -> dict[str, Any]:
