@@ -32,5 +32,38 @@ def test_lists_are_joined_by_commas_and_prose_by_blanks() -> None:
     assert plain_field(None) == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ("None", ""),
+        (" nan ", ""),
+        ("null", ""),
+        ("None of them", "None of them"),
+        (["Games", "None", "nan"], "Games"),
+        ({"Color": "None", "Form": "Bar"}, "Form Bar"),
+        ('{"Item Form": "Bar", "UPC": "1000", "Size": null}', "Item Form Bar, UPC 1000"),
+        ('["Games", "PC"]', "Games, PC"),
+        ("['Games', \"Kid's\"]", "Games, Kid's"),
+        ("{}", ""),
+        ("[]", ""),
+        ("[1984]", "[1984]"),
+        ("[Import] Best of", "[Import] Best of"),
+        ("{a} and [b]", "{a} and [b]"),
+        ("[Remastered]", "[Remastered]"),
+        ("[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
+    ],
+)
+def test_texts_without_meaning_go_and_packed_ones_are_unpacked(value: object, plain: str) -> None:
+    assert plain_field(value) == plain
+
+
+def test_a_value_nested_without_end_is_a_fault() -> None:
+    deep: object = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        plain_field(deep)
+
+
 def test_nothing_is_cut_off() -> None:
     assert len(plain_text("word " * 50_000)) == 5 * 50_000 - 1

@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -20,7 +20,7 @@ import jsonlines
 import msgspec
 
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
-from trec_cli.core.records import PREDICT, Example, Item, Split, Summary, UserSequence
+from trec_cli.core.records import PREDICT, Example, Identifier, Item, Split, Summary, UserSequence
 from trec_cli.core.type_errors import in_words
 from trec_cli.core.unpacking import bounded
 
@@ -238,10 +238,12 @@ def _decoder(kind: type[Record]) -> Callable[[str], Record]:
     return msgspec.json.Decoder(kind).decode
 
 
-def _decode_item(line: str) -> Item:
+def _decode_item(line: str, *, numeric_ids: bool = False) -> Item:
     """Read an item: ``item_id`` and any texts; numbers and lists become text."""
     fields = msgspec.json.decode(line, type=dict[str, Any])
     item_id = fields.pop("item_id", None)
+    if numeric_ids and type(item_id) is int:
+        item_id = str(item_id)
     if not isinstance(item_id, str) or not item_id:
         raise msgspec.ValidationError(f"`item_id` must be a non-empty string, not {item_id!r}")
     return Item(item_id, {name: plain_value(value) for name, value in fields.items()})
@@ -261,24 +263,48 @@ def plain_value(value: object) -> str:
     return str(value)
 
 
-def read_items(path: Path | str) -> dict[str, Item]:
+def read_items(path: Path | str, *, numeric_ids: bool = False) -> dict[str, Item]:
     """Read `items.jsonl` into a catalogue by id, in file order.
+
+    ``numeric_ids`` lets ids be whole numbers, which become texts.
 
     Raises:
         InputError: for broken lines, duplicate ids, or an empty file.
     """
     items: dict[str, Item] = {}
     faults = FaultList(path)
-    for line, item in read_lines(path, _decode_item, faults=faults):
+    decode = partial(_decode_item, numeric_ids=numeric_ids)
+    for line, item in read_lines(path, decode, faults=faults):
         if item.item_id in items:
             faults.add(line, f"item_id {item.item_id!r} stands twice", "keep one of them")
         items[item.item_id] = item
     return items
 
 
+class _RawSequence(msgspec.Struct):
+    user_id: Identifier | int
+    items: list[Identifier | int]
+    random_candidates: list[Identifier | int] | None = None
+    timestamps: list[int | float | str] | None = None
+
+
 def iter_sequences(path: Path | str) -> Iterator[tuple[int, UserSequence]]:
-    """Yield (line, record) of `sequences.jsonl`, one at a time: there may be millions."""
-    return read_lines(path, _decoder(UserSequence))
+    """Yield (line, record) of `sequences.jsonl`, one at a time: there may be millions.
+
+    Ids that are written as whole numbers are read as texts.
+    """
+    for line, raw in read_lines(path, _decoder(_RawSequence)):
+        yield (
+            line,
+            UserSequence(
+                user_id=str(raw.user_id),
+                items=list(map(str, raw.items)),
+                random_candidates=None
+                if raw.random_candidates is None
+                else list(map(str, raw.random_candidates)),
+                timestamps=raw.timestamps,
+            ),
+        )
 
 
 def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:

@@ -155,4 +155,4 @@ class UserSequence(msgspec.Struct, frozen=True, kw_only=True):
     user_id: Identifier
     items: list[Identifier]
     random_candidates: list[Identifier] | None = None
-    timestamps: list[int | float] | None = None
+    timestamps: Sequence[int | float | str] | None = None

@@ -1,13 +1,26 @@
 """Making texts plain: lists joined, HTML taken out, entities written as characters."""
 
+import ast
 import html
 import re
+from contextlib import suppress
+
+import msgspec
 
 from trec_cli.core.jsonl import plain_value
 
 _TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.DOTALL)
 _PAGE_SCRIPT = ("aPageStart", "a-box-inner{", "getTime()")
 """Marks of a page's script or style sheet that was scraped in place of the text."""
+
+
+_NOTHING = frozenset({"None", "nan", "NaN", "null", "NULL", "<NA>"})
+"""What programs write where there is no text."""
+
+
+def meant(text: str) -> str:
+    """Return a text, or nothing where it only says that there is none."""
+    return "" if text.strip() in _NOTHING else text
 
 
 def plain_text(text: str) -> str:
@@ -35,11 +48,47 @@ def _without_markup(text: str) -> str:
 
 
 def plain_field(value: object, *, prose: bool = False) -> str:
-    """Write any JSON value as plain text.
+    """Write any JSON value as plain text; a text that holds JSON counts as its value.
 
     ``prose`` joins the parts of a list by a blank (paragraphs of a description), not by
     a comma (names of categories).
     """
+    value = _unpacked(value)
     if prose and isinstance(value, list):
-        return plain_text(" ".join(filter(None, map(plain_value, value))))
-    return plain_text(plain_value(value))
+        return plain_text(" ".join(filter(None, map(_plain_part, value))))
+    return plain_text(_plain_part(value))
+
+
+def _unpacked(value: object) -> object:
+    """Decode a text that is a JSON object or list, or a Python list as pandas writes it."""
+    if not isinstance(value, str) or value[:1] + value[-1:] not in ("{}", "[]"):
+        return value
+    found: object = None
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        found = ast.literal_eval(value)
+    with suppress(msgspec.DecodeError, RecursionError):
+        found = msgspec.json.decode(value)
+    texts = isinstance(found, list) and all(isinstance(part, str | None) for part in found)
+    return found if texts or isinstance(found, dict) else value
+
+
+def _plain_part(value: object) -> str:
+    """Write a value as text, parts that only say that there is none left out.
+
+    Raises:
+        ValueError: it is nested too deeply.
+    """
+    try:
+        return plain_value(_meant_parts(value))
+    except RecursionError:
+        raise msgspec.ValidationError("a value is nested too deeply") from None
+
+
+def _meant_parts(value: object) -> object:
+    if isinstance(value, str):
+        return meant(value)
+    if isinstance(value, list):
+        return list(map(_meant_parts, value))
+    if isinstance(value, dict):
+        return {name: _meant_parts(inner) for name, inner in value.items()}
+    return value

@@ -205,6 +205,56 @@ def test_wrong_fields_are_named_with_their_line(
     assert f"Games_5.json, line 2: {message}" in str(caught.value)
 
 
+@pytest.mark.parametrize("time", [9_223_372_036_854_776, 9_223_372_036_854_775_807, -(10**13)])
+def test_a_time_that_cannot_be_is_named(tmp_path: Path, time: int) -> None:
+    write(tmp_path, [review("u", "A", 1), review("u", "B", time)])
+    with pytest.raises(InputError, match=r"line 2: the time .* is no time between the years 1800"):
+        read(tmp_path)
+    (tmp_path / "Games_5.json").unlink()
+    write_jsonl(tmp_path / "Games.jsonl", [review_2023("u", "A", 1), review_2023("u", "B", time)])
+    write_jsonl(tmp_path / "meta_Games.jsonl", [{"parent_asin": "A", "title": "A"}])
+    (tmp_path / "meta_Games.json").unlink()
+    if abs(time) > 10**13:
+        with pytest.raises(
+            InputError, match=r"line 2: the time .* is no time between the years 1800"
+        ):
+            read(tmp_path)
+
+
+def test_reviews_whose_time_was_never_set_are_left_out_and_counted(tmp_path: Path) -> None:
+    reviews = [review_2023("u", "A", 1), review_2023("u", "B", -62_135_596_800_000)]
+    write_jsonl(tmp_path / "Games.jsonl", reviews)
+    write_jsonl(tmp_path / "meta_Games.jsonl", [{"parent_asin": "A", "title": "A"}])
+    _, (only,) = read(tmp_path)
+    assert (only.history, only.positives) == ([], ["A"])
+    assert counts(tmp_path)["left out: no time was set"] == 1
+
+
+def test_prices_of_none_and_details_in_json_are_made_plain(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "Games.jsonl", [review_2023("u", "A", 1)])
+    details = '{"Item Form": "Bar", "UPC": "1000"}'
+    meta = {"parent_asin": "A", "title": "Soap", "price": "None", "details": details}
+    write_jsonl(tmp_path / "meta_Games.jsonl", [meta])
+    items, _ = read(tmp_path, attributes=("title", "price", "details"))
+    assert items["A"].text() == "title: Soap; details: Item Form Bar, UPC 1000"
+
+
+def test_of_lines_that_differ_the_longest_counts_wherever_it_stands(tmp_path: Path) -> None:
+    meta = [{"asin": "A", "title": "Short"}, {"asin": "A", "title": "Longer"}, {"asin": "A"}]
+    for lines in (meta, meta[::-1]):
+        items, _ = read(write(tmp_path, [review("u", "A", 1)], lines))
+        assert items["A"].title == "Longer"
+
+
+def test_metadata_nested_without_end_is_a_fault(tmp_path: Path) -> None:
+    write(tmp_path, [review("u", "A", 1)])
+    deep = "[" * 900 + "]" * 900
+    for line in (f'{{"asin": "A", "title": {deep}}}', f"{{'asin': 'A', 'title': {deep}}}"):
+        (tmp_path / "meta_Games.json").write_text(line + "\n")
+        with pytest.raises(InputError, match="line 1"):
+            read(tmp_path)
+
+
 def test_files_that_are_no_reviews_are_explained(tmp_path: Path) -> None:
     write(tmp_path, [{"some": 1, "thing": 2}])
     with pytest.raises(InputError, match="is not a review of Amazon: it has some, thing"):

@@ -269,8 +269,8 @@ def test_pictures_and_addresses_are_no_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (",a,1,5", "line 3: the user id is missing"),
-        ("u,  ,1,5", "line 3: the item id is missing"),
+        (",a,1,5", "line 3: user: the id is missing"),
+        ("u,  ,1,5", "line 3: item: the id is missing"),
         ("u,a,,5", "line 3: the time is missing"),
         ("u,a,nan,5", "line 3: nan is no time"),
         ("u,a,9223372036854776,5", "line 3: 9223372036854776 is no time between"),
@@ -319,6 +319,14 @@ def test_a_log_without_events_has_no_question(tmp_path: Path) -> None:
     write(tmp_path / "log.csv", "user,item,time")
     write(tmp_path / "items.csv", "item,title", "a,A")
     assert read(tmp_path)[1] == {}
+
+
+def test_events_whose_time_was_never_set_are_left_out_and_counted(tmp_path: Path) -> None:
+    write(tmp_path / "log.csv", "user,item,time", "u,a,1588687728923", "u,b,-62135596800000")
+    write(tmp_path / "items.csv", "item,title", "a,A", "b,B")
+    _, questions, counts = read(tmp_path)
+    assert (questions["u"].history, questions["u"].positives) == ([], ["a"])
+    assert counts["left out: no time was set"] == 1
 
 
 def test_the_unit_of_times_is_said(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trec_cli.core.errors import InputError
-from trec_cli.prepare.sources.clock import Clock, UnknownDate, guess_form, read_date
+from trec_cli.prepare.sources.clock import Clock, UnknownDate, UnsetTime, guess_form, read_date
 
 DAY = 1_675_900_800  # date -u -d 2023-02-09 +%s
 
@@ -67,6 +67,14 @@ def test_two_units_in_one_file_are_refused(first: float, second: float) -> None:
     clock.seconds(first)
     with pytest.raises(ValueError, match="earlier times are"):
         clock.seconds(second)
+
+
+@pytest.mark.parametrize(
+    "written", [-62_135_596_800_000, -62_135_596_800, "-62135596800000", "0001-01-01T00:00:00Z"]
+)
+def test_a_time_that_was_never_set_is_told_from_others(written: Any) -> None:
+    with pytest.raises(UnsetTime, match="no time was set"):
+        Clock().seconds(written)
 
 
 def test_a_missing_time_written_as_0_fits_every_unit() -> None:

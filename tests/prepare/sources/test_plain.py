@@ -48,7 +48,7 @@ def test_a_sequence_without_items_is_counted(tmp_path: Path) -> None:
     [
         ({"user_id": "u", "items": ["b"]}, "line 2: user 'u': stands twice"),
         ({"user_id": "v", "items": "ab"}, "line 2: `items` must be a list"),
-        ({"user_id": "v", "items": [1]}, "line 2: entry 1 of `items` must be a text"),
+        ({"user_id": "v", "items": [1.5]}, "entry 1 of `items` must be a whole number or a text"),
         ({"items": ["a"]}, "line 2: the field `user_id` is missing"),
         ({"user_id": "", "items": ["a"]}, "line 2: `user_id` must not be empty"),
         ({"user_id": "v", "items": ["a"], "timestamps": []}, "has 1 items and 0 timestamps"),
@@ -62,6 +62,61 @@ def test_what_is_wrong_with_a_sequence_is_said(
     with pytest.raises(InputError) as caught:
         read(tmp_path)
     assert message in str(caught.value)
+
+
+def test_ids_may_be_whole_numbers(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        [{"user_id": 7, "items": [1, "2", 1], "random_candidates": [3]}],
+        [{"item_id": n, "title": f"T{n}"} for n in (1, 2, 3)],
+    )
+    items, (only,) = read(tmp_path)
+    assert list(items) == ["1", "2", "3"]
+    assert (only.user_id, only.history, only.positives) == ("7", ["1", "2"], ["1"])
+    assert only.offered == ["3"]
+    write(tmp_path, [], [{"item_id": 1, "title": "A"}, {"item_id": "1", "title": "B"}])
+    with pytest.raises(InputError, match="item_id '1' stands twice"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (["2023-02-09", "2023-02-10T00:00:00Z"], [1_675_900_800, 1_675_987_200]),
+        ([1_588_687_728_923, 1_588_687_729_000], [1_588_687_728.923, 1_588_687_729]),
+        ([1_588_687_728, 1_588_687_729], [1_588_687_728, 1_588_687_729]),
+    ],
+)
+def test_times_may_be_dates_or_milliseconds(
+    tmp_path: Path, written: list[Any], seconds: list[float]
+) -> None:
+    write(tmp_path, [{"user_id": "u", "items": ["a", "b"], "timestamps": written}])
+    _, (only,) = read(tmp_path)
+    assert [*(only.times or []), only.timestamp] == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (["soon", "later"], "user 'u': timestamps: 'soon' is not a time"),
+        ([1_588_687_728, 1_588_687_729_000], "is in milliseconds, earlier times are in seconds"),
+        ([9_223_372_036_854_776, 9_223_372_036_854_777], "no time between the years 1800 and 2200"),
+        (["2023-02-10", "2023-02-09"], "timestamps go back"),
+    ],
+)
+def test_times_that_make_no_sense_are_named(
+    tmp_path: Path, written: list[Any], message: str
+) -> None:
+    write(tmp_path, [{"user_id": "u", "items": ["a", "b"], "timestamps": written}])
+    with pytest.raises(InputError, match=message):
+        read(tmp_path)
+
+
+def test_texts_that_say_there_is_none_are_empty(tmp_path: Path) -> None:
+    texts = {"title": "A", "price": "None", "brand": "nan", "note": "None of them"}
+    write(tmp_path, [{"user_id": "u", "items": ["a"]}], [{"item_id": "a", **texts}])
+    items, _ = read(tmp_path)
+    assert items["a"].text() == "title: A; note: None of them"
 
 
 def test_all_faults_are_reported_together(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from trec_cli.core.errors import InputError
-from trec_cli.core.jsonl import read_lines
+from trec_cli.core.jsonl import FaultList, read_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Identifier, Item
 from trec_cli.prepare.archive import Member, Source
@@ -27,8 +27,8 @@ from trec_cli.prepare.collection import (
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.sources.catalogues import Texts, item_texts
-from trec_cli.prepare.sources.clock import EARLIEST, LATEST
-from trec_cli.prepare.sources.log import Event, Log
+from trec_cli.prepare.sources.clock import UnsetTime, check_time
+from trec_cli.prepare.sources.log import NO_TIME, Event, Log
 from trec_cli.prepare.sources.rows import decode_object, is_python
 
 _META = r"meta_.+\.jsonl?"
@@ -110,7 +110,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     (reviews,), (meta,) = files["reviews"], files["meta"]
     counts: Counter[str] = Counter()
     edition = _edition(source, reviews)
-    events = _read_events(source, reviews, edition, progress)
+    events = _read_events(source, reviews, edition, counts, progress)
     counts.update({"reviews": len(events.time), "users": len(events.users)})
     counts["items with reviews"] = len(events.items)
     items = _read_meta(source, meta, edition, options.attributes, events.items, counts, progress)
@@ -134,19 +134,27 @@ def _edition(source: Source, member: Member) -> _Edition:
         )
 
 
-def _read_events(source: Source, member: Member, edition: _Edition, progress: Progress) -> Log:
+def _read_events(
+    source: Source, member: Member, edition: _Edition, counts: Counter[str], progress: Progress
+) -> Log:
     events = Log()
     decode = msgspec.json.Decoder(edition.review).decode
 
-    def event(line: str) -> Event:
+    def event(line: str) -> Event | None:
         user, item, time, rating = decode(line).event()
-        if not EARLIEST <= time <= LATEST:
-            raise msgspec.ValidationError("the time of the review is not between 1800 and 2200")
-        return user, item, time, rating
+        try:
+            return user, item, check_time(time, time), rating
+        except UnsetTime:
+            return None
+        except ValueError as error:
+            raise msgspec.ValidationError(f"the time {error}") from None
 
     with source.reading(member) as path, progress.task("reading reviews") as task:
         for line, review in read_lines(path, event):
-            events.add(*review)
+            if review is None:
+                counts[NO_TIME] += 1
+            else:
+                events.add(*review)
             if line % _NOTED == 0:
                 task.advance(_NOTED)
     return events
@@ -165,7 +173,8 @@ def _read_meta(
     texts, known = Texts(), dict[str, None]()
     decode = _meta_decoder(edition.item, wanted)
     with source.reading(member) as path, progress.task("reading metadata") as task:
-        for line, fields in read_lines(path, decode):
+        faults = FaultList(path)
+        for line, fields in read_lines(path, decode, faults=faults):
             if line % _NOTED == 0:
                 task.advance(_NOTED)
             if fields is None:
@@ -173,7 +182,10 @@ def _read_meta(
                 continue
             item_id = fields.pop(edition.item)
             known.update(dict.fromkeys(fields))
-            texts.add(item_id, item_texts(fields, chosen or edition.attributes))
+            try:
+                texts.add(item_id, item_texts(fields, chosen or edition.attributes))
+            except msgspec.ValidationError as error:
+                faults.add(line, str(error), "flatten or remove the line")
     check_attributes(chosen, known)
     return texts.items(counts, "metadata lines of an item already read")
 

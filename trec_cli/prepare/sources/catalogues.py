@@ -40,8 +40,8 @@ def identifier(value: object) -> str:
     elif isinstance(value, float) and value.is_integer():
         return str(int(value))
     if value is None or isinstance(value, str):
-        raise ValueError("is missing")
-    raise ValueError(f"cannot be {value!r:.40}")
+        raise ValueError("the id is missing")
+    raise ValueError(f"an id cannot be {value!r:.40}")
 
 
 class Texts:
@@ -124,17 +124,18 @@ def read_catalogue(
         with progress.task("reading items") as task:
             for line, values in rows:
                 task.advance()
+                others = [name for name in values if name != key]
+                chosen = text_columns(others, of_log=False) if names is None else names
                 try:
                     item_id = identifier(values.get(key))
+                    found = item_texts(values, chosen)
                 except ValueError as error:
-                    faults.add(line, f"the item id {error}", f"see column {key}")
+                    faults.add(line, f"column {key}: {error}", "repair or remove the line")
                     continue
-                if wanted is not None and item_id not in wanted:
-                    counts["items outside the log"] += 1
-                    continue
-                others = [name for name in values if name != key]
                 known.update(dict.fromkeys(others))
-                chosen = text_columns(others, of_log=False) if names is None else names
-                texts.add(item_id, item_texts(values, chosen))
+                if wanted is None or item_id in wanted:
+                    texts.add(item_id, found)
+                else:
+                    counts["items outside the log"] += 1
         faults.raise_if_any()
     return texts.items(counts, "rows of an item already read"), list(known)

@@ -29,9 +29,16 @@ from trec_cli.prepare.sources.catalogues import (
     read_catalogue,
     text_columns,
 )
-from trec_cli.prepare.sources.clock import Clock, UnknownDate, guess_form, is_date, read_date
+from trec_cli.prepare.sources.clock import (
+    Clock,
+    UnknownDate,
+    UnsetTime,
+    guess_form,
+    is_date,
+    read_date,
+)
 from trec_cli.prepare.sources.columns import Role, Roles
-from trec_cli.prepare.sources.log import Log
+from trec_cli.prepare.sources.log import NO_TIME, Log
 from trec_cli.prepare.sources.rows import read_rows
 from trec_cli.prepare.sources.tables import Table, find_tables, look_at
 
@@ -53,7 +60,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     tables = [look_at(source, member, {}) for member in files["items"]]
     reader = _LogReader(options, texts_inside=not tables)
     for part in parts:
-        reader.read(source, part, progress)
+        reader.read(source, part, counts, progress)
     reader.finish(progress)
     log, name = reader.log, ", ".join(map(str, files["items"] or files["log"]))
     counts.update({"events": len(log), "users": len(log.users), "items": len(log.items)})
@@ -103,7 +110,7 @@ class _LogReader:
         self._dates: dict[int, str] = {}
         self._file = ""
 
-    def read(self, source: Source, table: Table, progress: Progress) -> None:
+    def read(self, source: Source, table: Table, counts: Counter[str], progress: Progress) -> None:
         """Add the events of one file."""
         roles = _complete(table)
         others = [column for column in table.columns if column not in roles.values()]
@@ -128,11 +135,12 @@ class _LogReader:
                     task.advance(_NOTED)
                 try:
                     item = self._add(values, roles)
+                    if names:
+                        self.texts.add(item, item_texts(values, names))
+                except UnsetTime:
+                    counts[NO_TIME] += 1
                 except ValueError as error:
                     faults.add(line, str(error), "repair or remove the line")
-                    continue
-                if names:
-                    self.texts.add(item, item_texts(values, names))
         faults.raise_if_any()
 
     def _add(self, values: Mapping[str, Any], roles: Roles) -> str:
@@ -161,8 +169,8 @@ class _LogReader:
             )
         if self._dates:
             self._understand_dates(progress)
-        elif self._clock.unit not in (None, "seconds"):
-            progress.info(f"times are read as {self._clock.unit}")
+        else:
+            self._clock.tell(progress)
 
     def _understand_dates(self, progress: Progress) -> None:
         texts = set(self._dates.values())
@@ -210,7 +218,7 @@ def _id(values: Mapping[str, Any], roles: Roles, role: Role) -> str:
     try:
         return identifier(values.get(roles[role]))
     except ValueError as error:
-        raise ValueError(f"the {role} id {error}") from None
+        raise ValueError(f"{role}: {error}") from None
 
 
 def _rating(value: object) -> float | None:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time
 from itertools import product
 
 from trec_cli.core.errors import InputError
+from trec_cli.core.progress import Progress
 
 _UNITS = (("seconds", 1e11, 1), ("milliseconds", 1e14, 10**3), ("microseconds", 1e17, 10**6))
 _SMALLEST = ("nanoseconds", math.inf, 10**9)
@@ -19,9 +20,10 @@ _SMALLEST = ("nanoseconds", math.inf, 10**9)
 """
 _ANY_UNIT = 1e8
 """Numbers below are early in every unit: 1973 in seconds, a missing 0, or mere ranks."""
-LATEST = 7_258_118_400.0
+_UNSET = -62_135_596_800
+_LATEST = 7_258_118_400.0
 """The year 2200: what is later is no time at which somebody chose something."""
-EARLIEST = -5_364_662_400.0
+_EARLIEST = -5_364_662_400.0
 """The year 1800."""
 _HUGE = 1e20
 _COMPACT = range(19_000_101, 21_001_232)
@@ -52,6 +54,10 @@ class UnknownDate(ValueError):  # noqa: N818 - it may be known once all dates we
     """A text that is neither a number nor an ISO date."""
 
 
+class UnsetTime(ValueError):  # noqa: N818
+    """The first day of the year 1, which programs write where no time was set."""
+
+
 class Clock:
     """Reads the times of one file; the first number decides the unit of all.
 
@@ -72,6 +78,7 @@ class Clock:
 
         Raises:
             UnknownDate: a text in a form that is not known (yet).
+            UnsetTime: a text or number that says that no time was set.
             ValueError: it is no time, saying why.
         """
         if isinstance(value, bool) or value is None or value == "":
@@ -79,16 +86,22 @@ class Clock:
         if isinstance(value, int | float):
             return self._of_number(value)
         if isinstance(value, datetime):
-            return _whole(_checked(_timestamp(value), value))
+            return _whole(check_time(_timestamp(value), value))
         if isinstance(value, date):
-            return _whole(_checked(_timestamp(datetime.combine(value, time())), value))
+            return _whole(check_time(_timestamp(datetime.combine(value, time())), value))
         if not isinstance(value, str):
             raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
         return self._of_text(value.strip())
 
+    def tell(self, progress: Progress) -> None:
+        """Say what times are taken for, where it is neither seconds nor ISO dates."""
+        read_as = self.form or self.unit
+        if read_as not in (None, "seconds"):
+            progress.info(f"times are read as {read_as}")
+
     def _of_text(self, text: str) -> float:
         if self.form is not None:
-            return _whole(_checked(_parsed(text, self.form), text))
+            return _whole(check_time(_parsed(text, self.form), text))
         number = _number(text)
         if number is not None:
             return self._of_number(number)
@@ -96,7 +109,7 @@ class Clock:
             moment = datetime.fromisoformat(text.removesuffix(" UTC"))
         except ValueError:
             raise UnknownDate(f"{text[:40]!r} is not a time") from None
-        return _whole(_checked(_timestamp(moment), text))
+        return _whole(check_time(_timestamp(moment), text))
 
     def _of_number(self, number: float) -> float:
         if not abs(number) < _HUGE:
@@ -109,13 +122,13 @@ class Clock:
         if self._per_second == 0:
             return _whole(_parsed(str(int(number)), "%Y%m%d"))
         seconds = number / self._per_second if self._per_second > 1 else number
-        return _whole(_checked(seconds, number))
+        return _whole(check_time(seconds, number))
 
     def _decide(self, number: float, size: float) -> None:
         """Check that the number is of the unit of those before it."""
         name, per_second = _unit(size, number)
         if per_second:
-            _checked(number / per_second, number)
+            check_time(number / per_second, number)
         if self.unit is None:
             if self._undecided and per_second != 1:
                 raise ValueError(f"{number:.0f} is in {name}, earlier times are not")
@@ -155,8 +168,16 @@ def _parsed(text: str, form: str) -> float:
         raise ValueError(f"{text[:40]!r} is not a time like {form}") from None
 
 
-def _checked(seconds: float, written: object) -> float:
-    if not EARLIEST <= seconds <= LATEST:
+def check_time(seconds: float, written: object) -> float:
+    """Return seconds that can be a time.
+
+    Raises:
+        UnsetTime: they say that no time was set.
+        ValueError: they lie too far in the past or the future.
+    """
+    if seconds == _UNSET:
+        raise UnsetTime(f"{str(written)[:40]} says that no time was set")
+    if not _EARLIEST <= seconds <= _LATEST:
         raise ValueError(f"{str(written)[:40]} is no time between the years 1800 and 2200")
     return seconds
 

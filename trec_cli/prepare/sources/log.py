@@ -13,6 +13,8 @@ from trec_cli.prepare.collection import Question
 Event = tuple[str, str, float, float | None]
 """User, item, seconds since 1970, rating."""
 
+NO_TIME = "left out: no time was set"
+
 
 @dataclass
 class Log:

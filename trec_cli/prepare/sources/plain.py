@@ -23,6 +23,8 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.sources.clock import Clock
+from trec_cli.prepare.text import meant
 
 
 def _find(source: Source) -> Files | None:
@@ -38,55 +40,68 @@ def _find(source: Source) -> Files | None:
 def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:
     (items,), (sequences,) = files["items"], files["sequences"]
     with source.reading(items) as path:
-        catalogue = read_items(path)
-    chosen = options.attributes
-    if chosen is not None:
-        check_attributes(chosen, dict.fromkeys(n for i in catalogue.values() for n in i.attributes))
-        catalogue = {
-            item_id: Item(item_id, {n: i.attributes[n] for n in chosen if n in i.attributes})
-            for item_id, i in catalogue.items()
-        }
+        catalogue = read_items(path, numeric_ids=True)
+    known = dict.fromkeys(name for item in catalogue.values() for name in item.attributes)
+    check_attributes(options.attributes, known)
+    catalogue = {
+        item_id: _with_attributes(item, options.attributes) for item_id, item in catalogue.items()
+    }
     counts = Counter({"items": len(catalogue)})
-    questions = _questions(source, sequences, counts, progress)
+    clock = Clock(options.time_format)
+    questions = _questions(source, sequences, clock, counts, progress)
     return Collection(catalogue_of(catalogue, str(items)), questions, "fixed", counts)
 
 
+def _with_attributes(item: Item, names: tuple[str, ...] | None) -> Item:
+    """Keep the chosen attributes (None keeps all); texts that say nothing are empty."""
+    chosen = item.attributes if names is None else [n for n in names if n in item.attributes]
+    return Item(item.item_id, {name: meant(item.attributes[name]) for name in chosen})
+
+
 def _questions(
-    source: Source, member: Member, counts: Counter[str], progress: Progress
+    source: Source, member: Member, clock: Clock, counts: Counter[str], progress: Progress
 ) -> Iterator[Question]:
     seen: set[str] = set()
     with source.reading(member) as path, progress.task("reading sequences") as task:
         faults = FaultList(path)
         for line, sequence in iter_sequences(path):
-            problem = _problem(sequence, seen)
+            times, problem = _times(sequence, clock)
+            if sequence.user_id in seen:
+                problem = "stands twice", "write each user's items in one line"
             seen.add(sequence.user_id)
             task.advance()
             if problem:
                 faults.add(line, f"user {sequence.user_id!r}: {problem[0]}", problem[1])
             elif sequence.items:
-                yield _question(sequence, str(member), line)
+                yield _question(sequence, times, str(member), line)
             else:
                 counts["sequences without items"] += 1
         faults.raise_if_any()
     counts["sequences"] = len(seen)
+    clock.tell(progress)
 
 
-def _problem(sequence: UserSequence, seen: set[str]) -> tuple[str, str] | None:
-    if sequence.user_id in seen:
-        return "stands twice", "write each user's items in one line"
-    times = sequence.timestamps
-    if times is None:
-        return None
-    if len(times) != len(sequence.items):
-        return f"has {len(sequence.items)} items and {len(times)} timestamps", "write one for each"
+def _times(
+    sequence: UserSequence, clock: Clock
+) -> tuple[list[float] | None, tuple[str, str] | None]:
+    """Return the seconds of a sequence, and what is wrong with them and its remedy."""
+    written = sequence.timestamps
+    if written is None:
+        return None, None
+    if len(written) != len(sequence.items):
+        problem = f"has {len(sequence.items)} items and {len(written)} timestamps"
+        return None, (problem, "write one for each")
+    try:
+        times = [clock.seconds(moment) for moment in written]
+    except ValueError as error:
+        return None, (f"timestamps: {error}", "write seconds, or dates like 2023-02-09")
     if any(a > b for a, b in pairwise(times)):
-        return "timestamps go back", "write the oldest item first"
-    return None
+        return None, ("timestamps go back", "write the oldest item first")
+    return times, None
 
 
-def _question(sequence: UserSequence, file: str, line: int) -> Question:
+def _question(sequence: UserSequence, times: list[float] | None, file: str, line: int) -> Question:
     *history, target = map(intern, sequence.items)
-    times = sequence.timestamps
     offered = sequence.random_candidates
     return Question(
         sequence.user_id,
@@ -100,4 +115,11 @@ def _question(sequence: UserSequence, file: str, line: int) -> Question:
     )
 
 
-FORMAT = Format("jsonl", "items.jsonl and sequences.jsonl", _find, Defaults(), _read)
+FORMAT = Format(
+    "jsonl",
+    "items.jsonl and sequences.jsonl",
+    _find,
+    Defaults(),
+    _read,
+    options=frozenset({"time_format"}),
+)
