@@ -1,6 +1,7 @@
 """Reading JSONL: what must just work, and what every kind of bad input is told."""
 
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from trec_cli.core import jsonl
 from trec_cli.core.errors import MAX_FAULTS, InputError, UsageError
 from trec_cli.core.jsonl import (
     encode,
+    hashed_while_read,
     iter_sequences,
     plain_value,
     read_examples,
@@ -507,3 +509,24 @@ def test_a_whole_emoji_is_no_fault(tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     path.write_text('{"item_id": "a", "title": "\\ud83c\\udf89"}\n')
     assert read_items(path)["a"].title == "🎉"
+
+
+@settings(max_examples=20)
+@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=30), st.booleans())
+def test_a_file_is_hashed_while_it_is_read(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], packed: bool
+) -> None:
+    content = b"".join(msgspec.json.encode(text) + b"\n" for text in texts)
+    path = tmp_path_factory.mktemp("hashed") / ("lines.jsonl.gz" if packed else "lines.jsonl")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with hashed_while_read() as hashes:
+        read = [record for _, record in read_lines(path, msgspec.json.Decoder(str).decode)]
+    assert read == texts
+    assert hashes == {str(path): hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_what_is_not_read_to_its_end_has_no_hash(write: Write) -> None:
+    path = write(*(json.dumps({"n": n, "text": "x" * 1000}) for n in range(5000)))
+    with hashed_while_read() as hashes:
+        next(read_lines(path, msgspec.json.decode))
+    assert hashes == {}

@@ -13,7 +13,7 @@ from trec_cli.commands.app import app
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.score.baselines import BASELINES, learn_baseline
-from trec_cli.score.names import COUNTING, check_scorer
+from trec_cli.score.kinds import COUNTING, check_scorer
 from trec_cli.score.tuning import Scorer, Settings
 
 TEXTS = {

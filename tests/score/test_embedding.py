@@ -16,7 +16,7 @@ from trec_cli.commands.app import app
 from trec_cli.core.jsonl import read_examples
 from trec_cli.core.manifest import read_manifest
 from trec_cli.models.vectors import ItemVectors
-from trec_cli.score.embedding_job import GRID, nearest
+from trec_cli.score.embedding import GRID, nearest
 
 VECTORS = ItemVectors(
     {"east": 0, "north": 1, "between": 2, "empty": 3},

@@ -15,14 +15,13 @@ from trec_cli.core.manifest import read_manifest
 from trec_cli.core.outputs import write_lines
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.core.runs import RunFolder
-from trec_cli.models.source import ModelSource
-from trec_cli.prompts.settings import PromptSettings
 from trec_cli.score.baselines import BASELINES, learn_baseline
-from trec_cli.score.request import ScoreRequest
+from trec_cli.score.options import Asked
 from trec_cli.score.tuning import (
     MOST_EXAMPLES,
     Family,
     Scorer,
+    Settings,
     TuningPlan,
     draw_examples,
     plan_tuning,
@@ -62,29 +61,18 @@ def family(settings: Any) -> Scorer:
     return lambda _: scores[settings["taste"]]
 
 
-def request(split: Split = "test", *, tune: bool = True, seed: int = 0) -> ScoreRequest:
-    return ScoreRequest(
-        mode="hier",
-        split=split,
-        scorer="bm25",
-        adapter=None,
-        usual_adapter=None,
-        zero_shot=False,
-        items=Path("items.jsonl"),
-        examples=Path("examples.jsonl"),
-        summaries=None,
-        source=ModelSource("model", device="cpu"),
-        max_tokens=1,
-        prompt=PromptSettings(),
-        prompts=None,
-        seed=seed,
-        limit=None,
-        tune=tune,
-    )
+def planned(
+    grid: Sequence[Settings],
+    examples: Sequence[Example],
+    split: Split = "test",
+    *,
+    tune: bool = True,
+) -> TuningPlan:
+    return plan_tuning("bm25", grid, examples, Asked(split=split), tune=tune)
 
 
 def plan(*examples: Example) -> TuningPlan:
-    return plan_tuning(request(), GRID, examples)
+    return planned(GRID, examples)
 
 
 def test_the_mrr_is_that_of_the_first_positive_with_ties_at_their_expected_value() -> None:
@@ -132,21 +120,21 @@ def test_what_differs_in_the_last_bits_alone_is_a_tie() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "examples", "reason"),
+    ("split", "tune", "examples", "reason"),
     [
-        (request(), [example(0, "test")], "there is no example of split valid to tune on"),
-        (request("valid"), [example(0)], "valid is the split that is scored, so nothing is"),
-        (request(tune=False), [example(0)], "not tuned, as asked for"),
+        ("test", True, [example(0, "test")], "there is no example of split valid to tune on"),
+        ("valid", True, [example(0)], "valid is the split that is scored, so nothing is"),
+        ("test", False, [example(0)], "not tuned, as asked for"),
     ],
 )
 def test_otherwise_the_defaults_are_used_and_it_is_said_why(
-    asked: ScoreRequest, examples: list[Example], reason: str
+    split: Split, tune: bool, examples: list[Example], reason: str
 ) -> None:
     def untried(settings: Any) -> Scorer:
         assert settings == GRID[0]
         return lambda _: [len(settings) / 0]
 
-    made = plan_tuning(asked, GRID, examples)
+    made = planned(GRID, examples, split, tune=tune)
     tuned = made.run(untried)
     assert tuned.chosen == GRID[0]
     assert made.settings == {"grid": GRID[:1]}
@@ -157,7 +145,7 @@ def test_otherwise_the_defaults_are_used_and_it_is_said_why(
 
 
 def test_without_a_grid_there_is_nothing_to_tune_to_record_or_to_choose() -> None:
-    made = plan_tuning(request(), [{}], [example(0)])
+    made = planned([{}], [example(0)])
     tuned = made.run(family)
     assert (made.settings, made.details(tuned)) == ({}, {})
     assert made.remark(tuned) == "bm25: there is nothing to tune"
@@ -180,7 +168,7 @@ def test_an_empty_history_ties_all_candidates_in_every_trial(name: str) -> None:
     train = [example(0, "train", ["i0"], ["i1"], ["i1"])]
     asked = [example(1, history=[], candidates=["i0", "i1", "i2"], positives=["i2"])]
     learnt = learn_baseline(name, items, train)
-    tuned = plan_tuning(request(), BASELINES[name].grid, asked).run(learnt)
+    tuned = planned(BASELINES[name].grid, asked).run(learnt)
     assert tuned.chosen == BASELINES[name].grid[0]
     assert [t.valid_mrr for t in tuned.trials] == pytest.approx([11 / 18] * 4)
 
@@ -306,9 +294,9 @@ def test_the_order_of_lines_changes_neither_choice_nor_scores(tmp_path: Path, na
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--no-tune"], "--no-tune is for the baselines, not for --scorer llm"),
-        (["--tune", "--scorer", "llm"], "--tune is for the baselines, not for --scorer llm"),
-        (["--no-tune", "--scorer", "recbole:BPR"], "RecBole's models are always tuned"),
+        (["--no-tune"], "--no-tune is for --scorer embedding, popularity, random, recency,"),
+        (["--tune", "--scorer", "llm"], "bm25 or cooccurrence, not for llm"),
+        (["--no-tune", "--scorer", "recbole:BPR"], "bm25 or cooccurrence, not for recbole:BPR"),
     ],
 )
 def test_scorers_that_are_not_tuned_this_way_refuse_the_option(

@@ -6,12 +6,14 @@ file, line and what to do.  ``-`` is standard input or output.
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -25,6 +27,7 @@ from trec_cli.core.type_errors import in_words
 from trec_cli.core.unpacking import bounded
 
 STREAM = "-"
+_BUFFER = 1 << 20
 _LONGEST_LINE = 64 << 20
 _MOST_BLANK = 1_000_000
 _CHECKED = 100
@@ -76,19 +79,56 @@ class FaultList:
             raise InputError(self._faults)
 
 
+_hashes: ContextVar[dict[str, str] | None] = ContextVar("hashes", default=None)
+
+
+@contextmanager
+def hashed_while_read() -> Iterator[dict[str, str]]:
+    """Collect the SHA-256 of every file that is read to its end inside the block, by path.
+
+    Each file is opened once, for its records and for its hash.
+    """
+    found: dict[str, str] = {}
+    token = _hashes.set(found)
+    try:
+        yield found
+    finally:
+        _hashes.reset(token)
+
+
+class _Hashed(io.RawIOBase):
+    """A file whose bytes are hashed as they are read."""
+
+    def __init__(self, file: Path) -> None:
+        self._stream = file.open("rb", buffering=0)
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer) or 0
+        self._digest.update(memoryview(buffer)[:count])
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+    def hexdigest(self) -> str | None:
+        """Return the hash of the file; None where some of it has not been read."""
+        return None if self._stream.read(1) else self._digest.hexdigest()
+
+
 @contextmanager
 def open_input(path: Path | str) -> Iterator[BinaryIO]:
     """Open a file (``.gz`` unpacked on the way) or standard input, as bytes."""
     if is_stream(path):
         yield sys.stdin.buffer
         return
-    file = Path(path)
+    file, hashes = Path(path), _hashes.get()
     try:
-        if file.suffix == ".gz":
-            packed = cast(BinaryIO, gzip.open(file))  # noqa: SIM115
-            stream = bounded(packed, file.stat().st_size, file)
-        else:
-            stream = file.open("rb")
+        raw = file.open("rb") if hashes is None else _Hashed(file)
     except FileNotFoundError:
         raise InputError.of(
             file, "no such file", "check the name, or run the stage before"
@@ -97,8 +137,15 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
         raise InputError.of(file, "is a folder, not a file", "name the JSONL file itself") from None
     except OSError as error:
         raise InputError.of(file, f"cannot be read: {error.strerror}") from None
-    with stream:
-        yield stream
+    with raw if hashes is None else io.BufferedReader(raw, _BUFFER) as stream:
+        yield _unpacked(stream, file) if file.suffix == ".gz" else cast(BinaryIO, stream)
+        if isinstance(raw, _Hashed) and hashes is not None and (found := raw.hexdigest()):
+            hashes[str(path)] = found
+
+
+def _unpacked(stream: Any, file: Path) -> BinaryIO:
+    packed = cast(BinaryIO, gzip.open(stream))  # noqa: SIM115 - closed with what it reads
+    return bounded(packed, file.stat().st_size, file)
 
 
 def numbered_lines(stream: BinaryIO, faults: FaultList) -> Iterator[tuple[int, bytes]]:

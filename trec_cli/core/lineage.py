@@ -85,14 +85,19 @@ def other_versions(manifest: Mapping[str, Any], present: Mapping[str, str]) -> l
     return [path.name if times[path.name] == 1 else str(path) for path in changed]
 
 
-def stale(output: Path, inputs: Iterable[Path]) -> list[str]:
+def stale(
+    output: Path, inputs: Iterable[Path], hashes: Mapping[str, str] | None = None
+) -> list[str]:
     """Name those of some files that an output was made from in another version.
 
-    Nothing is said of streams, nor where the output has no manifest.
+    Nothing is said of streams, nor where the output has no manifest.  ``hashes`` are those
+    that are known already (:func:`~trec_cli.core.jsonl.hashed_while_read`).
     """
     if is_stream(output) or (manifest := read_manifest(output)) is None:
         return []
-    present = {str(p): file_hash(p) for p in inputs if not is_stream(p) and p.exists()}
+    known = hashes or {}
+    there = [path for path in inputs if not is_stream(path) and path.exists()]
+    present = {str(path): known.get(str(path)) or file_hash(path) for path in there}
     return other_versions(manifest, present)
 
 

@@ -60,13 +60,24 @@ class Provenance:
         details: everything else worth keeping (device, counts, tokens, rates).
     """
 
-    def __init__(self, command: str, settings: Settings, inputs: Sequence[Path | str]) -> None:
-        """Start the clock and hash the inputs (streams are named, not hashed)."""
+    def __init__(
+        self,
+        command: str,
+        settings: Settings,
+        inputs: Sequence[Path | str],
+        hashes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the clock and hash the inputs (streams are named, not hashed).
+
+        ``hashes`` are those that reading the inputs has found
+        (:func:`~trec_cli.core.jsonl.hashed_while_read`); the others are hashed now.
+        """
         self._started = time.time()
         self.command = command
-        self.inputs = {str(p): _hash_or_stream(p) for p in inputs}
-        hashes = list(self.inputs.values())
-        self.settings = plain_settings({**settings, "inputs": hashes})
+        known = hashes or {}
+        self.inputs = {str(p): known.get(str(p)) or _hash_or_stream(p) for p in inputs}
+        listed = list(self.inputs.values())
+        self.settings = plain_settings({**settings, "inputs": listed})
         self.details: dict[str, Any] = {}
 
     @contextmanager

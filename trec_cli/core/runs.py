@@ -57,6 +57,10 @@ class RunFolder:
         """The scores of a system."""
         return self.path / f"scores-{name}.jsonl"
 
+    def recommendations(self, name: str) -> Path:
+        """The recommendations of a system."""
+        return self.path / f"recommendations-{name}.jsonl"
+
     def adapters(self) -> dict[str, Path]:
         """Every adapter folder with a training log, by what stands behind ``model-``."""
         logs = sorted(self.path.glob(f"model-*/{TRAINING_LOG}"))

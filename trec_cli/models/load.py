@@ -104,10 +104,11 @@ def no_bars_in_logs() -> None:
         logging.disable_progress_bar()
 
 
-def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
+def load_model(source: ModelSource, *, tokenizer: Any = None, **extra: Any) -> LanguageModel:
     """Load model and tokenizer onto the chosen device, in eval mode.
 
-    ``extra`` goes to ``from_pretrained`` (a quantization config, for example).
+    A ``tokenizer`` that was loaded before is taken.  ``extra`` goes to ``from_pretrained``
+    (a quantization config, or the model's configuration where that is known).
 
     Raises:
         ModelError: the folder or name does not exist, holds no safetensors, needs remote
@@ -115,7 +116,8 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     """
     placement = choose_device(source.device, source.dtype)
     no_bars_in_logs()
-    tokenizer = load_tokenizer(source)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(source)
     with explained(source.name):
         model, report = AutoModelForCausalLM.from_pretrained(
             source.name,
@@ -134,17 +136,20 @@ def load_model(source: ModelSource, **extra: Any) -> LanguageModel:
     return LanguageModel(model, tokenizer, source.name, revision, placement)
 
 
-def load_adapted(source: ModelSource, adapter: Path | None, *, pack: bool = False) -> LanguageModel:
+def load_adapted(
+    source: ModelSource, adapter: Path | None, *, pack: bool = False, **known: Any
+) -> LanguageModel:
     """Load a causal LM, with an adapter on it where one is given.
 
     In float32 the adapter is folded into the weights, which costs no accuracy there and
     spares its products in every layer.  With ``pack`` the linear layers but the head are
-    packed where that is possible: the model computes faster, and cannot be saved.
+    packed where that is possible: the model computes faster, and cannot be saved.  ``known``
+    is what of the model was loaded before (see :func:`load_model`).
 
     Raises:
         ModelError: the model cannot be loaded, or the adapter does not fit it.
     """
-    llm = load_model(source)
+    llm = load_model(source, **known)
     if adapter is not None:
         llm = replace(llm, model=_adapted(llm, adapter, source.name))
     if pack:
@@ -186,7 +191,7 @@ def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:
         )
 
 
-def model_identity(source: ModelSource) -> dict[str, str]:
+def model_identity(source: ModelSource, config: Any = None) -> dict[str, str]:
     """Say which model this is, for settings and stores: its name and what pins it.
 
     From the hub the resolved commit; for a folder a hash over its configuration, its
@@ -194,7 +199,7 @@ def model_identity(source: ModelSource) -> dict[str, str]:
     """
     folder = Path(source.name)
     if not folder.is_dir():
-        commit = getattr(load_config(source), "_commit_hash", None)
+        commit = getattr(config or load_config(source), "_commit_hash", None)
         return {"name": source.name, "revision": str(commit or source.revision or "unknown")}
     # "." has no name of its own, and ".." that of no model.
     name = folder.resolve().name if folder.name in ("", "..") else folder.name

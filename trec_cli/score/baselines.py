@@ -16,7 +16,9 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import generator
 from trec_cli.core.text import terms
-from trec_cli.score.tuning import Family, Scorer, Settings
+from trec_cli.score.job import read_material
+from trec_cli.score.options import Asked
+from trec_cli.score.tuning import Family, Scorer, Settings, TunedJob, plan_tuning
 from trec_cli.signals import similarity
 from trec_cli.signals.similarity import SparseScorer, decaying
 
@@ -44,6 +46,19 @@ def learn_baseline(
     if name not in BASELINES:
         raise UsageError(f"no scorer {name!r}; there are {', '.join(BASELINES)}")
     return BASELINES[name].learn(items, examples, seed)
+
+
+def make_baseline_job(asked: Asked, scorer: str, *, tune: bool) -> TunedJob:
+    """Read the files and learn from them; nothing is tuned yet.
+
+    Raises:
+        InputError: a file is at fault, or there is no example of the split.
+        UsageError: there is nothing that the scorer could learn from.
+    """
+    material = read_material(asked, scorer)
+    plan = plan_tuning(scorer, BASELINES[scorer].grid, material.everything, asked, tune=tune)
+    family = learn_baseline(scorer, material.items, material.everything, asked.seed)
+    return TunedJob(plan, family, material, {"seed": asked.seed})
 
 
 def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:

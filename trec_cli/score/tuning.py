@@ -9,6 +9,7 @@ What is chosen depends on the examples and the seed, never on the order of a fil
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import nsmallest
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from trec_cli.core.records import Example
 from trec_cli.core.seeds import derive_seed
 from trec_cli.evaluate.metrics import Floats, Pools, rank, reciprocal_rank
-from trec_cli.score.request import ScoreRequest
+from trec_cli.score.job import Job, Material
+from trec_cli.score.options import Asked
 
 Scorer = Callable[[Example], list[float]]
 """Gives one score per candidate of an example, in candidate order; higher is better."""
@@ -93,7 +95,7 @@ class TuningPlan:
         return Tuned(best.settings, family(best.settings), trials)
 
     def details(self, tuned: Tuned) -> dict[str, Any]:
-        """Give the manifest's part: what was chosen, and by which trials."""
+        """Return the manifest's part: what was chosen, and by which trials."""
         if not self.grid[0]:
             return {}
         trials = [{"settings": t.settings, "valid_mrr": t.valid_mrr} for t in tuned.trials]
@@ -117,34 +119,69 @@ class TuningPlan:
 
 
 def plan_tuning(
-    request: ScoreRequest, grid: Sequence[Settings], everything: Sequence[Example]
+    scorer: str,
+    grid: Sequence[Settings],
+    everything: Sequence[Example],
+    asked: Asked,
+    *,
+    tune: bool,
 ) -> TuningPlan:
     """Plan how to choose from ``grid``, never on the split that is scored.
 
     Args:
-        request: scorer, split, seed, and whether to tune.
+        scorer: its name, for messages.
         grid: the settings to try, the default first; a single one is not tuned.
         everything: all examples of the file.
+        asked: the split that is scored, and the seed.
+        tune: whether the user wants it.
     """
-    valid = draw_examples(everything, request.seed)
+    valid = draw_examples(everything, asked.seed)
     reason = ""
     if len(grid) == 1:
         reason = "there is nothing to tune"
-    elif not request.tune:
+    elif not tune:
         reason = "not tuned, as asked for"
-    elif request.split == "valid":
+    elif asked.split == "valid":
         reason = "valid is the split that is scored, so nothing is tuned on it"
     elif not valid:
         reason = "there is no example of split valid to tune on"
-    return TuningPlan(request.scorer, grid, [] if reason else valid, reason, request.seed)
+    return TuningPlan(scorer, grid, [] if reason else valid, reason, asked.seed)
+
+
+class TunedJob(Job):
+    """A job whose scorer is chosen on split valid when the first batch is scored."""
+
+    def __init__(
+        self, plan: TuningPlan, family: Family, material: Material, settings: Mapping[str, Any]
+    ) -> None:
+        """Score with what ``plan`` chooses of ``family``; nothing is tuned yet."""
+        super().__init__(plan.scorer, material, {**settings, **plan.settings})
+        self._plan, self._family = plan, family
+
+    @cached_property
+    def _tuned(self) -> Tuned:
+        return self._plan.run(self._family)
+
+    def score(self, batch: Sequence[int]) -> list[list[float]]:
+        """Score the candidates of a batch's examples."""
+        return [self._tuned.scorer(self.examples[index]) for index in batch]
+
+    def details(self) -> dict[str, Any]:
+        """Return which settings were tried and chosen."""
+        return self._plan.details(self._tuned)
+
+    def remarks(self) -> list[str]:
+        """Say the same in words."""
+        return [self._plan.remark(self._tuned)]
 
 
 def draw_examples(everything: Sequence[Example], seed: int) -> list[Example]:
     """Draw at most :data:`MOST_EXAMPLES` examples of split valid, whatever their order.
 
-    Each gets a number from (seed, user id, example id); the lowest ones are taken.
+    Each gets a number from (seed, user id, example id); the lowest ones are taken.  One whose
+    positives are all missed says the same of every trial and is left out.
     """
-    valid = (example for example in everything if example.split == "valid")
+    valid = (e for e in everything if e.split == "valid" and e.positives)
     return nsmallest(MOST_EXAMPLES, valid, key=lambda e: derive_seed(seed, e.user_id, e.example_id))
 
 

@@ -1,11 +1,16 @@
-"""From a scorer to `scores-NAME.jsonl`: batch by batch, resumable, the same for every scorer."""
+"""From a job to its file: batch by batch, resumable, the same for every scorer.
+
+The file has scores, or the best items of every user (:class:`Top`).
+"""
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from trec_cli.core.errors import ModelError, OutputFailed, PartialError
 from trec_cli.core.jsonl import encode, is_stream
@@ -13,80 +18,18 @@ from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import Journal, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Scores
+from trec_cli.score.job import Cost, Job
+from trec_cli.score.recommendations import Recommendations, best_items, write_recommendations
 
 _NAMED = 20
-
-
-class Job(Protocol):
-    """What there is to score, in which batches, and how."""
-
-    @property
-    def examples(self) -> Sequence[Example]:
-        """The examples, in the order of the output."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Everything beside the inputs that decides the scores."""
-
-    @property
-    def inputs(self) -> Sequence[Path]:
-        """The files that were read."""
-
-    def batches(self) -> Sequence[Sequence[int]]:
-        """Plan the batches, as places in ``examples``; the same every time."""
-
-    def score(self, batch: Sequence[int]) -> list[list[float]]:
-        """Score the candidates of a batch's examples.
-
-        Raises:
-            PartialError: this batch failed and others may not; it is left for the next run.
-        """
-
-    def cost(self, place: int) -> "Cost":
-        """Say what an example costs."""
-
-    def details(self) -> Mapping[str, Any]:
-        """Say what else belongs into the manifest."""
-
-    def remarks(self) -> Sequence[str]:
-        """Say, after scoring, what the user should know."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one or several examples cost.
-
-    Attributes:
-        users, candidates: how many.
-        tokens: in forward passes.
-        separate_tokens: in forward passes, were every prompt computed by itself.
-    """
-
-    users: int = 0
-    candidates: int = 0
-    tokens: int = 0
-    separate_tokens: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        """Sum the costs of different examples."""
-        return Cost(
-            self.users + other.users,
-            self.candidates + other.candidates,
-            self.tokens + other.tokens,
-            self.separate_tokens + other.separate_tokens,
-        )
-
-    @property
-    def saved(self) -> float:
-        """Share of tokens that sharing the prefix saves."""
-        return 1 - self.tokens / self.separate_tokens if self.separate_tokens else 0.0
+_decode = msgspec.json.Decoder(Scores).decode
 
 
 @dataclass
 class Tally:
     """What this run has scored since it started."""
 
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
     continued: int = 0
     _started: float = field(default_factory=time.perf_counter)
 
@@ -95,7 +38,7 @@ class Tally:
         self.cost += cost
 
     def rates(self) -> dict[str, float]:
-        """Give users, candidates and tokens per second."""
+        """Return users, candidates and tokens per second."""
         seconds = max(time.perf_counter() - self._started, 1e-9)
         return {
             "users_per_second": round(self.cost.users / seconds, 3),
@@ -115,7 +58,7 @@ class Tally:
         return note
 
     def details(self) -> dict[str, Any]:
-        """Give the same for the manifest."""
+        """Return the same for the manifest."""
         return {
             "users": self.cost.users,
             "candidates": self.cost.candidates,
@@ -145,10 +88,36 @@ class _Collected:
         self.records.update(records)
 
 
+@dataclass(frozen=True)
+class Top:
+    """Recommendations instead of scores.
+
+    Attributes:
+        count: items a user.
+        seed: decides between equal scores.
+    """
+
+    count: int
+    seed: int
+
+    def lists(self, lines: Iterable[bytes]) -> Iterator[Recommendations]:
+        """Yield the best items of every line of scores."""
+        for line in lines:
+            one = _decode(line)
+            yield best_items(one.user_id, one.candidates, one.scores, self.count, self.seed)
+
+
 def write_scores(
-    job: Job, out: Path, progress: Progress, *, overwrite: bool = False
+    job: Job, out: Path, progress: Progress, *, top: Top | None = None, overwrite: bool = False
 ) -> Tally | None:
     """Score all of a job and write the file with its manifest.
+
+    Args:
+        job: the examples and their scorer.
+        out: scores, or with ``top`` recommendations.
+        progress: where to say what goes on.
+        top: how many recommendations a user gets.
+        overwrite: replace an output of other settings.
 
     Returns:
         What was done; None where ``out`` was finished already.
@@ -162,19 +131,29 @@ def write_scores(
     if is_stream(out):
         collected = _Collected()
         tally = _score(job, collected, progress)
-        write_lines(out, (collected.records[e.example_id] for e in job.examples))
+        _write(job, out, collected.records, top)
         return tally
+    settings = job.settings if top is None else {**job.settings, **asdict(top)}
     with locked(out):
-        provenance = Provenance("score", job.settings, job.inputs)
+        provenance = Provenance("score", settings, job.inputs, job.hashes)
         if up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
         journal = Journal(out, provenance.settings, overwrite=overwrite)
         tally = _score(job, journal, progress)
         with provenance.publish(out) as details:
-            journal.finish(example.example_id for example in job.examples)
+            _write(job, out, journal.records, top)
             details.update({**tally.details(), **job.details()})
         journal.discard()
     return tally
+
+
+def _write(job: Job, out: Path, records: Mapping[str, bytes], top: Top | None) -> None:
+    """Write scores, or what ``top`` makes of them, in the order of the examples."""
+    lines = (records[example.example_id] for example in job.examples)
+    if top is None:
+        write_lines(out, lines)
+    else:
+        write_recommendations(out, top.lists(lines))
 
 
 def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
@@ -184,7 +163,7 @@ def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
     failed: list[tuple[str, PartialError]] = []
     with progress.task("scoring", len(examples)) as bar:
         for batch in batches:
-            if keeper.has(examples[place].example_id for place in batch):
+            if keeper.has(examples[index].example_id for index in batch):
                 tally.continued += len(batch)
             else:
                 try:
@@ -193,7 +172,7 @@ def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
                 except OutputFailed:
                     raise
                 except PartialError as error:
-                    failed += [(examples[place].example_id, error) for place in batch]
+                    failed += [(examples[index].example_id, error) for index in batch]
             bar.advance(len(batch), tally.note())
     if failed:
         raise _incomplete(failed, len(examples))
@@ -211,7 +190,7 @@ def _incomplete(failed: Sequence[tuple[str, PartialError]], total: int) -> Parti
 
 
 def _records(job: Job, batch: Sequence[int]) -> list[tuple[str, bytes]]:
-    chosen = [job.examples[place] for place in batch]
+    chosen = [job.examples[index] for index in batch]
     pairs = zip(chosen, job.score(batch), strict=True)
     return [(example.example_id, encode(_as_record(example, scores))) for example, scores in pairs]
 

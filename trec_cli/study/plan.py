@@ -12,7 +12,7 @@ import msgspec
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Mode
 from trec_cli.evaluate.metrics import DEFAULT_KS, metric_names
-from trec_cli.score.names import LLM, RECBOLE, check_scorer
+from trec_cli.score.kinds import RECBOLE, check_scorer, foreign
 
 Value = str | int | float | bool | list[str | int | float]
 Options = dict[str, Value]
@@ -271,8 +271,8 @@ def _arm(
         stage: {**getattr(file, stage), **getattr(table, stage), **own.get(stage, {})}
         for stage in STAGES
     }
-    if table.scorer == LLM or table.scorer.startswith(RECBOLE):
-        tables["score"].pop("tune", None)  # it is for the other scorers, and refused by these
+    for option in foreign(table.scorer, tables["score"]):
+        del tables["score"][option]  # it is for other arms, and refused by this scorer
     model = table.model or file.model
     for stage in ("summarize", "train"):
         if model is not None:

@@ -2,18 +2,19 @@
 
 The softmax's denominator is the same for all tokens, so
 ``logprob(yes) - logprob(no) = logit(yes) - logit(no)``: the score that
-:mod:`~trec_cli.score.llm_job` computes.  Prompts are sent as token ids, from the same
+:mod:`~trec_cli.score.llm` computes.  Prompts are sent as token ids, from the same
 trees; the prompts of a user go out together, so that a server that keeps prefixes reads
 what they share once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
-from trec_cli.core.errors import ModelError
+from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.core.progress import Progress
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.endpoint.faults import Failure, missing_error
@@ -24,9 +25,9 @@ from trec_cli.models.log_odds import BranchScorer
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import PromptTree
 from trec_cli.score.adapters import Adapter
-from trec_cli.score.llm_job import TreeJob, model_source, read_material
-from trec_cli.score.request import ScoreRequest
-from trec_cli.score.writing import Cost
+from trec_cli.score.job import check_there
+from trec_cli.score.options import ServedOptions
+from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts
 
 _DECIMALS = 6
 _CHECKED_USERS = 2
@@ -60,40 +61,50 @@ class Asked:
 
 
 class EndpointJob(TreeJob):
-    """A :class:`~trec_cli.score.writing.Job` that asks a server.
-
-    A batch is one user: what a failure or a kill costs at most.
-    """
+    """A job that asks a server; a batch is one user: what a failure or a kill costs at most."""
 
     def __init__(
         self,
-        *material: Any,
+        system: str,
+        prompts: Prompts,
         server: Server,
+        *,
         tokenizer: Any,
         top_logprobs: int,
-        check: "LocalCheck | None" = None,
-        **more: Any,
+        check: "LocalCheck | None",
+        progress: Progress,
     ) -> None:
         """Prepare to score.
 
         Args:
-            material, more: see :class:`~trec_cli.score.llm_job.TreeJob`.
-            server: must be entered while :meth:`score` runs.
+            system, prompts, progress: see :class:`~trec_cli.score.prompting.TreeJob`.
+            server: is entered while the job runs.
             tokenizer: of the served model.
             top_logprobs: see :class:`Asked`.
             check: compares some scores with those of a model here.
         """
-        super().__init__(*material, **more)
+        settings = {
+            "engine": "openai",
+            "model": {"name": server.settings.model, "tokenizer": tokenizer_hash(tokenizer)},
+            "extra": dict(server.settings.extra),
+        }
+        super().__init__(system, prompts, settings, progress)
         self.server, self._tokenizer, self._check = server, tokenizer, check
         self._asked = Asked(self._builder.answers, top_logprobs)
 
-    def _measure(self, tree: PromptTree) -> Cost:
+    def _size(self, tree: PromptTree) -> int:
         """Count every prompt whole: what a server shares it does not say."""
-        return Cost(1, len(tree.branches), tree.separate_size, tree.separate_size)
+        return tree.separate_size
 
     def batches(self) -> list[list[int]]:
-        """Give every user alone, in the order of the file."""
-        return [[place] for place in range(len(self.examples))]
+        """Return every user alone, in the order of the file."""
+        return [[index] for index in range(len(self.examples))]
+
+    @contextmanager
+    def running(self, out: Path) -> Iterator[None]:  # noqa: ARG002 - what every job takes
+        """Hold the connections to the server."""
+        with self.server:
+            yield
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's users.
@@ -102,13 +113,13 @@ class EndpointJob(TreeJob):
             ModelError: the server never answered, or leaves yes or no out.
             PartialError: some candidates were not answered.
         """
-        return [self._score(place) for place in batch]
+        return [self._score(index) for index in batch]
 
-    def _score(self, place: int) -> list[float]:
+    def _score(self, index: int) -> list[float]:
         """Ask once for each different prompt, so that equal candidates tie exactly."""
         if self._check:
             self._check.prepare()
-        tree, example = self.tree(place), self.examples[place]
+        tree, example = self.tree(index), self.examples[index]
         branches = list(dict.fromkeys(map(tuple, tree.branches)))
         requests = [self._request([*tree.prefix, *branch]) for branch in branches]
         replies: dict[int, NextToken | Failure] = {}
@@ -183,16 +194,20 @@ class EndpointJob(TreeJob):
             )
 
     def details(self) -> dict[str, Any]:
-        """Give server, counts, cost, check, answers and cuts."""
+        """Return server, counts, cost, check, answers and cuts."""
         check = {"check": self._check.details()} if self._check else {}
-        return {"endpoint": self.server.details(), **check, **super().details()}
+        return {**self.spent(), **check, **super().details()}
+
+    def spent(self) -> dict[str, Any]:
+        """Return counts and cost of the server, which a failed run has, too."""
+        return {"endpoint": self.server.details()}
 
     def remarks(self) -> list[str]:
         """Say what was asked, what it cost, and what the check has found."""
         settings = self.server.settings
         lines = [f"{settings.model} at {settings.base_url}: {self.server.note()}"]
         lines += [self._check.note()] if self._check else []
-        return [*lines, f"prompts: {self.survey.cuts}"]
+        return [*lines, f"prompts: {self.cuts}"]
 
 
 def _shown(reply: NextToken) -> str:
@@ -244,7 +259,7 @@ class LocalCheck:
         return BranchScorer(self._load().model, self._answers, self._max_tokens)
 
     def details(self) -> dict[str, Any]:
-        """Give the model, what was compared and the largest difference in log-odds."""
+        """Return the model, what was compared and the largest difference in log-odds."""
         return {
             "model": self._name,
             "users": self._users,
@@ -263,53 +278,52 @@ class LocalCheck:
 
 
 def make_endpoint_job(
-    request: ScoreRequest,
-    adapter: Adapter | None,
-    server: Server,
-    progress: Progress,
-    *,
-    top_logprobs: int,
-    check_with: str | None,
+    prompting: Prompting, options: ServedOptions, max_tokens: int, progress: Progress
 ) -> EndpointJob:
     """Read everything; nothing is asked yet.
-
-    Args:
-        request: its ``source`` says where the tokenizer lies.
-        adapter: what the server serves; only its prompt is read here (and, for the check,
-            its weights).
-        server: see :class:`EndpointJob`.
-        progress: the same.
-        top_logprobs: the same.
-        check_with: name or folder of the served model (without adapter) to compare with.
 
     Raises:
         InputError: a file is at fault, or summaries are missing.
         ModelError: the tokenizer cannot be loaded or used.
-        UsageError: the prompt settings leave no room or name attributes that no item has.
+        UsageError: the server's options cannot work, an adapter is there and nobody says
+            whether it is served, or the prompt settings leave no room or name attributes that
+            no item has.
     """
-    source = model_source(request, adapter)
-    tokenizer = load_near_tokenizer(source)
-    material = read_material(request, adapter, tokenizer, None, progress)
-    settings = {
-        **material.settings,
-        "engine": "openai",
-        "model": {"name": server.settings.model, "tokenizer": tokenizer_hash(tokenizer)},
-        "extra": dict(server.settings.extra),
-    }
-    check = None
-    if check_with is not None:
-        local = ModelSource(check_with, trust_remote_code=source.trust_remote_code, dtype="float32")
-        load = partial(load_adapted, local, adapter.folder if adapter else None, pack=True)
-        answers = material.builder.answers
-        check = LocalCheck(check_with, load, answers, request.max_tokens, progress)
+    settings = options.endpoint(prompting.served)
+    check_there(prompting.files)
+    adapter = prompting.find_adapter()
+    if adapter and prompting.options.adapter is None:
+        raise UsageError(
+            f"{adapter.folder} is there: give --adapter {adapter.folder} if the server serves it "
+            "(its prompt is used then), or --zero-shot if it serves a model without it"
+        )
+    prompt = f"the prompt of {adapter.folder}" if adapter else "the zero-shot prompt"
+    progress.info(f"{settings.model} at {settings.base_url}, with {prompt}")
+    tokenizer = load_near_tokenizer(prompting.base(adapter))
+    prompts = make_prompts(prompting, adapter, prompting.read(), tokenizer, None, progress)
     return EndpointJob(
-        material.questions,
-        material.builder,
-        server=server,
+        prompting.system(adapter),
+        prompts,
+        Server(settings),
         tokenizer=tokenizer,
-        top_logprobs=top_logprobs,
-        check=check,
-        settings=settings,
-        inputs=material.inputs,
+        top_logprobs=options.top_logprobs,
+        check=_local_check(prompting, options, adapter, prompts, max_tokens, progress),
         progress=progress,
     )
+
+
+def _local_check(
+    prompting: Prompting,
+    options: ServedOptions,
+    adapter: Adapter | None,
+    prompts: Prompts,
+    max_tokens: int,
+    progress: Progress,
+) -> LocalCheck | None:
+    """Prepare the comparison with a model here; None where none was asked for."""
+    if options.check_with is None:
+        return None
+    trusted = prompting.source.trust_remote_code
+    local = ModelSource(options.check_with, trust_remote_code=trusted, dtype="float32")
+    load = partial(load_adapted, local, adapter.folder if adapter else None, pack=True)
+    return LocalCheck(options.check_with, load, prompts.builder.answers, max_tokens, progress)

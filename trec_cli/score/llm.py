@@ -1,0 +1,145 @@
+"""Scoring with a language model: log-odds of yes, base model or adapter.
+
+The score of a candidate is ``logit(yes) - logit(no)`` at the answer's position; the softmax
+over the two in the paper (section 3.4) is its logistic function, so the ranking is the same
+and ties by rounding near 0 and 1 do not occur.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from trec_cli.core.progress import Progress
+from trec_cli.models.device import Placement, choose_device
+from trec_cli.models.load import (
+    LanguageModel,
+    load_adapted,
+    load_config,
+    load_tokenizer,
+    max_positions,
+    model_identity,
+)
+from trec_cli.models.log_odds import BranchScorer, plan_rows, row_limits
+from trec_cli.score.adapters import Adapter
+from trec_cli.score.job import check_there
+from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts
+
+_DECIMALS = 6
+
+
+class LlmJob(TreeJob):
+    """A job for a causal LM in this process; it is loaded when the first batch needs it."""
+
+    def __init__(
+        self,
+        system: str,
+        prompts: Prompts,
+        load: Callable[[], LanguageModel],
+        *,
+        placement: Placement,
+        max_tokens: int,
+        settings: Mapping[str, Any],
+        progress: Progress,
+    ) -> None:
+        """Prepare to score.
+
+        Args:
+            system, prompts, settings, progress: see :class:`TreeJob`.
+            load: loads the model, with its adapter where there is one.
+            placement: where the model will run.
+            max_tokens: of one forward pass (a single prompt may be longer).
+        """
+        own = {
+            "device": placement.device.type,
+            "dtype": str(placement.dtype).removeprefix("torch."),
+            "max_tokens": max_tokens,
+        }
+        super().__init__(system, prompts, {**settings, **own}, progress)
+        self._load, self._max_tokens, self._placement = load, max_tokens, placement
+        self._scorer: BranchScorer | None = None
+
+    def batches(self) -> list[list[int]]:
+        """Group small trees, the largest first; a large tree is a batch of its own."""
+        limit = row_limits(self._placement.device, self._max_tokens).row
+        return plan_rows(self.sizes, limit)
+
+    def score(self, batch: Sequence[int]) -> list[list[float]]:
+        """Score the candidates of a batch's examples, rounded to what float32 can tell."""
+        if self._scorer is None:
+            self._scorer = self._start()
+        rows = self._scorer([self.tree(index) for index in batch])
+        return [[round(value, _DECIMALS) for value in row] for row in rows]
+
+    def details(self) -> dict[str, Any]:
+        """Return device, way of computing, answers and cuts."""
+        return {"device": self._placement.reason, "way": self.way, **super().details()}
+
+    def remarks(self) -> list[str]:
+        """Say where and how it ran, and what was cut."""
+        return [f"ran on {self._placement.reason}; {self.way}", f"prompts: {self.cuts}"]
+
+    @property
+    def way(self) -> str:
+        """Say how the scores were computed."""
+        if self._scorer is None:
+            return "no batch was left to score"
+        if self._scorer.fallback:
+            return f"one prompt at a time: {self._scorer.fallback}"
+        return "shared prefix, checked against one prompt at a time"
+
+    def _start(self) -> BranchScorer:
+        """Load the model and check that sharing the prefix is exact for it."""
+        llm = self._load()
+        scorer = BranchScorer(llm.model, self._builder.answers, self._max_tokens)
+        sizes = self.sizes
+        extremes = {min(range(len(sizes)), key=sizes.__getitem__), sizes.index(max(sizes))}
+        scorer.check([self.tree(index) for index in sorted(extremes)])
+        if scorer.fallback:
+            self._progress.warn(f"{scorer.fallback}; scoring one prompt at a time, slowly")
+        return scorer
+
+
+def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> LlmJob:
+    """Read everything but the weights; say which model it is, loudly.
+
+    Raises:
+        InputError: a file is at fault, or summaries are missing.
+        ModelError: the tokenizer or configuration cannot be loaded or used.
+        UsageError: the device is not there, or the prompt settings leave no room or name
+            attributes that no item has.
+    """
+    check_there(prompting.files)
+    adapter = prompting.find_adapter()
+    source = prompting.base(adapter)
+    _announce(prompting, adapter, source.name, progress)
+    placement = choose_device(source.device, source.dtype)
+    config = load_config(source)
+    identity = model_identity(source, config)
+    if adapter and (difference := adapter.other_weights(identity)):
+        progress.warn(difference)
+    tokenizer = load_tokenizer(source)
+    prompts = make_prompts(
+        prompting, adapter, prompting.read(), tokenizer, max_positions(config), progress
+    )
+    folder = adapter.folder if adapter else None
+    return LlmJob(
+        prompting.system(adapter),
+        prompts,
+        partial(load_adapted, source, folder, pack=True, tokenizer=tokenizer, config=config),
+        placement=placement,
+        max_tokens=max_tokens,
+        settings={"model": identity},
+        progress=progress,
+    )
+
+
+def _announce(prompting: Prompting, adapter: Adapter | None, base: str, progress: Progress) -> None:
+    if adapter:
+        progress.info(f"adapter {adapter.folder} on {base}")
+    elif prompting.options.zero_shot:
+        progress.info(f"zero-shot: {base} without an adapter")
+    else:
+        progress.warn(
+            f"no adapter of mode {prompting.mode} is there (trec train makes one), so this is "
+            f"the untrained base model {base}; --zero-shot says that you want it"
+        )
