@@ -1,1 +1,1 @@
-"""Tests of the scorers."""
+"""Tests of the cheap signals and the blend."""

@@ -1,8 +1,7 @@
 """A catalogue of four items, and examples whose items are letters."""
 
 from trec_cli.core.records import Example, Item, Split
-
-ROWS = {"a": 0, "b": 1, "c": 2, "d": 3}
+from trec_cli.signals.catalogue import Catalogue
 
 ITEMS = {
     "a": Item("a", {"title": "red tea pot", "brand": "Kettle"}),
@@ -10,6 +9,9 @@ ITEMS = {
     "c": Item("c", {"title": "steel saw blade", "brand": "Saw"}),
     "d": Item("d", {"title": "steel hand saw", "brand": "Saw"}),
 }
+
+ROWS = Catalogue.of(ITEMS).rows
+"""Rows of the four in the catalogue; their order is drawn by hash."""
 
 
 def example(

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.signals.small import ROWS, example
+from tests.signals.small import example
 from trec_cli.signals.histories import Events, Histories, successions, takers
+
+ROWS = {"a": 0, "b": 1, "c": 2, "d": 3}
 
 
 def _of(*sequences: str) -> Histories:

@@ -30,7 +30,9 @@ def signals() -> dict[str, Signal]:
 
 
 def _scores(signal: Signal, history: str) -> list[float]:
-    return list(map(float, signal.everywhere(Histories.of([list(history)], ROWS))[0]))
+    """Score a, b, c and d."""
+    scores = signal.everywhere(Histories.of([list(history)], ROWS))[0]
+    return [float(scores[ROWS[item]]) for item in "abcd"]
 
 
 def test_counts_of_items(signals: dict[str, Signal]) -> None:
@@ -111,7 +113,8 @@ def test_every_signal_is_explained(signals: dict[str, Signal]) -> None:
 
 def test_given_vectors_are_used_and_centred() -> None:
     vectors = np.array([[1, 0], [0, 1], [0, 0], [-1, 1]], np.float32)
-    made = Catalogue.of(ITEMS, vectors).vectors
+    catalogue = Catalogue.of(ITEMS, vectors)
+    made = catalogue.vectors[[catalogue.rows[item] for item in "abcd"]]
     assert made[2].tolist() == [0, 0]
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), [1, 1, 0, 1], atol=1e-6)
 

@@ -19,7 +19,7 @@ from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example, Split
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.signals.catalogue import Catalogue
-from trec_cli.signals.histories import Events, Histories, Rows
+from trec_cli.signals.histories import Events, Histories, Rows, right
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_signals, meaning
 from trec_cli.signals.logit import Array, Choices, ConditionalLogit, fit_logit
@@ -169,8 +169,8 @@ def fit_blend(
         )
     asked = [list(e.candidates) for e in chosen]
     if negatives is not None:
-        draw = Drawing(learner.catalogue, learner.seed)
-        asked = [draw.candidates(example, negatives) for example in chosen]
+        items = list(learner.catalogue.rows)
+        asked = [drawn_candidates(example, items, negatives, learner.seed) for example in chosen]
     choices = _choices(learner, chosen, asked)
     users = [derive_seed(learner.seed, "user", e.user_id) for e in chosen]
     return Blend(learner, fit_logit(choices, list(learner.signals()), groups=users))
@@ -185,7 +185,7 @@ def choose_questions(
     :data:`ENOUGH_QUESTIONS`, questions of train are added fold by fold.
     """
     ordered = sorted(
-        (e for e in examples if e.split in splits and e.split in ("train", "valid") and _tells(e)),
+        (e for e in examples if e.split in splits and e.split in ("train", "valid") and right(e)),
         key=lambda e: derive_seed(learner.seed, "question", e.user_id, e.example_id),
     )
     chosen = [e for e in ordered if e.split == "valid"][:MOST_QUESTIONS]
@@ -197,45 +197,28 @@ def choose_questions(
     return chosen
 
 
-def _tells(example: Example) -> bool:
-    """Check that a question has a right answer."""
-    return bool(example.positives)
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Draws wrong answers from the whole catalogue; the order of its file plays no role."""
-
-    catalogue: Catalogue
-    seed: int
-    _order: list[str] = field(default_factory=list, repr=False)
-
-    def candidates(self, example: Example, count: int) -> list[str]:
-        """Return the right answers and ``count`` wrong ones, or as many as there are."""
-        if not self._order:
-            self._order.extend(
-                sorted(self.catalogue.rows, key=lambda item: derive_seed(self.seed, "item", item))
-            )
-        known = [item for item in example.positives if item in self.catalogue.rows]
-        draws = generator(self.seed, example.user_id, example.example_id)
-        size = min(count + len(known), len(self._order))
-        drawn = draws.choice(len(self._order), size, replace=False)
-        wrong = [self._order[n] for n in drawn if self._order[n] not in known]
-        return [*known, *wrong[:count]]
+def drawn_candidates(example: Example, items: Sequence[str], count: int, seed: int) -> list[str]:
+    """Return the right answers and ``count`` wrong ones of ``items``, or as many as there are."""
+    answers = right(example)
+    draws = generator(seed, example.user_id, example.example_id)
+    size = min(count + len(answers), len(items))
+    drawn = [items[n] for n in draws.choice(len(items), size, replace=False)]
+    wrong = [item for item in drawn if item not in answers]
+    return [*answers, *wrong[:count]]
 
 
 def _choices(
     learner: Learner, examples: Sequence[Example], candidates: Sequence[Sequence[str]]
 ) -> Choices:
     """Compute the features of each question with signals that do not know its answer."""
-    features, lengths, right = [], [], []
+    features, lengths, answers = [], [], []
     for indices, signals in learner.parts(examples):
         own = [candidates[n] for n in indices]
         pairs = Pairs.of((examples[n].history for n in indices), own, learner.catalogue.rows)
         features.append(pairs.features(signals))
         lengths += [len(one) for one in own]
-        right += [item in examples[n].positives for n in indices for item in candidates[n]]
-    return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(right, bool))
+        answers += [i in right(examples[n]) for n in indices for i in candidates[n]]
+    return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool))
 
 
 def save_logit(path: Path, logit: ConditionalLogit, details: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
 from trec_cli.core.records import Item
+from trec_cli.core.seeds import derive_seed
 from trec_cli.core.text import terms
 from trec_cli.signals.similarity import Matrix, count_matrix, tfidf
 
@@ -28,7 +29,8 @@ class Catalogue:
     """All that is known of items without any user.
 
     Attributes:
-        rows: item id to row, in the order of the file.
+        rows: item id to row, in an order drawn by hash: no order of a file or of ids breaks
+            a tie, and every matrix is the same to the byte whatever the file's order.
         titles: term counts of the titles, CSR [items, terms]; of all texts where none has one.
         texts: term counts of all attributes.
         groups: by attribute (brand, category), a CSR matrix [items, values] of ones.
@@ -50,17 +52,18 @@ class Catalogue:
             vectors: of an embedder, [items, size] in the order of ``items``; without them
                 a decomposition of the TF-IDF matrix (LSA) stands in.
         """
-        texts = count_matrix(terms(" ".join(i.attributes.values())) for i in items.values())
-        titles = count_matrix(terms(item.title) for item in items.values())
+        ids = sorted(items, key=lambda identifier: derive_seed(0, "item", identifier))
+        ordered = [items[identifier] for identifier in ids]
+        texts = count_matrix(terms(" ".join(item.attributes.values())) for item in ordered)
+        titles = count_matrix(terms(item.title) for item in ordered)
         titles = titles if titles.nnz else texts
-        made = lsa(texts) if vectors is None else vectors
-        return cls(
-            {identifier: row for row, identifier in enumerate(items)},
-            titles,
-            texts,
-            find_groups(items.values()),
-            centred(made),
-        )
+        if vectors is None:
+            made = lsa(texts)
+        else:
+            place = {identifier: row for row, identifier in enumerate(items)}
+            made = vectors[[place[identifier] for identifier in ids]]
+        rows = {identifier: row for row, identifier in enumerate(ids)}
+        return cls(rows, titles, texts, find_groups(ordered), centred(made))
 
     def __len__(self) -> int:
         """Count the items."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trec_cli.core.records import Example
+from trec_cli.core.seeds import derive_seed
 from trec_cli.signals.similarity import Matrix
 
 Rows = NDArray[np.int64]
@@ -96,7 +97,7 @@ class Events:
     """What users of split train have done, the ground of every count.
 
     Attributes:
-        users: their ids, in order of first sight.
+        users: their ids, in an order drawn by hash, so that sums round alike whatever the file.
         sequences: everything that each has taken, oldest first.
         answers: what each was asked for (the positives).
     """
@@ -116,11 +117,10 @@ class Events:
         for example in examples:
             if example.split == "train":
                 asked[example.user_id].append(example)
-        taken = [_joined(own) for own in asked.values()]
-        answers = [
-            dict.fromkeys(item for e in own for item in e.positives) for own in asked.values()
-        ]
-        return cls(list(asked), Histories.of(taken, rows), Histories.of(map(list, answers), rows))
+        users = sorted(asked, key=lambda user: derive_seed(0, "user", user))
+        taken = [_joined(asked[user]) for user in users]
+        answers = [dict.fromkeys(i for e in asked[user] for i in right(e)) for user in users]
+        return cls(users, Histories.of(taken, rows), Histories.of(map(list, answers), rows))
 
     def without(self, left_out: Mask) -> "Events":
         """Return the events of all other users."""
@@ -128,16 +128,21 @@ class Events:
         return Events(users, self.sequences.where(~left_out), self.answers.where(~left_out))
 
 
+def right(example: Example) -> list[str]:
+    """Return the right answers, those that a retrieval missed included."""
+    return [*example.positives, *(example.missed or ())]
+
+
 def _joined(examples: Sequence[Example]) -> list[str]:
     """Join one user's examples to one sequence: each adds what its predecessors lack."""
-    ordered = sorted(examples, key=lambda e: (e.timestamp or 0, len(e.history)))
+    ordered = sorted(examples, key=lambda e: (e.timestamp or 0, e.start + len(e.history)))
     longest = max(reversed(ordered), key=lambda e: len(e.history)).history
     known = set(longest)
     before = [
         item for item in dict.fromkeys(i for e in ordered for i in e.history) if item not in known
     ]
     known.update(before)
-    after = dict.fromkeys(item for e in ordered for item in e.positives if item not in known)
+    after = dict.fromkeys(item for e in ordered for item in right(e) if item not in known)
     return [*before, *longest, *after]
 
 

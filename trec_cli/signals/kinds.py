@@ -110,12 +110,21 @@ def _products(query: Values, documents: Matrix | None, rows: Rows, candidates: R
     if documents is None:
         return np.asarray(query[rows, candidates])
     if not hasattr(documents, "indptr"):
-        return np.asarray(np.einsum("pf,pf->p", query[rows], documents[candidates]))
+        return _each(rows, lambda row, own: documents[candidates[own]] @ query[row])
     lengths = np.diff(documents.indptr)[candidates]
     places = _ranges(documents.indptr[candidates], lengths)
     pairs = np.repeat(np.arange(len(candidates)), lengths)
     found = query[rows[pairs], documents.indices[places]] * documents.data[places]
     return np.bincount(pairs, weights=found, minlength=len(candidates)).astype(np.float32)
+
+
+def _each(rows: Rows, score: Callable[[int, slice], Values]) -> Values:
+    """Score the pairs of one row after another: a small product each, without large copies."""
+    values = np.zeros(len(rows), np.float32)
+    starts = np.flatnonzero(np.diff(rows, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+        values[start:stop] = score(int(rows[start]), slice(start, stop))
+    return values
 
 
 def _ranges(starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> Rows:
@@ -147,13 +156,16 @@ class NearestSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
-        best = np.full(len(candidates), -np.inf, np.float32)
-        for back in range(1, self.count + 1):
-            has = asked.lengths[questions] >= back
-            items = asked.items[asked.ends[1:][questions[has]] - back]
-            cosines = np.einsum("pf,pf->p", self.vectors[items], self.vectors[candidates[has]])
-            best[has] = np.maximum(best[has], cosines)
-        return _finite(best)
+
+        def nearest(question: int, own: slice) -> Values:
+            end = asked.ends[question + 1]
+            items = asked.items[max(asked.ends[question], end - self.count) : end]
+            if not len(items):
+                return np.zeros(1, np.float32)
+            cosines = self.vectors[candidates[own]] @ self.vectors[items].T
+            return np.asarray(cosines.max(axis=1))
+
+        return _each(questions, nearest)
 
     def everywhere(self, asked: Histories) -> Values:
         """See :class:`Signal`."""

@@ -1,0 +1,178 @@
+"""Candidates from the whole catalogue: sources, quotas, filters, recall."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.signals.small import ITEMS, example
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Example, Item
+from trec_cli.retrieve.filters import read_excluded
+from trec_cli.retrieve.search import Retriever, measure_recall, retrieve
+from trec_cli.retrieve.settings import RetrieveSettings, parse_count, parse_only
+from trec_cli.retrieve.sources import highest, make_sources
+from trec_cli.signals.blend import Learner
+from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.histories import Events, Histories
+
+
+def _shop(size: int = 40) -> dict[str, Item]:
+    """Items of two brands; the titles of one brand share words."""
+    words = ("pot", "saw")
+    return {
+        f"i{n}": Item(f"i{n}", {"title": f"{words[n % 2]} {n // 4}", "brand": words[n % 2]})
+        for n in range(size)
+    }
+
+
+def _question(history: list[str], right: list[str], split: str = "test", n: int = 0) -> Example:
+    return Example(
+        example_id=f"e{n}-{split}",
+        user_id=f"u{n}",
+        split=split,
+        history=history,
+        candidates=[],
+        positives=right,
+    )
+
+
+def _train() -> list[Example]:
+    steps = [_question([f"i{n % 8}"], [f"i{(n + 1) % 8}"], "train", n) for n in range(24)]
+    return [*steps, _question(["i20"], ["i21"], "train", 24)]
+
+
+def test_highest_orders_scores_and_keeps_the_columns_order_in_ties() -> None:
+    rows, values = highest(np.array([[1, 3, 3, 0], [5, 5, 5, 5]], np.float32), 3)
+    assert rows.tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert values.tolist() == [[3, 3, 1], [5, 5, 5]]
+    assert highest(np.array([[1, 2]], np.float32), 9)[0].tolist() == [[1, 0]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
+def test_highest_equals_a_full_sort(scores: list[int], count: int) -> None:
+    _, values = highest(np.array([scores], np.float32), count)
+    assert values[0].tolist() == sorted(scores, reverse=True)[:count]
+
+
+def test_what_followed_before_is_retrieved_for_users_with_history() -> None:
+    asked = _question(["i20"], ["i21"])
+    found = retrieve(_shop(), [*_train(), asked], RetrieveSettings(count=10))[-1]
+    assert "i21" in found
+    assert len(found) == len(set(found)) == 10
+
+
+def test_items_of_the_history_come_again_only_where_wanted() -> None:
+    asked = _question(["i3", "i4", "i4"], ["i5"])
+    for repeats in (False, True):
+        wanted = RetrieveSettings(count=40, repeats=repeats)
+        found = retrieve(_shop(), [*_train(), asked], wanted)[-1]
+        assert ({"i3", "i4"} <= set(found)) == repeats
+        assert len(found) == (40 if repeats else 38)
+
+
+def test_a_user_without_history_gets_popular_and_fresh_items() -> None:
+    found = retrieve(_shop(), [*_train(), _question([], ["i1"])], RetrieveSettings(count=10))[-1]
+    assert {f"i{n}" for n in range(8)} <= set(found)
+    assert len(found) == 10
+
+
+def test_a_new_item_is_found_through_its_text() -> None:
+    items = {**_shop(), "new": Item("new", {"title": "pot 0", "brand": "pot"})}
+    asked = _question(["i0"], ["new"])
+    assert "new" in retrieve(items, [*_train(), asked], RetrieveSettings(count=10))[-1]
+
+
+def test_a_right_answer_is_never_added_and_recall_counts_it_as_missed() -> None:
+    far = _question(["i0"], ["i39"], n=99)
+    near = _question(["i20"], ["i21"], n=98)
+    found = retrieve(_shop(), [*_train(), far, near], RetrieveSettings(count=6))[-2:]
+    assert "i39" not in found[0]
+    recall = measure_recall([far, near], found)
+    assert (recall.found, recall.asked) == (1, 2)
+    assert str(recall) == "1 of 2 right answers retrieved (50.0%)"
+
+
+def test_filters_leave_out_what_may_not_be_recommended() -> None:
+    asked = _question(["i0"], ["i1"])
+    wanted = RetrieveSettings(count=40, excluded=frozenset({"i3"}), only={"brand": "SAW"})
+    found = retrieve(_shop(), [*_train(), asked], wanted)[-1]
+    assert set(found) == {f"i{n}" for n in range(1, 40, 2)} - {"i3"}
+
+
+def test_filters_that_leave_nothing_or_name_nothing_are_refused() -> None:
+    asked = [*_train(), _question(["i0"], ["i1"])]
+    with pytest.raises(UsageError, match="leave no item"):
+        retrieve(_shop(), asked, RetrieveSettings(only={"brand": "none"}))
+    with pytest.raises(UsageError, match="there are brand, title"):
+        retrieve(_shop(), asked, RetrieveSettings(only={"colour": "red"}))
+
+
+def test_order_of_files_changes_nothing_and_the_order_of_candidates_tells_nothing() -> None:
+    items, asked = _shop(), [*_train(), _question(["i2"], ["i3"])]
+    wanted = RetrieveSettings(count=12)
+    one = retrieve(items, asked, wanted)
+    other = retrieve(dict(reversed(items.items())), asked[::-1], wanted)[::-1]
+    assert one == other
+    firsts = {row[0] for row in one}
+    assert len(firsts) > 5
+
+
+def test_a_train_question_is_answered_without_its_own_user() -> None:
+    lonely = _question(["i30"], ["i39"], "train", 77)
+    items, others = _shop(), _train()
+    catalogue = Catalogue.of(items)
+    learner = Learner(catalogue, Events.of([*others, lonely], catalogue.rows))
+    ((_, signals),) = learner.parts([lonely])
+    asked = Histories.of([["i30"]], catalogue.rows)
+    assert signals["follows"].everywhere(asked).max() == 0
+    assert learner.signals()["follows"].everywhere(asked).max() > 0
+
+
+def test_every_share_of_a_source_is_in_the_list() -> None:
+    items, train = _shop(), _train()
+    catalogue = Catalogue.of(items)
+    learner = Learner(catalogue, Events.of(train, catalogue.rows))
+    retriever = Retriever.of(items, catalogue, learner.signals(), RetrieveSettings(count=20))
+    asked = Histories.of([["i2", "i20"]], catalogue.rows)
+    ((_, _, found),) = retriever.blocks(asked)
+    assert sum(source.share for source in retriever.sources) <= 1
+    for source in make_sources(learner.signals()):
+        scores = source.scores(asked).copy()
+        scores[retriever.barred(asked)] = -1
+        rows, values = highest(scores, int(source.share * 20))
+        assert set(rows[values > 0].tolist()) <= set(found.rows[0].tolist()), source.name
+
+
+def test_more_candidates_than_items_are_all_items() -> None:
+    asked = example("x", "test", "a", right="b")
+    assert sorted(retrieve(ITEMS, [asked], RetrieveSettings())[0]) == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("text", ["retrieve:0", "retrieve:x", "retrieve:", "bm25:3", "retrieve:-1"])
+def test_a_count_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="write retrieve:N"):
+        parse_count(text)
+
+
+def test_counts_and_filters_are_read() -> None:
+    assert parse_count("retrieve:50") == 50
+    assert parse_count("retrieve") == 200
+    assert parse_only(("brand=A=B", "x = y ")) == {"brand": "A=B", "x": "y"}
+    with pytest.raises(UsageError, match="ATTRIBUTE=VALUE"):
+        parse_only(("brand",))
+
+
+def test_excluded_items_are_read_and_a_wrong_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("a\n\n unknown \n")
+    assert read_excluded(path, ITEMS) == {"a", "unknown"}
+    path.write_text("x,y\n")
+    with pytest.raises(InputError, match="none of its 1 ids"):
+        read_excluded(path, ITEMS)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_excluded(path, ITEMS)

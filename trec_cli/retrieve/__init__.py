@@ -1,0 +1,1 @@
+"""Candidates from the whole catalogue: a few hundred items worth scoring for each question."""
