@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.signals.small import ITEMS, example
 from trec_cli.core.errors import InputError, UsageError
-from trec_cli.core.records import Example, Item
+from trec_cli.core.records import Example, Item, Split
 from trec_cli.retrieve.filters import read_excluded
 from trec_cli.retrieve.search import Retriever, measure_recall, retrieve
 from trec_cli.retrieve.settings import RetrieveSettings, parse_count, parse_only
@@ -28,7 +28,7 @@ def _shop(size: int = 40) -> dict[str, Item]:
     }
 
 
-def _question(history: list[str], right: list[str], split: str = "test", n: int = 0) -> Example:
+def _question(history: list[str], right: list[str], split: Split = "test", n: int = 0) -> Example:
     return Example(
         example_id=f"e{n}-{split}",
         user_id=f"u{n}",
