@@ -95,8 +95,11 @@ def test_train_and_dev_are_read_together_from_zips(tmp_path: Path) -> None:
                 archive.write(file, f"MINDsmall_{part}/{file.name}")
         for file in (*folder.iterdir(), folder):
             file.rmdir() if file.is_dir() else file.unlink()
-    _, (only,) = read(tmp_path, target="impression")
-    assert only.positives == ["N2"]
+    _, questions = read(tmp_path, target="impression")
+    got = {q.example_id: (q.part, q.positives) for q in questions}
+    assert got == {"U1-train": ("train", ["N1"]), "U1-dev": ("dev", ["N2"])}
+    _, (only,) = read(tmp_path)
+    assert (only.part, only.positives) == ("dev", ["N1"])
     _, both = read(tmp_path, target="impression", per_impression=True)
     assert [q.example_id for q in both] == ["U1-MINDsmall_train/1", "U1-MINDsmall_dev/1"]
 
@@ -122,11 +125,26 @@ def test_the_part_is_told_by_the_name_of_its_folder(
         assert {q.part for q in questions} == {part}
 
 
-def test_the_test_part_without_labels_gives_histories_only(tmp_path: Path) -> None:
-    write(tmp_path, behaviors=["1\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN3 N4"])
+def test_the_test_part_without_labels_gives_questions_to_predict(tmp_path: Path) -> None:
+    line = "1\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN3 N4"
+    write(tmp_path / "MINDlarge_test", behaviors=[line, line.replace("1\tU1", "2\tU1")])
     _, (only,) = read(tmp_path)
-    assert only.positives == ["N2"]
-    assert read(tmp_path, target="impression")[1] == []
+    assert (only.positives, only.split) == (["N2"], None)
+    _, (one, two) = read(tmp_path, target="impression")
+    assert [one.example_id, two.example_id] == ["U1-1", "U1-2"]
+    assert (one.history, one.positives, one.offered) == (["N1", "N2"], [], ["N3", "N4"])
+    assert (one.split, one.part) == ("predict", "test")
+    assert counts(tmp_path, target="impression")["impressions without labels"] == 2
+
+
+def test_labelled_and_unlabelled_parts_go_together(tmp_path: Path) -> None:
+    write(tmp_path / "MINDsmall_train")
+    write(tmp_path / "test", behaviors=["1\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN3 N4"])
+    _, questions = read(tmp_path, target="impression")
+    assert {q.example_id: (q.part, q.split) for q in questions} == {
+        "U1-train": ("train", None),
+        "U1-test/1": ("test", "predict"),
+    }
 
 
 def test_line_ends_of_windows_and_blank_lines_are_fine(tmp_path: Path) -> None:
@@ -145,6 +163,7 @@ def test_line_ends_of_windows_and_blank_lines_are_fine(tmp_path: Path) -> None:
         ("2\tU2\tyesterday\tN1\tN2-1", "line 2: 'yesterday' is not a time"),
         ("2\tU2\t\tN1\tN2-7", "line 2: 'N2-7' is not an article with -0 or -1"),
         ("2\t\t\tN1\tN2-1", "line 2: has no impression id or no user id"),
+        ("2\tU2\t\tN1\tN2-1 N3", "line 2: has articles with and without label"),
     ],
 )
 def test_what_is_wrong_with_an_impression_is_said(tmp_path: Path, line: str, message: str) -> None:

@@ -15,8 +15,8 @@ from sys import intern
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, open_input
-from trec_cli.core.progress import Progress
-from trec_cli.core.records import Item
+from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.records import PREDICT, Item
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -40,13 +40,16 @@ _PART = re.compile(rf"(?:.*[^a-z]|mind(?:small|large)?|)({'|'.join(_PARTS)})(?![
 
 @dataclass(frozen=True, slots=True)
 class _Impression:
-    """One line of behaviors.tsv; ``shown`` are pairs of article and whether it was clicked."""
+    """One line of behaviors.tsv; ``shown`` are pairs of article and whether it was clicked.
+
+    Nothing says what was clicked (None) in MIND's test part.
+    """
 
     identifier: str
     user_id: str
     timestamp: float | None
     history: list[str]
-    shown: list[tuple[str, bool]]
+    shown: list[tuple[str, bool | None]]
     part: Part | None
     file: str
     line: int
@@ -55,6 +58,11 @@ class _Impression:
     def clicked(self) -> list[str]:
         """The clicked articles, each once."""
         return list(dict.fromkeys(article for article, click in self.shown if click))
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether articles were shown, and nothing says which were clicked."""
+        return bool(self.shown) and all(click is None for _, click in self.shown)
 
 
 def _find(source: Source) -> Files | None:
@@ -124,7 +132,8 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     impressions = _impressions(source, files["behaviors"], counts, progress)
     if options.target == "history":
         return Collection(catalogue, _from_history(impressions, counts), None, counts)
-    questions = _from_impressions(impressions, options.per_impression, counts)
+    several = len({_part(member) for member in files["behaviors"]}) > 1
+    questions = _from_impressions(impressions, options.per_impression, several, counts)
     return Collection(catalogue, questions, "impression", counts)
 
 
@@ -166,6 +175,20 @@ def _impressions(
         raise InputError.of(", ".join(map(str, members)), "is empty", "fetch it again")
 
 
+def shown_articles(source: Source) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield (example id, impression id, articles as shown) of every impression, in file order.
+
+    The example id is the one of a question without labels.
+    """
+    members = sorted(source.find(r"behaviors\.tsv"), key=_order)
+    if not members:
+        raise InputError.of(source.path, "holds no behaviors.tsv", "name the file of MIND")
+    for impression in _impressions(source, members, Counter(), Silent()):
+        articles = [article for article, _ in impression.shown]
+        example_id = f"{impression.user_id}-{impression.identifier}"
+        yield example_id, impression.identifier.rpartition("/")[2], articles
+
+
 def _impression(
     fields: list[str], folder: str, part: Part | None, file: str, line: int, faults: FaultList
 ) -> _Impression | None:
@@ -178,7 +201,7 @@ def _impression(
             intern(user_id),
             _seconds(time),
             list(map(intern, history.split())),
-            [_shown(text) for text in shown.split()],
+            _all_shown(shown),
             part,
             file,
             line,
@@ -197,11 +220,18 @@ def _seconds(time: str) -> float | None:
         raise ValueError(f"{time!r} is not a time like 11/11/2019 9:05:58 AM") from None
 
 
-def _shown(text: str) -> tuple[str, bool]:
-    """Read ``N123-1``; MIND's test part has no labels, so nothing there was clicked."""
+def _all_shown(text: str) -> list[tuple[str, bool | None]]:
+    shown = list(map(_shown, text.split()))
+    if len({label is None for _, label in shown}) > 1:
+        raise ValueError("has articles with and without label")
+    return shown
+
+
+def _shown(text: str) -> tuple[str, bool | None]:
+    """Read ``N123-1``, or ``N123`` without its label."""
     article, dash, label = text.rpartition("-")
     if not dash:
-        return intern(text), False
+        return intern(text), None
     if label not in ("0", "1") or not article:
         raise ValueError(f"{text!r} is not an article with -0 or -1")
     return intern(article), label == "1"
@@ -234,17 +264,27 @@ def _from_history(impressions: Iterator[_Impression], counts: Counter[str]) -> I
 
 
 def _from_impressions(
-    impressions: Iterator[_Impression], every: bool, counts: Counter[str]
+    impressions: Iterator[_Impression], every: bool, several: bool, counts: Counter[str]
 ) -> Iterator[Question]:
-    """The clicked articles of an impression are the positives, the others shown negatives."""
-    last: dict[str, _Impression] = {}
+    """The clicked articles of an impression are the positives, the others shown negatives.
+
+    An impression without labels asks for what was clicked: split ``predict``.
+
+    Args:
+        impressions: all.
+        every: whether each is a question, not only a user's last one.
+        several: whether there are several parts, each with a last impression of its own.
+        counts: what was read and left out.
+    """
+    last: dict[tuple[str, Part | None], _Impression] = {}
     seen: set[tuple[str, str]] = set()
     for impression in impressions:
-        if not impression.clicked:
+        if not impression.clicked and not impression.unlabelled:
             counts["impressions without click"] += 1
             continue
         key = (impression.user_id, impression.identifier)
-        if every and key in seen:
+        asked = every or impression.unlabelled
+        if asked and key in seen:
             raise InputError.of(
                 impression.file,
                 f"impression {impression.identifier!r} of {impression.user_id!r} stands twice",
@@ -252,12 +292,17 @@ def _from_impressions(
                 impression.line,
             )
         seen.add(key)
-        if every:
+        if impression.unlabelled:
+            counts["impressions without labels"] += 1
+        if asked:
             yield _question(impression, f"-{impression.identifier}")
-        elif _later(impression, last.get(impression.user_id)):
-            last[impression.user_id] = impression
+            continue
+        of = impression.user_id, impression.part if several else None
+        if _later(impression, last.get(of)):
+            last[of] = impression
     counts["users"] = len({user for user, _ in seen})
-    yield from (_question(chosen, "") for chosen in last.values())
+    for (_, part), chosen in last.items():
+        yield _question(chosen, f"-{part}" if part else "")
 
 
 def _question(impression: _Impression, suffix: str) -> Question:
@@ -268,6 +313,7 @@ def _question(impression: _Impression, suffix: str) -> Question:
         timestamp=impression.timestamp,
         offered=[article for article, click in impression.shown if not click],
         suffix=suffix,
+        split=PREDICT if impression.unlabelled else None,
         part=impression.part,
         file=impression.file,
         line=impression.line,
