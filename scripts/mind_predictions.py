@@ -1,8 +1,9 @@
 """Write the file that MIND's leaderboard takes from scores of its test part.
 
-trec prepare MINDlarge_test.zip --target impression --min-history 0 --out runs/test
-trec score runs/test --split predict --scorer bm25
-python scripts/mind_predictions.py MINDlarge_test.zip runs/test/scores-bm25-predict.jsonl prediction.txt
+    trec prepare MINDlarge_test.zip --target impression --min-history 0 --out runs/test
+    trec score runs/test --split predict --scorer bm25
+    python scripts/mind_predictions.py MINDlarge_test.zip \\
+        runs/test/scores-bm25-predict.jsonl prediction.txt
 """
 
 import argparse

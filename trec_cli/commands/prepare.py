@@ -82,6 +82,7 @@ def _run(
     dry_run = invocation.dry_run
     with nullcontext() if dry_run else locked(run.examples):
         provenance = Provenance("prepare", described, found.inputs)
+        provenance.inputs = files.as_named(provenance.inputs)
         replaced = invocation.overwrite or dry_run
         done = [
             up_to_date(output, provenance.settings, overwrite=replaced)

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import is_stream
+from trec_cli.prepare.hub import is_dataset, spool_dataset
 from trec_cli.prepare.unpacked import UnpackedFolder
 
 _FETCH = "fetch it again"
@@ -28,11 +29,13 @@ class Member:
         name: its path in the source, ``/`` between folders, without ``.gz``.
         file: the file on disk: itself, or the .zip it lies in.
         inside: its name within the .zip, or None.
+        source: what the user named, where the file was made of it: ``-`` or ``hf:NAME``.
     """
 
     name: str
     file: Path
     inside: str | None = None
+    source: str | None = None
 
     @property
     def base(self) -> str:
@@ -46,6 +49,8 @@ class Member:
 
     def __str__(self) -> str:
         """Name the file, and what lies inside it."""
+        if self.source is not None:
+            return self.source
         return f"{self.file}:{self.inside}" if self.inside else str(self.file)
 
 
@@ -53,7 +58,7 @@ class Source:
     """The files of what the user named; use it as a context, it may unpack to a temporary folder.
 
     Attributes:
-        path: what the user named; ``-`` is standard input.
+        path: what the user named; ``-`` is standard input, ``hf:NAME`` a data set.
         members: all files, each name once: a plain file goes before its .gz and its .zip.
         chosen: the file the user named, where it is a plain file.
         items: the table of items the user named, where it lies somewhere else.
@@ -80,8 +85,14 @@ class Source:
             self.items = Member(items.name.removesuffix(".gz"), _there(items))
         if is_stream(path):
             spooled = self._unpacked.spool(sys.stdin.buffer)
-            self.members = [Member(spooled.name, spooled)]
+            self.members = [Member(spooled.name, spooled, source="standard input")]
             self.chosen: Member | None = self.members[0]
+        elif is_dataset(path):
+            self.members = [
+                Member(file.name, file, source=name)
+                for file, name in spool_dataset(path, self._unpacked.made())
+            ]
+            self.chosen = None
         else:
             self.members = _each_once(_list(_there(path)))
             self.chosen = next((m for m in self.members if m.file == path and not m.inside), None)
@@ -98,6 +109,11 @@ class Source:
     ) -> None:
         """Remove what was unpacked."""
         self._unpacked.remove()
+
+    def as_named(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Put what the user named in place of the temporary files made of it."""
+        names = {str(m.file): m.source for m in self.members if m.source is not None}
+        return {names.get(file, file): digest for file, digest in inputs.items()}
 
     def find(self, pattern: str) -> list[Member]:
         """Return the files whose name matches ``pattern`` wholly; only the named one if it does."""

@@ -152,7 +152,7 @@ class PrepareOptions:
     source: Annotated[
         Path,
         Option(
-            "Folder, file or .zip of the collection, as downloaded; - is a log on stdin.",
+            "Folder, file or .zip as downloaded; hf:NAME for a data set; - for a log on stdin.",
             argument=True,
         ),
     ]

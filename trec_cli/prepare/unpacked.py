@@ -48,7 +48,7 @@ class UnpackedFolder:
         base = base.removesuffix(".gz") if unpack_gz else base
         key = hashlib.sha256(f"{file}\\0{inside}\\0{unpack_gz}".encode()).hexdigest()[:16]
         plain = re.sub(r"[^\w.-]", "_", base, flags=re.ASCII)[-_LONGEST_NAME:]
-        path = self._made() / f"{key}-{plain}"
+        path = self.made() / f"{key}-{plain}"
         if not path.exists():
             self._write(path, file, inside, name, unpack_gz)
         return path
@@ -58,7 +58,7 @@ class UnpackedFolder:
         start = stream.read(_PEEKED)
         ending = "parquet" if start.startswith(b"PAR1") else "csv"
         ending = "jsonl" if start.lstrip().startswith(b"{") else ending
-        path = self._made() / f"stdin.{ending}"
+        path = self.made() / f"stdin.{ending}"
         try:
             with path.open("wb") as target:
                 target.write(start)
@@ -72,7 +72,8 @@ class UnpackedFolder:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _made(self) -> Path:
+    def made(self) -> Path:
+        """Return the folder, made when it is not there yet."""
         if self._folder is None:
             _remove_leftovers(Path(tempfile.gettempdir()))
             self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
