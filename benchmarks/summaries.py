@@ -18,13 +18,12 @@ import torch
 from benchmarks.common import Peer, compare, in_turns, parser, peer, prepared
 from trec_cli.core.blocks import split_blocks
 from trec_cli.core.jsonl import read_examples, read_items
-from trec_cli.models.generate import Decoding
 from trec_cli.models.load import LanguageModel, load_model, model_identity
 from trec_cli.models.packed_linear import pack_linears
-from trec_cli.models.source import ModelSource
-from trec_cli.summarize.local import LocalEngine
+from trec_cli.models.source import Decoding, ModelSource
+from trec_cli.summarize.engine import LocalEngine
 from trec_cli.summarize.prompts import Prompt
-from trec_cli.summarize.settings import SummarySettings
+from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
 from trec_cli.summarize.setup import Setup
 
 NEW_TOKENS = 64
@@ -42,7 +41,12 @@ def block_prompts(collection: str, options: Any, wanted: int) -> tuple[list[Prom
     items = read_items(run / "items.jsonl")
     source = ModelSource(options.model, dtype="float32")
     setup = Setup(
-        "hier", SummarySettings(), Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0), source, 8192
+        SummarizeOptions(
+            summary=SummarySettings(summary_tokens=NEW_TOKENS),
+            decoding=Decoding(no_repeat_ngram=0),
+            source=source,
+            max_tokens=8192,
+        )
     )
     writer = setup.writer(items)
     prompts: list[Prompt] = []

@@ -33,9 +33,9 @@ from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, embedding_text
 from trec_cli.signals import similarity
-from trec_cli.summarize.audit import Audit
 from trec_cli.summarize.extract import extract
-from trec_cli.summarize.source import Source
+from trec_cli.summarize.prompts import Source
+from trec_cli.summarize.quality import Audit
 
 METRICS = ("recall@5", "mrr@10", "auc")
 RESAMPLES = 10_000

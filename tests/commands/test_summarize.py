@@ -262,7 +262,7 @@ def test_a_dry_run_counts_half_the_tokens_where_the_model_writes_half_of_a_list(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--split", "dev"], 2, "choose from train, valid, test"),
+        (["--split", "dev"], 2, "--split dev: choose one of train, valid, test"),
         (["--prompt-tokens", "50"], 2, "needs at least"),
         (["--max-tokens", "60"], 2, "needs at least"),
         (["--attributes", "colour"], 2, "no item has colour; use brand, title"),

@@ -15,14 +15,13 @@ from samples.tiny_model import FAMILIES, VOCABULARY, build_model
 from trec_cli.core.errors import ModelError
 from trec_cli.models.chat import Frame, make_frame
 from trec_cli.models.generate import (
-    Decoding,
     GreedyDecoder,
     common_prefix,
     plan_batches,
     stop_tokens,
 )
 from trec_cli.models.load import load_model
-from trec_cli.models.source import ModelSource
+from trec_cli.models.source import Decoding, ModelSource
 
 # The longest exceed the sliding window of 64 tokens that some families have.
 LENGTHS = (5, 90, 33, 34, 12, 70, 1)

@@ -8,8 +8,9 @@ from torch import nn
 
 from samples.tiny_model import FAMILIES, VOCABULARY, build_model
 from trec_cli.models import packed_linear
-from trec_cli.models.generate import Decoding, GreedyDecoder
+from trec_cli.models.generate import GreedyDecoder
 from trec_cli.models.packed_linear import PackedLinear, pack_linears
+from trec_cli.models.source import Decoding
 from trec_cli.models.tree_attention import use_tree_attention
 
 pytestmark = pytest.mark.skipif(

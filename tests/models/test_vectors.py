@@ -12,8 +12,7 @@ from trec_cli.models.embedder import Embedder, EmbedderSource
 from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import TextKeys, VectorStore
 from trec_cli.models.vectors import VectorMaker, embedding_text, item_vectors
-from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.store import Store
+from trec_cli.summarize.engine import Generation, Store
 
 ITEMS = {
     "a": Item("a", {"title": "tea", "brand": "B"}),

@@ -12,11 +12,9 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Item
 from trec_cli.models.chat import make_frame
 from trec_cli.summarize.asking import Asker
-from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.prompts import Prompt, PromptWriter
+from trec_cli.summarize.engine import IN_MEMORY, Generation, Store, id_bytes
+from trec_cli.summarize.prompts import Answer, Prompt, PromptWriter
 from trec_cli.summarize.settings import SummarySettings
-from trec_cli.summarize.source import Answer
-from trec_cli.summarize.store import IN_MEMORY, Store, id_bytes
 
 ITEMS = {f"i{n}": Item(f"i{n}", {"title": f"thing {n}"}) for n in range(60)}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -6,9 +6,8 @@ import pytest
 
 from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer, texts_of
 from trec_cli.core.errors import ModelError, PartialError
-from trec_cli.summarize.engine import Generation
+from trec_cli.summarize.engine import IN_MEMORY, Generation, Keys, Store
 from trec_cli.summarize.prompts import Prompt
-from trec_cli.summarize.store import IN_MEMORY, Keys, Store
 
 
 def prompts(*items: str) -> list[Prompt]:

@@ -9,12 +9,12 @@ import pytest
 from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
 from trec_cli.core.records import Attention, Block, Example, Item, Key
 from trec_cli.models.vectors import ItemVectors
-from trec_cli.summarize.attention import Attender, AttentionSettings, joined, named_items
-from trec_cli.summarize.phrases import phrases
+from trec_cli.summarize.attention import Attender, joined, named_items
+from trec_cli.summarize.modes import Result
 from trec_cli.summarize.prompts import PromptWriter, frame_for, load_templates
-from trec_cli.summarize.result import Result
 from trec_cli.summarize.run import summarize
-from trec_cli.summarize.settings import SummarySettings
+from trec_cli.summarize.settings import AttentionSettings, SummarySettings
+from trec_cli.summarize.text import phrases
 
 NAMES = ["tea", "pot", "jazz", "violin", "cup"]
 ITEMS = {name: Item(name, {"title": f"{name} 鮨"}) for name in NAMES}

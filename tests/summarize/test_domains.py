@@ -6,10 +6,9 @@ import pytest
 
 from tests.summarize.helpers import ITEMS, tokenizer
 from trec_cli.core.errors import InputError
-from trec_cli.core.records import Item
+from trec_cli.core.records import Domain, Item
 from trec_cli.prompts.template import Template
-from trec_cli.summarize.domains import choose_domain
-from trec_cli.summarize.prompts import PromptWriter, frame_for, load_templates
+from trec_cli.summarize.prompts import PromptWriter, choose_domain, frame_for, load_templates
 from trec_cli.summarize.settings import SummarySettings
 
 
@@ -37,7 +36,7 @@ def test_the_names_of_the_attributes_tell_the_domain(attributes: list[str], want
 
 
 @pytest.mark.parametrize("domain", ["news", "products", "general"])
-def test_a_text_to_continue_ends_where_its_answer_begins(domain: str) -> None:
+def test_a_text_to_continue_ends_where_its_answer_begins(domain: Domain) -> None:
     writer = make_writer(SummarySettings(domain=domain))
     assert writer.continues
     prompt = writer.block(["i1"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trec_cli.core.records import Item
 from trec_cli.summarize.extract import extend, extract, shared_parts, short_title
-from trec_cli.summarize.source import Source
+from trec_cli.summarize.prompts import Source
 
 
 def words(text: str) -> int:

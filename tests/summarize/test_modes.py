@@ -10,9 +10,7 @@ from tests.summarize.helpers import (
     narrow_writer,
 )
 from trec_cli.core.records import Block
-from trec_cli.summarize.hierarchical import summarize_hierarchical
-from trec_cli.summarize.recurrent import summarize_recurrent
-from trec_cli.summarize.run import Summarizer
+from trec_cli.summarize.modes import Summarizer, summarize_hierarchical, summarize_recurrent
 
 
 def shape(blocks: list[Block]) -> list[tuple[int, int, int, str]]:

@@ -9,14 +9,11 @@ from trec_cli.core.errors import ModelError
 from trec_cli.core.records import Item
 from trec_cli.models.chat import encode_text
 from trec_cli.summarize.asking import Asker
-from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.hierarchical import summarize_hierarchical
-from trec_cli.summarize.prompts import Prompt
-from trec_cli.summarize.recurrent import summarize_recurrent
+from trec_cli.summarize.engine import IN_MEMORY, Generation, Store
+from trec_cli.summarize.modes import summarize_hierarchical, summarize_recurrent
+from trec_cli.summarize.prompts import Answer, Prompt
 from trec_cli.summarize.repair import Checker
 from trec_cli.summarize.settings import SummarySettings
-from trec_cli.summarize.source import Answer
-from trec_cli.summarize.store import IN_MEMORY, Store
 
 TITLES = ["Green tea", "Jazz piano", "Wool socks", "Chess board", "Copper kettle", "Red lamp"]
 ITEMS = {title.split()[0]: Item(title, {"title": title}) for title in TITLES}

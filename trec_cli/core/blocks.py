@@ -1,18 +1,31 @@
 """Cutting a history into blocks, and block summaries into groups that fit one prompt."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Span = tuple[int, int]
 """A range of places, end excluded."""
 
 
-def split_blocks(length: int, size: int) -> list[Span]:
+def split_blocks(length: int, size: int, start: int = 0) -> list[Span]:
     """Cut a history of ``length`` items into blocks of ``size``, oldest first.
 
-    Every item lies in exactly one block; only the last block may be shorter (LLM-TRSR,
-    section 3.2).  An empty history has no blocks.
+    Only the last block may be shorter (LLM-TRSR, section 3.2).  An empty history has no
+    blocks.
+
+    Borders lie at multiples of ``size`` in the user's whole history, of which ``start``
+    older items were left out here.  So blocks stay what they are while a capped history
+    moves on.  What is left of a block whose oldest items are gone would change with every
+    new item: it is left out as well, unless no whole block follows.
+
+    Returns:
+        Spans of the ``length`` items at hand.
     """
-    return [(start, min(start + size, length)) for start in range(0, length, size)]
+    first = -start % size
+    borders = [*range(first, length, size), length] if length else [0]
+    if first and length - first < size:
+        borders = [0, *(border for border in borders if border)]
+    return list(pairwise(borders))
 
 
 def group_consecutive(lengths: Sequence[int], budget: int) -> list[Span]:

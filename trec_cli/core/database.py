@@ -1,7 +1,7 @@
 """What is kept by content, in SQLite: looked up many at a time, safe for parallel writers.
 
 One file holds everything that a model has made for a run: texts
-(:class:`~trec_cli.summarize.store.Store`) and vectors
+(:class:`~trec_cli.summarize.engine.Store`) and vectors
 (:class:`~trec_cli.models.vector_store.VectorStore`), each under a hash of all that decides it.
 Several processes may read and write it at once (WAL).  It is also how a killed run continues.
 """

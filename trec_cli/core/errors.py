@@ -36,10 +36,15 @@ class UsageError(TrecError):
 
 
 class SettingsChanged(UsageError):  # noqa: N818 - reads as a statement
-    """The output exists already and was made with other settings."""
+    """The output exists already and was made with other settings.
 
-    def __init__(self, path: Path, changed: Sequence[str]) -> None:
+    Attributes:
+        only_inputs: whether the settings are the same and input files alone have changed.
+    """
+
+    def __init__(self, path: Path, changed: Sequence[str], *, only_inputs: bool = False) -> None:
         """Name the output, and each setting that differs with its old and new value."""
+        self.only_inputs = only_inputs
         names = "; ".join(changed)
         super().__init__(
             f"{path} was made with other settings ({names}). "

@@ -216,6 +216,8 @@ def up_to_date(output: Path, settings: Settings, *, overwrite: bool = False) -> 
     if old is None:
         raise SettingsChanged(output, ["it has no manifest, so they are unknown"])
     names = list((read_manifest(output) or {}).get("inputs", {}))
-    if changed := changed_settings(old, plain_settings(settings), names):
-        raise SettingsChanged(output, changed)
+    new = plain_settings(settings)
+    if changed := changed_settings(old, new, names):
+        others = {**old, "inputs": None} != {**new, "inputs": None}
+        raise SettingsChanged(output, changed, only_inputs=not others)
     return not is_unfinished(output)

@@ -27,6 +27,7 @@ from trec_cli.models.chat import Frame
 from trec_cli.models.device import shortage_explained
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.packing import attention_windows
+from trec_cli.models.source import Decoding
 
 _LEAST_SHARED = 16
 """Fewer common tokens are not worth a pass of their own."""
@@ -36,24 +37,6 @@ _TURNS = 4
 """Prompts of one call, in multiples of what runs at once: what a kill can lose."""
 _CPU_PASS = 1024
 """Tokens of new prompts in one pass on the CPU: more do not fit its caches and are slower."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen: greedily, so that the same prompt gives the same text.
-
-    Attributes:
-        max_new_tokens: the longest answer, in tokens.
-        repetition_penalty: divides the odds of tokens already in the answer (the prompt's
-            words may be used freely); 1 is off.
-        no_repeat_ngram: no sequence of so many tokens comes twice in an answer; 0 is off.
-        one_line: an answer ends with its first line.
-    """
-
-    max_new_tokens: int = 64
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 3
-    one_line: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ LLM = "llm"
 """What ``--embedder`` says for the language model itself."""
 
 PANEL = "Model"
+WRITING = "How the model writes"
 
 MaxTokens = Annotated[
     int, Option("Tokens in one forward pass; bounds memory.", panel=PANEL, minimum=1)
@@ -58,7 +59,12 @@ class ModelSource:
         None
     )
     trust_remote_code: Annotated[
-        bool, Option("Run Python code that comes with the model.", panel=PANEL)
+        bool,
+        Option(
+            "Run Python code that comes with the model.",
+            panel=PANEL,
+            names=("--trust-remote-code",),
+        ),
     ] = False
     device: Annotated[str, Option("auto, cpu, cuda, cuda:1, mps.", panel=PANEL)] = "auto"
     dtype: Annotated[str, Option("auto, float32, bfloat16, float16.", panel=PANEL)] = "auto"
@@ -67,3 +73,31 @@ class ModelSource:
     def hub_arguments(self) -> dict[str, Any]:
         """What every ``from_pretrained`` gets."""
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen: greedily, so that the same prompt gives the same text.
+
+    Attributes:
+        max_new_tokens: the longest answer, in tokens.
+        repetition_penalty: divides the odds of tokens already in the answer (the prompt's
+            words may be used freely); 1 is off.
+        no_repeat_ngram: no sequence of so many tokens comes twice in an answer; 0 is off.
+        one_line: an answer ends with its first line.
+    """
+
+    max_new_tokens: int = 64
+    repetition_penalty: Annotated[
+        float,
+        Option("Against tokens already in the summary; 1 is off.", panel=WRITING, minimum=0.01),
+    ] = 1.0
+    no_repeat_ngram: Annotated[
+        int,
+        Option(
+            "No sequence of so many tokens twice in a summary; 0 is off.",
+            panel=WRITING,
+            minimum=0,
+        ),
+    ] = 3
+    one_line: bool = False

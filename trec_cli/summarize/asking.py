@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from trec_cli.core.progress import Progress, Silent, Task
-from trec_cli.summarize.clean import clean
-from trec_cli.summarize.engine import Engine, Generation
-from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.engine import Engine, Generation, Keys, Store
+from trec_cli.summarize.prompts import Answer, Prompt
 from trec_cli.summarize.quality import is_copy
 from trec_cli.summarize.repair import Checker, Verdict, retried
-from trec_cli.summarize.source import Answer
-from trec_cli.summarize.store import Keys, Store
+from trec_cli.summarize.text import clean
 
 
 @dataclass

@@ -6,7 +6,6 @@ this mode alone.  What the model would merge, attention weighs: see ``docs/atten
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,42 +15,14 @@ from trec_cli.attention.weights import Weights, recent_weights, strongest
 from trec_cli.core.records import Attention, Block, Example, Key, Query
 from trec_cli.models.vectors import ItemVectors
 from trec_cli.summarize.extract import extend
-from trec_cli.summarize.hierarchical import block_summaries
-from trec_cli.summarize.phrases import cut_back
-from trec_cli.summarize.prompts import Ask, PromptWriter
-from trec_cli.summarize.result import Result
-from trec_cli.summarize.source import Source
+from trec_cli.summarize.modes import Result
+from trec_cli.summarize.prompts import PromptWriter, Source
+from trec_cli.summarize.settings import AttentionSettings
+from trec_cli.summarize.text import cut_back
 
 STORED_WEIGHTS = 8
 """Highest weights of a candidate that are written into the file."""
 _DECIMALS = 6
-
-
-@dataclass(frozen=True)
-class AttentionSettings:
-    """What decides the weights, beside the embedder.
-
-    Attributes:
-        query: who asks: the recent items (one summary for all candidates), or each
-            candidate.
-        temperature: of the softmax; cosines lie between -1 and 1.
-        top_k: blocks that speak at most.
-        query_items: how many of the last items ask in ``recent``.
-        budget: tokens of what speaks, together.
-    """
-
-    query: Query = "recent"
-    temperature: float = 0.1
-    top_k: int = 3
-    query_items: int = 3
-    budget: int = 64
-
-
-def summarize_blocks(
-    histories: Sequence[Sequence[str]], writer: PromptWriter, ask: Ask
-) -> list[Result]:
-    """Summarise every block of every history; :class:`Attender` does the rest."""
-    return [Result("", blocks) for blocks in block_summaries(histories, writer, ask)]
 
 
 class Attender:
@@ -62,7 +33,8 @@ class Attender:
     ) -> None:
         """Take vectors of all items in the histories (and candidates, if they ask)."""
         self._vectors, self._settings, self._writer = vectors, settings, writer
-        chosen = TargetSettings(settings.temperature, settings.top_k, settings.budget)
+        self._budget = settings.budget or writer.settings.summary_tokens
+        chosen = TargetSettings(settings.temperature, settings.top_k, self._budget)
         self.target = TargetAttention(vectors, chosen)
 
     def __call__(self, example: Example, result: Result) -> Result:
@@ -99,7 +71,7 @@ class Attender:
         passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
         lengths = [self._writer.tokens(passage.text) for passage in passages]
         between = max(0, len(passages) - 1)
-        room = max(1, self._settings.budget - between)
+        room = max(1, self._budget - between)
         shares = Evidence(passages, room).shares(lengths)
         heard = [(passage, share) for passage, share in zip(passages, shares, strict=True) if share]
         text = joined(self._within(passage.text, share) for passage, share in heard)
@@ -107,7 +79,7 @@ class Attender:
             return text
         rising = sorted((passage for passage, _ in heard), key=lambda passage: passage.weight)
         more = Source(summaries=tuple(passage.text for passage in rising))
-        return extend(text, more, self._settings.budget, self._writer.tokens)
+        return extend(text, more, self._budget, self._writer.tokens)
 
     def _within(self, text: str, tokens: int) -> str:
         """Give a text cut at the last whole phrase that fits; half a word might be untrue."""

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from trec_cli.core.records import Item
-from trec_cli.summarize.clean import printable
-from trec_cli.summarize.domains import FACETS
-from trec_cli.summarize.phrases import phrases
-from trec_cli.summarize.quality import facet
-from trec_cli.summarize.source import Source
-from trec_cli.summarize.words import content, says, support
+from trec_cli.summarize.prompts import Source
+from trec_cli.summarize.quality import FACETS, facet
+from trec_cli.summarize.text import content, phrases, printable, says, support
 
 CountTokens = Callable[[str], int]
 _TITLE_END = re.compile(r"\s*(?:[,;(\[|]|\s-\s|:\s)")

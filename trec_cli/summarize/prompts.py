@@ -15,9 +15,43 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Item
 from trec_cli.models.chat import Frame, encode_text, make_frame
 from trec_cli.prompts.template import Template, load_template
-from trec_cli.summarize.domains import choose_domain
 from trec_cli.summarize.settings import SummarySettings
-from trec_cli.summarize.source import Answer, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a text should speak of.
+
+    Attributes:
+        items: all items beneath it, oldest first, with the attributes that prompts show.
+        summaries: the summaries that it merges or updates, oldest first; none for a block.
+        new: how many of the last items the request shows word for word besides summaries.
+    """
+
+    items: tuple[Item, ...] = ()
+    summaries: tuple[str, ...] = ()
+    new: int = 0
+
+    @property
+    def shown(self) -> tuple[Item, ...]:
+        """The items that the request shows word for word."""
+        if not self.summaries:
+            return self.items
+        return self.items[len(self.items) - self.new :]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A summary as it is kept.
+
+    Attributes:
+        text: one line.
+        flags: what was found or done, in the order of :data:`trec_cli.core.records.FLAGS`.
+    """
+
+    text: str
+    flags: tuple[str, ...] = ()
+
 
 TEMPLATES = {
     "summarize_block": ("items",),
@@ -29,6 +63,8 @@ MODE_TEMPLATES = {
     "recurrent": ("summarize_block", "summarize_update"),
     "attention": ("summarize_block",),
 }
+_PRODUCTS = {"brand", "price", "color", "size", "model", "material", "manufacturer"}
+_NEWS = {"subcategory", "abstract", "section", "headline", "publisher"}
 _LINE = "- "
 _NO_TEXT = "unknown"
 _LEAST_ITEM_TOKENS = 8
@@ -82,6 +118,21 @@ class _Line:
     text: str
     ids: list[int]
     cut: bool = False
+
+
+def choose_domain(domain: str, items: Mapping[str, Item]) -> str:
+    """Give the folder of templates; ``auto`` looks at the names of the attributes.
+
+    What a shop says of its goods (brand, price, …) makes products; otherwise what a
+    newspaper says (subcategory, abstract, …) makes news; anything else is general.
+    ``sentences`` asks for prose, as the paper does, in any domain.
+    """
+    if domain != "auto":
+        return domain
+    names = {name for item in items.values() for name in item.attributes}
+    if names & _PRODUCTS:
+        return "products"
+    return "news" if names & _NEWS else "general"
 
 
 def load_templates(domain: str, prompts: Path | None = None) -> dict[str, Template]:

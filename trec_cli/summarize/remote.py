@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,12 +12,12 @@ from trec_cli.models.endpoint.faults import Failure, missing_error, shorten
 from trec_cli.models.endpoint.replies import TextReply, read_chat, read_completion
 from trec_cli.models.endpoint.server import Kind, Request, Server
 from trec_cli.models.endpoint.settings import EndpointSettings
-from trec_cli.models.generate import Decoding
 from trec_cli.models.load import load_near_tokenizer, tokenizer_hash
-from trec_cli.summarize.engine import Engine, Generation
+from trec_cli.models.source import Decoding
+from trec_cli.summarize.engine import Engine, Generation, id_bytes
 from trec_cli.summarize.prompts import Prompt, PromptWriter
+from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
 from trec_cli.summarize.setup import Setup
-from trec_cli.summarize.store import id_bytes
 
 _NAME_CHARACTERS = 100
 _MORE_PENALTY = 0.4
@@ -122,17 +122,49 @@ def _name(prompts: Sequence[Prompt], place: int) -> str:
 class RemoteSetup(Setup):
     """A setup whose texts a server writes.
 
-    ``source`` says only where the tokenizer lies that counts tokens (and, for the
-    completions endpoint, makes them); ``max_tokens`` and its device mean nothing.
-
-    Attributes:
-        endpoint: the server and the model on it.
-        kind: ``chat`` sends the message, the server applies its template; ``completions``
-            sends the token ids that a local model would read.
+    The model source says only where the tokenizer lies that counts tokens (and, for the
+    completions endpoint, makes them); its batches and its device mean nothing.
     """
 
-    endpoint: EndpointSettings = field(default_factory=lambda: EndpointSettings("", ""))
-    kind: Kind = "chat"
+    @property
+    def kind(self) -> Kind:
+        """``chat`` sends the message, and the server applies its template; ``completions``
+        sends the token ids that a local model would read.
+        """
+        return self.options.endpoint
+
+    @property
+    def summary(self) -> SummarySettings:
+        """Sizes and texts of prompts.
+
+        Raises:
+            UsageError: a chat endpoint cannot be asked to leave its template out.
+        """
+        asked = self.options.summary
+        if self.kind != "chat":
+            return asked
+        if asked.chat is False:
+            raise UsageError(
+                "--no-chat-template: a chat endpoint always applies its template; "
+                "add --endpoint completions"
+            )
+        # The other domains' prompts are texts to go on with, which is no chat.
+        domain = "sentences" if asked.domain == "auto" else asked.domain
+        return dataclasses.replace(asked, domain=domain)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the model writes.
+
+        Our rules against repetition are left out: they count the answer's tokens only, and a
+        server's (vLLM's repetition_penalty) the prompt's as well.
+        """
+        return Decoding(self.summary.summary_tokens, 1.0, no_repeat_ngram=0)
+
+    @cached_property
+    def endpoint(self) -> EndpointSettings:
+        """The server, and the model on it."""
+        return self.options.server.endpoint(self.options.source.name)
 
     @cached_property
     def server(self) -> Server:
@@ -179,24 +211,14 @@ class RemoteSetup(Setup):
         return self.endpoint.price(prompt_tokens, new_tokens)
 
 
-def remote_setup(setup: Setup, endpoint: EndpointSettings, kind: Kind) -> RemoteSetup:
-    """Let a server write what ``setup`` describes.
-
-    Our rules against repetition are left out: they count the answer's tokens only, and a
-    server's (vLLM's repetition_penalty) the prompt's as well.
+def make_setup(options: SummarizeOptions) -> Setup:
+    """Return how summaries are made on the engine that the options name.
 
     Raises:
-        UsageError: a chat endpoint cannot be asked to leave its template out.
+        UsageError: the options of a server cannot work.
     """
-    if kind == "chat" and setup.summary.chat is False:
-        raise UsageError(
-            "--no-chat-template: a chat endpoint always applies its template; "
-            "add --endpoint completions"
-        )
-    if kind == "chat" and setup.summary.domain == "auto":
-        # The other domains' prompts are texts to go on with, which is no chat.
-        summary = dataclasses.replace(setup.summary, domain="sentences")
-        setup = dataclasses.replace(setup, summary=summary)
-    given = {each.name: getattr(setup, each.name) for each in dataclasses.fields(Setup)}
-    plain = dataclasses.replace(setup.decoding, repetition_penalty=1.0, no_repeat_ngram=0)
-    return RemoteSetup(**{**given, "decoding": plain}, endpoint=endpoint, kind=kind)
+    if options.engine == "local":
+        return Setup(options)
+    setup = RemoteSetup(options)
+    _ = setup.summary, setup.endpoint  # what cannot work is refused before a file is read
+    return setup

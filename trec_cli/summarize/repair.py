@@ -9,14 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trec_cli.core.records import FLAGS
-from trec_cli.summarize.clean import clean
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.extract import extend, extract
-from trec_cli.summarize.phrases import cut_back, ground
-from trec_cli.summarize.prompts import Prompt
+from trec_cli.summarize.prompts import Answer, Prompt, Source
 from trec_cli.summarize.quality import in_one, is_echo, item_supports, measure
-from trec_cli.summarize.source import Answer, Source
-from trec_cli.summarize.words import says, support
+from trec_cli.summarize.text import clean, cut_back, ground, says, support
 
 LEAST_FAITHFUL = 0.95
 """Share of content words that must occur in the items."""

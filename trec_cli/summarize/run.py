@@ -1,27 +1,32 @@
 """Summaries of all examples, in waves of users, and the estimate of what that would cost."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from trec_cli.core.errors import OutputFailed
-from trec_cli.core.jsonl import encode, is_stream
+from trec_cli.core.jsonl import encode, is_stream, open_input
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import write_bytes, write_lines
 from trec_cli.core.records import Example, Mode, Summary
-from trec_cli.summarize.attention import summarize_blocks
-from trec_cli.summarize.hierarchical import summarize_hierarchical
-from trec_cli.summarize.prompts import Ask, Prompt, PromptWriter
-from trec_cli.summarize.recurrent import summarize_recurrent
-from trec_cli.summarize.result import Result
-from trec_cli.summarize.source import Answer
-from trec_cli.summarize.store import Keys
+from trec_cli.summarize.engine import Keys
+from trec_cli.summarize.modes import (
+    Result,
+    Summarizer,
+    summarize_blocks,
+    summarize_hierarchical,
+    summarize_recurrent,
+)
+from trec_cli.summarize.prompts import Answer, Ask, Prompt, PromptWriter
 
-Summarizer = Callable[[Sequence[Sequence[str]], PromptWriter, Ask], list[Result]]
 SUMMARIZERS: Mapping[str, Summarizer] = MappingProxyType(
     {
         "hier": summarize_hierarchical,
@@ -51,7 +56,9 @@ def summarize(
     ``attend`` makes the summary of mode ``attention`` from the blocks.
     """
     for wave in waves(examples):
-        results = SUMMARIZERS[mode]([example.history for example in wave], writer, ask)
+        histories = [example.history for example in wave]
+        starts = [example.start for example in wave]
+        results = SUMMARIZERS[mode](histories, writer, ask, starts)
         for example, result in zip(wave, results, strict=True):
             done = attend(example, result) if attend else result
             yield _record(example, mode, done, model)
@@ -151,67 +158,112 @@ def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> E
 
 @dataclass
 class Written:
-    """What the output holds.
+    """What an output holds, counted while its lines are made.
 
     Attributes:
+        earlier: of the output that this one replaces because its inputs have grown, a hash
+            of each line by its example; empty where there is none.
         examples: lines.
         empty_histories: examples without history, whose summary is empty without a call.
         empty_summaries: examples with a history whose summary is empty all the same.
+        kept, remade: lines of earlier examples that are the same as before, and others.
     """
 
+    earlier: Mapping[str, bytes] = field(default_factory=dict)
     examples: int = 0
     empty_histories: int = 0
     empty_summaries: int = 0
+    kept: int = 0
+    remade: int = 0
+
+    def lines(self, summaries: Iterable[Summary]) -> Iterator[bytes]:
+        """Encode summaries, and count them."""
+        for summary in summaries:
+            self.examples += 1
+            self.empty_histories += not summary.blocks
+            self.empty_summaries += bool(summary.blocks) and not summary.summary
+            line = encode(summary)
+            if summary.example_id in self.earlier:
+                same = self.earlier[summary.example_id] == _line_hash(line)
+                self.kept += same
+                self.remade += not same
+            yield line
+
+    @property
+    def added(self) -> int:
+        """Examples that the earlier output did not have."""
+        return self.examples - self.kept - self.remade
+
+    def asdict(self) -> dict[str, int]:
+        """Return the counts by name; those against an earlier output where there was one."""
+        names = ["examples", "empty_histories", "empty_summaries"]
+        names += ["kept", "remade", "added"] if self.earlier else []
+        return {name: getattr(self, name) for name in names}
+
+
+class _Line(msgspec.Struct):
+    """The part of a summary by which an earlier output is compared."""
+
+    example_id: str
+
+
+def line_hashes(summaries: Path) -> dict[str, bytes]:
+    """Hash every line of an earlier output, by its example; damaged lines are left out."""
+    decode = msgspec.json.Decoder(_Line).decode
+    found: dict[str, bytes] = {}
+    with open_input(summaries) as stream:
+        for line in stream:
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                found[decode(line).example_id] = _line_hash(line)
+    return found
+
+
+def _line_hash(line: bytes) -> bytes:
+    return hashlib.blake2b(line, digest_size=16).digest()
 
 
 def save(
-    summaries: Iterable[Summary],
+    lines: Iterable[bytes],
     out: Path,
     provenance: Provenance,
-    tell: Callable[[Written], dict[str, Any]] = asdict,
+    details: Callable[[], Mapping[str, Any]] = dict,
     beside: Mapping[Path, bytes] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """Write summaries to a file or stdout when the last one is made, whole or not at all.
+) -> None:
+    """Write lines to a file or stdout when the last one is made, whole or not at all.
 
     Until then they wait in memory or in an unnamed file, which nothing leaves behind.
 
     Args:
-        summaries: made while they are read.
+        lines: made while they are read.
         out: the file (gets a manifest) or ``-``.
         provenance: of this run.
-        tell: gives the manifest's details, once all summaries are made.
+        details: returns what else the manifest says, once all lines are made.
         beside: further files by name, written with the output.
-
-    Returns:
-        The details.
 
     Raises:
         OutputFailed: no space, or the folder cannot be written.
     """
-    written = Written()
     folder = None if is_stream(out) else str(out.parent)
     with SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=folder) as spool:
-        for summary in summaries:
-            written.examples += 1
-            written.empty_histories += not summary.blocks
-            written.empty_summaries += bool(summary.blocks) and not summary.summary
+        for line in lines:
             try:
-                spool.write(encode(summary))
+                spool.write(line)
             except OSError as error:
                 raise OutputFailed(out, error) from None
         spool.seek(0)
-        told = tell(written)
         if is_stream(out):
             write_lines(out, spool)
-            for file, content in beside.items():
-                write_bytes(file, [content])
-            return told
-        with provenance.publish(out, *beside) as details:
-            details.update(told)
-            for file, content in beside.items():
-                write_bytes(file, [content])
+            _write_beside(beside)
+            return
+        with provenance.publish(out, *beside) as told:
+            told.update(details())
+            _write_beside(beside)
             write_lines(out, spool)
-    return told
+
+
+def _write_beside(files: Mapping[Path, bytes]) -> None:
+    for file, content in files.items():
+        write_bytes(file, [content])
 
 
 def choose(

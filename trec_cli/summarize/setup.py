@@ -13,7 +13,6 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.models.device import choose_device
 from trec_cli.models.embedder import EmbedderSource
-from trec_cli.models.generate import Decoding
 from trec_cli.models.load import (
     LanguageModel,
     load_config,
@@ -23,16 +22,20 @@ from trec_cli.models.load import (
     model_identity,
 )
 from trec_cli.models.packed_linear import pack_linears
-from trec_cli.models.source import ModelSource
+from trec_cli.models.source import Decoding, ModelSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, item_vectors
-from trec_cli.summarize.attention import Attender, AttentionSettings, named_items
-from trec_cli.summarize.domains import choose_domain
-from trec_cli.summarize.engine import Engine
-from trec_cli.summarize.local import LocalEngine
-from trec_cli.summarize.prompts import MODE_TEMPLATES, PromptWriter, frame_for, load_templates
+from trec_cli.summarize.attention import Attender, named_items
+from trec_cli.summarize.engine import Engine, LocalEngine
+from trec_cli.summarize.prompts import (
+    MODE_TEMPLATES,
+    PromptWriter,
+    choose_domain,
+    frame_for,
+    load_templates,
+)
 from trec_cli.summarize.repair import Checker
-from trec_cli.summarize.settings import SummarySettings
+from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
 
 _LIST_SHARE = 2
 """Of a list of keywords the model writes one part in so many."""
@@ -40,26 +43,33 @@ _LIST_SHARE = 2
 
 @dataclass(frozen=True)
 class Setup:
-    """How summaries are made.
+    """How summaries are made: what a run works with, made of its options."""
 
-    Attributes:
-        mode: ``hier``, ``recurrent`` or ``attention``.
-        summary: sizes and texts of prompts.
-        decoding: how the model writes.
-        source: which model.
-        max_tokens: tokens of one batch, answers included.
-        prompts: the user's folder of templates.
-        attention, embedder: of mode ``attention`` alone.
-    """
+    options: SummarizeOptions
 
-    mode: str
-    summary: SummarySettings
-    decoding: Decoding
-    source: ModelSource
-    max_tokens: int
-    prompts: Path | None = None
-    attention: AttentionSettings | None = None
-    embedder: EmbedderSource | None = None
+    @property
+    def summary(self) -> SummarySettings:
+        """Sizes and texts of prompts."""
+        return self.options.summary
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the model writes, where it may write a whole summary."""
+        most = self.summary.summary_tokens
+        return dataclasses.replace(self.options.decoding, max_new_tokens=most)
+
+    @property
+    def source(self) -> ModelSource:
+        """Where the model lies."""
+        return self.options.tokenized
+
+    @cached_property
+    def embedder(self) -> EmbedderSource | None:
+        """What makes item vectors; None in the modes without attention."""
+        options = self.options
+        if options.mode != "attention":
+            return None
+        return EmbedderSource(options.embedder, self.source, served=options.engine == "openai")
 
     def writer(self, items: Mapping[str, Item]) -> PromptWriter:
         """Load the tokenizer and the templates; no weights.
@@ -69,17 +79,17 @@ class Setup:
             UsageError: attributes that no item has, or sizes too small for a prompt.
         """
         check_attributes(self.summary.attributes, items)
-        templates = load_templates(choose_domain(self.summary.domain, items), self.prompts)
+        templates = load_templates(choose_domain(self.summary.domain, items), self.options.prompts)
         frame = frame_for(self.tokenizer, templates, self.summary.chat)
         writer = PromptWriter(
             self.tokenizer,
             frame,
             items,
             self.summary,
-            prompts=self.prompts,
+            prompts=self.options.prompts,
             most_tokens=self.most_tokens(),
         )
-        writer.check(self.mode)
+        writer.check(self.options.mode)
         return writer
 
     @cached_property
@@ -90,7 +100,11 @@ class Setup:
     def most_tokens(self) -> int | None:
         """Give the tokens that a prompt with its answer may have; None where unbounded."""
         positions = max_positions(load_config(self.source))
-        return self.max_tokens if positions is None else min(self.max_tokens, positions)
+        return (
+            self.options.max_tokens
+            if positions is None
+            else min(self.options.max_tokens, positions)
+        )
 
     @property
     def retries(self) -> int:
@@ -105,9 +119,9 @@ class Setup:
     def describe(self, writer: PromptWriter) -> dict[str, Any]:
         """Give everything that decides the summaries, beside the inputs."""
         sizes = dataclasses.asdict(self.summary)
-        texts = [writer.templates[name].text for name in MODE_TEMPLATES[self.mode]]
+        texts = [writer.templates[name].text for name in MODE_TEMPLATES[self.options.mode]]
         return {
-            "mode": self.mode,
+            "mode": self.options.mode,
             "model": self.identity(),
             **sizes,
             "domain": writer.domain,
@@ -115,15 +129,17 @@ class Setup:
             "prompt_tokens": writer.budget,
             "prompts": hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16],
             "decoding": dataclasses.asdict(self.decoding_of(writer)),
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.options.max_tokens,
             **self._describe_attention(),
         }
 
     def _describe_attention(self) -> dict[str, Any]:
-        if self.attention is None or self.embedder is None:
+        if self.embedder is None:
             return {}
+        settings = dataclasses.asdict(self.options.attention)
+        budget = self.options.attention.budget or self.summary.summary_tokens
         return {
-            "attention": dataclasses.asdict(self.attention),
+            "attention": {**settings, "budget": budget},
             "embedder": self.embedder.identity(),
         }
 
@@ -140,15 +156,15 @@ class Setup:
         Raises:
             ModelError: the embedder cannot be loaded or used.
         """
-        if self.attention is None or self.embedder is None:
+        if self.embedder is None:
             return None
-        named = named_items(examples, self.attention.query)
+        named = named_items(examples, self.options.attention.query)
         with VectorStore(store) as vectors:
             maker = VectorMaker(
-                self.embedder, vectors, max_tokens=self.max_tokens, progress=progress
+                self.embedder, vectors, max_tokens=self.options.max_tokens, progress=progress
             )
             found = item_vectors(items, named, maker, self.summary.attributes)
-        return Attender(found, self.attention, writer), maker
+        return Attender(found, self.options.attention, writer), maker
 
     def decoding_of(self, writer: PromptWriter) -> Decoding:
         """Give the decoding: an answer that continues a line ends with that line.
@@ -183,7 +199,7 @@ class Setup:
             writer.frame,
             self.decoding_of(writer),
             identity=self.identity(),
-            max_tokens=self.max_tokens,
+            max_tokens=self.options.max_tokens,
         )
         return engine, choose_device(self.source.device, self.source.dtype).reason
 

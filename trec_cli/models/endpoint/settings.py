@@ -4,16 +4,25 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option
+from trec_cli.models.source import PANEL as MODEL
 
 PANEL = "Server (with --engine openai)"
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
+EngineName = Literal["local", "openai"]
+Engine = Annotated[
+    EngineName,
+    Option(
+        "local runs the model here; openai asks any server that speaks OpenAI's protocol.",
+        panel=MODEL,
+    ),
+]
 _NO_KEY = "none"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN_FIELDS = {"model", "messages", "prompt", "n", "stream"}

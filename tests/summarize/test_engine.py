@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from trec_cli.core.errors import InputError, OutputFailed, PartialError
-from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.store import IN_MEMORY, Keys, Store
+from trec_cli.summarize.engine import IN_MEMORY, Generation, Keys, Store
 
 WRITER = """
 import sys
 from pathlib import Path
 from trec_cli.summarize.engine import Generation
-from trec_cli.summarize.store import Keys, Store
+from trec_cli.summarize.engine import Keys, Store
 keys = Keys({"model": "m"})
 name, path = sys.argv[1], Path(sys.argv[2])
 with Store(path) as store:
