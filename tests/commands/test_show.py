@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from trec_cli.commands.app import app
-from trec_cli.commands.show import picture, quality_flags
+from trec_cli.commands.show import picture
 from trec_cli.core.jsonl import encode_all
 from trec_cli.core.outputs import write_lines
 from trec_cli.core.records import Attention, Block, Example, Item, Key, Mode, Summary
@@ -134,16 +134,15 @@ def test_nobody_of_that_name_is_wrong_usage(run: Path) -> None:
     assert show(run).exit_code == 3
 
 
-def test_flags_are_shown_where_a_record_has_them() -> None:
+@pytest.mark.parametrize(("final", "marked"), [("tea", 1), ("tea tea", 2)])
+def test_flags_are_shown_where_a_record_has_them(final: str, marked: int) -> None:
     flagged = Block(level=0, start=0, end=1, summary="tea tea", flags=("repeats",))
-    assert list(quality_flags(flagged)) == ["repeats"]
-    assert list(quality_flags(block(0, 1, "x"))) == []
     summary = Summary(
         example_id="e",
         user_id="u",
         split="test",
         mode="hier",
-        summary="tea",
+        summary=final,
         blocks=[flagged],
         model="m",
     )
@@ -159,6 +158,48 @@ def test_flags_are_shown_where_a_record_has_them() -> None:
     with console.capture() as captured:
         console.print(picture(summary, example, {item.item_id: item for item in ITEMS}))
     assert "level 0: tea tea [repeats]" in captured.get()
+    # The final summary has the flags of the block whose text it is.
+    assert captured.get().count("[repeats]") == marked
+
+
+def drawn(mode: Mode, blocks: list[Block], attention: Attention | None = None) -> list[str]:
+    """Draw a summary of a user with 6,000 items; return the lines."""
+    item = {"i": Item("i", {"title": "tea"})}
+    example = Example(
+        example_id="e",
+        user_id="u",
+        split="test",
+        history=["i"] * 6_000,
+        candidates=["i"],
+        positives=["i"],
+    )
+    summary = Summary(example_id="e", mode=mode, summary="s", blocks=blocks, attention=attention)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(picture(summary, example, item))
+    return captured.get().splitlines()
+
+
+def test_thousands_of_blocks_are_drawn_at_once() -> None:
+    blocks = [block(n * 3, n * 3 + 3, "b") for n in range(2_000)]
+    lines = drawn("hier", [*blocks, block(0, 6_000, "all", 1)])
+    # Head, summary, the merge, every block, and every item once.
+    assert len(lines) == 3 + 2_000 + 6_000
+    keys = [Key(start=b.start, end=b.end) for b in blocks]
+    weights = [0.0001] * len(keys)
+    attention = Attention(
+        query="candidate", keys=keys, weights=weights, candidates=[[(1_999, 0.9), (5, 0.1)]]
+    )
+    lines = drawn("attention", blocks, attention)
+    assert any("1980 blocks of small weight left out" in line for line in lines)
+
+
+def test_blocks_that_overlap_or_lie_within_each_other_are_drawn_to_the_end() -> None:
+    lines = drawn("hier", [block(0, 50, "same") for _ in range(500)])
+    assert sum("same" in line for line in lines) == 500
+    assert sum("tea" in line for line in lines) == 50
+    lines = drawn("hier", [block(n, 6_000, "in", 5_000 - n) for n in range(500)])
+    assert sum("level" in line for line in lines) == 500
 
 
 def test_showing_needs_no_torch_and_no_control_character_reaches_the_screen(run: Path) -> None:

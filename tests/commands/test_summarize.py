@@ -176,6 +176,94 @@ def test_one_new_item_makes_only_the_calls_on_its_path(tmp_path: Path, trec: Tre
         assert fields["calls"] == recurrent
 
 
+@pytest.mark.parametrize(("mode", "calls"), [("hier", 2), ("recurrent", 1)])
+def test_a_click_under_the_cap_makes_only_the_calls_of_the_newest_block(
+    tmp_path: Path, trec: Trec, mode: str, calls: int
+) -> None:
+    run = make_run(tmp_path / "run")
+    clicks = [f"i{(n * 7) % 40}" for n in range(33)]
+    options = ["--json", "--mode", mode, "--no-repair", "--domain", "sentences"]
+    for total, most in ((32, 99), (33, calls)):
+        start = total - 20  # the cap: items 12 to 31, then 13 to 32
+        last = example(1, 0, history=clicks[start:total], start=start)
+        write_lines(run / "examples.jsonl", [last])
+        fields = last_line(trec(run, *options))
+        assert 0 < fields["calls"] <= most
+    [summary] = read_summaries(run / f"summaries-{mode}.jsonl").values()
+    whole = [(2, 7), (7, 12), (12, 17), (17, 20)]  # items 15 to 32; 13 and 14 are no block
+    ends = [*whole, (2, 20)] if mode == "hier" else [(2, end) for _, end in whole]
+    assert [(block.start, block.end) for block in summary.blocks] == ends
+
+
+def test_questions_without_candidates_are_summarised(run: Path, trec: Trec) -> None:
+    asked = {"example_id": "p", "user_id": "u", "split": "predict", "history": ["i1", "i2"]}
+    with (run / "examples.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asked) + "\n")
+    assert trec(run, "--split", "predict", "--dry-run").exit_code == 0
+    assert trec(run, "--split", "predict").exit_code == 0
+    [summary] = read_summaries(run / "summaries-hier.jsonl").values()
+    assert (summary.example_id, summary.split) == ("p", "predict")
+
+
+def grown(run: Path) -> None:
+    """Add an item to the history of one user, and a user."""
+    examples = [example(n, min(n * 3, 13)) for n in range(6)]
+    examples[2] = example(2, 7)
+    write_lines(run / "examples.jsonl", [*examples, example(6, 4)])
+
+
+@pytest.mark.parametrize("mode", ["hier", "recurrent", "none"])
+def test_the_same_command_on_inputs_that_grew_makes_what_is_missing(
+    run: Path, trec: Trec, tmp_path: Path, mode: str
+) -> None:
+    trec(run, "--mode", mode)
+    grown(run)
+    again = trec(run, "--mode", mode, "--json")
+    assert again.exit_code == 0, again.stderr
+    fields = last_line(again)
+    remade = 0 if mode == "none" else 1
+    assert (fields["kept"], fields["remade"], fields["added"]) == (6 - remade, remade, 1)
+    assert f"{6 - remade} summaries are as before, {remade} were made again" in again.stderr
+    if mode != "none":
+        assert 0 < fields["calls"] < fields["hits"]
+    fresh = make_run(tmp_path / "fresh")
+    grown(fresh)
+    trec(fresh, "--mode", mode)
+    name = f"summaries-{mode}.jsonl"
+    assert (run / name).read_bytes() == (fresh / name).read_bytes()
+    assert last_line(trec(run, "--mode", mode, "--json"))["already_done"] is True
+
+
+def test_other_texts_of_items_remake_the_summaries_of_their_users(run: Path, trec: Trec) -> None:
+    trec(run)
+    items = [json.loads(line) for line in (run / "items.jsonl").read_text().splitlines()]
+    items[7]["title"] = "another title"  # of the user 1 (items 7 to 9), and of others
+    write_lines(run / "items.jsonl", items)
+    fields = last_line(trec(run, "--json"))
+    users = sum("i7" in example(n, min(n * 3, 13))["history"] for n in range(6))
+    assert 0 < fields["remade"] <= users
+    assert fields["kept"] + fields["remade"] == 6
+
+
+def test_inputs_that_lost_an_example_are_refused_until_overwrite(run: Path, trec: Trec) -> None:
+    trec(run)
+    write_lines(run / "examples.jsonl", [example(n, 3) for n in range(5)])
+    before = (run / "summaries-hier.jsonl").read_bytes()
+    refused = trec(run)
+    assert refused.exit_code == 2
+    assert "other content now in examples.jsonl" in refused.stderr
+    assert (run / "summaries-hier.jsonl").read_bytes() == before
+    assert trec(run, "--overwrite").exit_code == 0
+
+
+def test_grown_inputs_and_other_settings_are_refused(run: Path, trec: Trec) -> None:
+    trec(run)
+    grown(run)
+    refused = trec(run, "--block-size", "4")
+    assert refused.exit_code == 2
+    assert "block_size: 5 before, 4 now" in refused.stderr
+
+
 def test_splits_and_limit_choose_examples(run: Path, trec: Trec) -> None:
     trec(run, "--split", "test", "--split", "train", "--limit", "1")
     assert list(read_summaries(run / "summaries-hier.jsonl")) == ["e0", "e2"]

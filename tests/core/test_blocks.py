@@ -1,5 +1,8 @@
 """Cutting histories into blocks and summaries into groups."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,3 +72,41 @@ def test_the_cap_is_the_largest_that_fits(sizes: list[int], budget: int) -> None
 
     assert taken(cap) <= budget
     assert taken(cap) == sum(sizes) or taken(cap + 1) > budget
+
+
+@pytest.mark.parametrize(
+    ("length", "start", "spans"),
+    [
+        (12, 0, [(0, 5), (5, 10), (10, 12)]),
+        # Items 12 to 23: what is left of the block 10 to 14 goes, since whole blocks follow.
+        (12, 12, [(3, 8), (8, 12)]),
+        (12, 15, [(0, 5), (5, 10), (10, 12)]),
+        # Items 13 to 15: no whole block follows, so nothing is left out.
+        (3, 13, [(0, 2), (2, 3)]),
+        # Items 11 to 13 lie within one block.
+        (3, 11, [(0, 3)]),
+        (0, 7, []),
+        (5, 6, [(0, 4), (4, 5)]),
+        (9, 6, [(4, 9)]),
+    ],
+)
+def test_borders_are_anchored_in_the_whole_history(
+    length: int, start: int, spans: list[tuple[int, int]]
+) -> None:
+    assert split_blocks(length, 5, start) == spans
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 9), st.integers(1, 60), st.integers(0, 80))
+def test_a_new_item_under_a_cap_changes_no_whole_block(size: int, cap: int, past: int) -> None:
+    def whole(total: int) -> set[tuple[int, int]]:
+        start = max(0, total - cap)
+        spans = split_blocks(total - start, size, start)
+        assert spans[-1][1] == total - start
+        assert all(one[1] == other[0] for one, other in pairwise(spans))
+        assert spans[0][0] < max(1, min(size, cap))
+        return {(a + start, b + start) for a, b in spans if b - a == size}
+
+    before, after = whole(past + cap), whole(past + cap + 1)
+    assert len(before - after) <= 1  # the one that the cap reaches
+    assert len(after - before) <= 1  # the one that the new item completes

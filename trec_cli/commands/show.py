@@ -1,5 +1,6 @@
 """``trec summarize --show USER``: one user's summaries, block by block, for people."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,14 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import read_examples, read_items, read_summaries
 from trec_cli.core.lineage import stale
 from trec_cli.core.records import Attention, Block, Example, Item, Summary
+from trec_cli.summarize.quality import final_flags
 
 _BAR = 20
 """Characters of a bar for weight 1."""
+_DEEPEST = 20
+"""Levels of a tree; what lies deeper is drawn beside each other."""
+_MOST_COLUMNS = 20
+"""Blocks in the table of candidates."""
 
 
 def show_user(
@@ -48,17 +54,12 @@ def show_user(
         terminal.show(picture(summary, example, catalogue))
 
 
-def quality_flags(record: Block | Summary) -> list[str]:
-    """Name what is doubtful about a summary, where the record says so: the place for flags."""
-    return list(getattr(record, "flags", None) or ())
-
-
 def picture(summary: Summary, example: Example, items: Mapping[str, Item]) -> RenderableType:
     """Draw a summary: a tree (hier), a chain (recurrent) or bars of weights (attention)."""
     titles = [_title(items[identifier]) for identifier in example.history]
     head = f"{summary.example_id} · user {summary.user_id} · {summary.split} · {summary.mode}"
     root = Tree(_text(f"{head} · {summary.model}", "bold"))
-    root.add(_labelled("summary", summary.summary, quality_flags(summary)))
+    root.add(_labelled("summary", summary.summary, final_flags(summary)))
     if not example.history:
         root.add(_text("no history", "dim"))
     draw: Callable[[Tree, Summary, Sequence[str]], None] = {
@@ -72,80 +73,82 @@ def picture(summary: Summary, example: Example, items: Mapping[str, Item]) -> Re
 
 
 def _draw_merges(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
-    """Hang every block under the merge that it went into."""
-    _hang(root, list(summary.blocks), titles)
-
-
-def _hang(parent: Tree, blocks: Sequence[Block], titles: Sequence[str]) -> None:
-    """Draw the highest blocks, and the rest under them by their ranges."""
-    rest = list(blocks)
-    for block in _tops(blocks):
-        rest.remove(block)
-        inside = [b for b in rest if block.start <= b.start and b.end <= block.end]
-        rest = [b for b in rest if b not in inside]
-        branch = parent.add(_block(block))
-        _hang(branch, inside, titles)
+    """Hang every block under the merge that it went into, by their ranges."""
+    ordered = sorted(summary.blocks, key=lambda b: (b.start, -b.end, -b.level))
+    path: list[tuple[int, Tree]] = []
+    shown = 0
+    for block in ordered:
+        while path and (path[-1][0] < block.end or len(path) == _DEEPEST):
+            path.pop()
+        branch = (path[-1][1] if path else root).add(_block(block))
+        path.append((block.end, branch))
         if block.level == 0:
-            _hang_items(branch, titles, block.start, block.end)
-
-
-def _tops(blocks: Sequence[Block]) -> list[Block]:
-    """Give the blocks that lie in no block of a higher level, in time order."""
-    return sorted(
-        (
-            block
-            for block in blocks
-            if not any(
-                other.level > block.level and other.start <= block.start and block.end <= other.end
-                for other in blocks
-            )
-        ),
-        key=lambda block: block.start,
-    )
+            shown = _hang_items(branch, titles, max(shown, block.start), block.end)
 
 
 def _draw_chain(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
     """Draw step after step, each with the items that it added."""
-    start = 0
+    shown = summary.blocks[0].start if summary.blocks else 0
     for block in summary.blocks:
-        _hang_items(root.add(_block(block)), titles, start, block.end)
-        start = block.end
+        shown = _hang_items(root.add(_block(block)), titles, shown, block.end)
 
 
 def _draw_weights(root: Tree, summary: Summary, titles: Sequence[str]) -> None:
     """Draw every block with a bar as long as its weight."""
     weights = summary.attention.weights if summary.attention else []
-    for place, block in enumerate(summary.blocks):
-        weight = weights[place] if place < len(weights) else 0.0
+    shown = 0
+    for index, block in enumerate(summary.blocks):
+        weight = weights[index] if index < len(weights) else 0.0
         bar = "█" * round(weight * _BAR)
         branch = root.add(_block(block, f"{bar} {weight:.2f} ".lstrip()))
-        _hang_items(branch, titles, block.start, block.end)
+        shown = _hang_items(branch, titles, max(shown, block.start), block.end)
 
 
 def _candidates(
     attention: Attention, example: Example, items: Mapping[str, Item]
 ) -> RenderableType:
     """Show which blocks each candidate looks at; positives are marked."""
-    names = [f"items {key.start + 1}–{key.end}" for key in attention.keys]
-    table = Table("candidate", *names, title="weights of the blocks by candidate")
+    columns = _columns(attention)
+    keys = [attention.keys[index] for index in columns]
+    names = [f"items {key.start + 1}–{key.end}" for key in keys]
+    left_out = len(attention.keys) - len(columns)
+    title = "weights of the blocks by candidate"
+    title += f"; {left_out} blocks of small weight left out" if left_out else ""
+    table = Table("candidate", *names, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for identifier, weights in zip(example.candidates, attention.candidates, strict=False):
         known = dict(weights)
         mark = "✓ " if identifier in example.positives else "  "
-        cells = [f"{known[n]:.2f}" if n in known else "" for n in range(len(names))]
+        cells = [f"{known[n]:.2f}" if n in known else "" for n in columns]
         table.add_row(_text(mark + _title(items[identifier])), *cells)
     return table
 
 
+def _columns(attention: Attention) -> list[int]:
+    """Choose the keys that are shown: all, or those with most weight together."""
+    total = Counter[int]()
+    for weights in attention.candidates:
+        total.update(dict(weights))
+    everything = range(len(attention.keys))
+    heaviest = sorted(everything, key=lambda index: (-total[index], index))
+    return sorted(heaviest[:_MOST_COLUMNS])
+
+
 def _block(block: Block, before: str = "") -> Text:
     where = f"items {block.start + 1}–{block.end}, level {block.level}"
-    return _labelled(before + where, block.summary, quality_flags(block))
+    return _labelled(before + where, block.summary, block.flags)
 
 
-def _hang_items(branch: Tree, titles: Sequence[str], start: int, end: int) -> None:
-    for place in range(start, min(end, len(titles))):
-        branch.add(_text(f"{place + 1}. {titles[place]}", "dim"))
+def _hang_items(branch: Tree, titles: Sequence[str], start: int, end: int) -> int:
+    """List the items of a block; return the number of the first that is not shown yet.
+
+    Ranges that overlap, as no file of trec has them, show an item once.
+    """
+    last = min(end, len(titles))
+    for index in range(start, last):
+        branch.add(_text(f"{index + 1}. {titles[index]}", "dim"))
+    return max(start, last)
 
 
 def _labelled(label: str, text: str, flags: Sequence[str]) -> Text:
