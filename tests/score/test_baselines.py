@@ -249,3 +249,28 @@ def test_every_baseline_is_known_by_name() -> None:
     assert set(COUNTING) == set(BASELINES)
     for name in (*BASELINES, "llm", "embedding", "recbole:BPR"):
         check_scorer(name)
+
+
+def test_a_train_question_is_answered_by_the_counts_of_other_users() -> None:
+    asked = TRAIN[0]  # u1: knife, board; then pan, later stove
+    assert _scores("popularity", asked) == [1, 0]  # pan: u2 alone
+    later = _example("u1", asked.history, ["pan", "stove", "cup"], ["pan"])
+    assert _scores("popularity", later) == [2, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["popularity", "cooccurrence"])
+@pytest.mark.parametrize("settings", BASELINES["cooccurrence"].grid)
+def test_scores_of_split_train_are_those_without_the_own_user(
+    name: str, settings: Settings
+) -> None:
+    for asked in TRAIN:
+        others = [example for example in TRAIN if example.user_id != asked.user_id]
+        expected = learn_baseline(name, ITEMS, others)(settings)(asked)
+        found = learn_baseline(name, ITEMS, TRAIN)(settings)(asked)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_answer_that_nobody_else_took_gets_nothing_in_train() -> None:
+    alone = [*TRAIN, _example("u4", ["knife"], ["cup", "tent"], ["cup"], split="train")]
+    for name in ("popularity", "cooccurrence"):
+        assert _scores(name, alone[-1], alone) == [0.0, 0.0]

@@ -4,13 +4,13 @@ Each learns from the examples of split ``train`` alone (histories and positives 
 users, never their negatives) and from the texts of the catalogue.  An id is only a key:
 no order of ids or of candidates enters a score (but that of ``random``, which draws in
 candidate order), and equal evidence gives equal scores.
-Scores of split ``train`` itself are optimistic for ``popularity`` and ``cooccurrence``,
-because each train positive is part of what was counted.
+Where split ``train`` itself is scored, what a user has done is in no count that this user's
+questions see: the counts are those of all others.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example, Item
@@ -27,11 +27,12 @@ class Baseline(NamedTuple):
     """How a scorer learns, and the settings to try, the default first.
 
     All scorers get the same effort: four settings, or a single empty one where there is
-    nothing to set.
+    nothing to set.  ``counts_users`` says that train users are what it learns from.
     """
 
     learn: Callable[[Mapping[str, Item], Sequence[Example], int], Family]
     grid: Sequence[Settings] = ({},)
+    counts_users: bool = False
 
 
 def learn_baseline(
@@ -58,17 +59,27 @@ def make_baseline_job(asked: Asked, scorer: str, *, tune: bool) -> TunedJob:
     material = read_material(asked, scorer)
     plan = plan_tuning(scorer, BASELINES[scorer].grid, material.everything, asked, tune=tune)
     family = learn_baseline(scorer, material.items, material.everything, asked.seed)
-    return TunedJob(plan, family, material, {"seed": asked.seed})
+    settings: dict[str, Any] = {"seed": asked.seed}
+    if BASELINES[scorer].counts_users and asked.split == "train":
+        settings["left_out"] = "own user"  # scores of trec before that were others
+    return TunedJob(plan, family, material, settings)
 
 
 def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: int) -> Family:
     """Score a candidate by the number of train users who have interacted with it.
 
     An interaction is an item in the history or among the positives of an example of
-    split ``train``; a user counts once per item, however many examples repeat it.
+    split ``train``; a user counts once per item, however many examples repeat it, and never
+    for a question of split ``train`` that the user was asked.
     """
-    users = Counter(item for taken in _train_users("popularity", examples) for item in taken)
-    return lambda _: lambda example: [float(users[item]) for item in example.candidates]
+    taken = _train_users("popularity", examples)
+    users = Counter(item for items in taken.values() for item in items)
+
+    def score(example: Example) -> list[float]:
+        own = taken.get(example.user_id, {}) if example.split == "train" else {}
+        return [float(users[item] - (item in own)) for item in example.candidates]
+
+    return lambda _: score
 
 
 def random(_items: Mapping[str, Item], _examples: Sequence[Example], seed: int) -> Family:
@@ -116,32 +127,54 @@ def cooccurrence(_items: Mapping[str, Item], examples: Sequence[Example], _seed:
     ``sum over history of decay ** age * n(h, c) / (n(h) ** 0.5 * n(c) ** discount)``, where n
     counts train users (as in :func:`popularity`) and the newest item has age 0.  With
     discount 0.5 it is the cosine of the two items' users; with 0 popular candidates keep
-    what their popularity brings.  An item is no evidence for itself.
+    what their popularity brings.  An item is no evidence for itself, nor a user of split
+    ``train`` for the own questions.
     """
     takers: defaultdict[str, list[str]] = defaultdict(list)
-    for user, taken in enumerate(_train_users("cooccurrence", examples)):
+    for user, taken in _train_users("cooccurrence", examples).items():
         for item in taken:
-            takers[item].append(str(user))
+            takers[item].append(user)
     rows, counts = _rows(takers), similarity.count_matrix(takers.values())
-    queries = similarity.unit_rows(counts)
+    columns = _rows(dict.fromkeys(user for users in takers.values() for user in users))
 
     def make(settings: Settings) -> Scorer:
-        # A row of n ones has length n ** 0.5.
-        documents = similarity.divided_rows(counts, power=2 * settings["discount"])
-        weights = decaying(settings["decay"])
-        return _on_history(SparseScorer(rows, documents, queries, weights, self_evidence=False))
+        whole = _together(rows, counts, settings)
+
+        def score(example: Example) -> list[float]:
+            scorer = whole
+            if example.split == "train":
+                named = dict.fromkeys((*example.history, *example.candidates))
+                known = [item for item in named if item in rows]
+                few = counts[[rows[item] for item in known]]
+                few.data[few.indices == columns.get(example.user_id, -1)] = 0
+                few.eliminate_zeros()
+                scorer = _together(_rows(known), few, settings)
+            return scorer(example.history, example.candidates)
+
+        return score
 
     return make
 
 
+def _together(
+    rows: Mapping[str, int], counts: similarity.Matrix, settings: Settings
+) -> SparseScorer:
+    """Make the scorer of :func:`cooccurrence` from the users of each item, [items, users]."""
+    # A row of n ones has length n ** 0.5.
+    documents = similarity.divided_rows(counts, power=2 * settings["discount"])
+    queries, weights = similarity.unit_rows(counts), decaying(settings["decay"])
+    return SparseScorer(rows, documents, queries, weights, self_evidence=False)
+
+
 BASELINES: dict[str, Baseline] = {
-    "popularity": Baseline(popularity),
+    "popularity": Baseline(popularity, counts_users=True),
     "random": Baseline(random),
     "recency": Baseline(recency, [{"decay": decay} for decay in (0.0, 0.5, 0.8, 0.95)]),
     "bm25": Baseline(bm25, [{"b": b, "decay": decay} for b in (0.75, 0.3) for decay in (1.0, 0.9)]),
     "cooccurrence": Baseline(
         cooccurrence,
         [{"discount": discount, "decay": decay} for discount in (0.5, 0.0) for decay in (0.8, 0.5)],
+        counts_users=True,
     ),
 }
 """Every scorer by the name that ``trec score --scorer`` takes.
@@ -150,8 +183,8 @@ The grids were chosen on validation users of two collections; docs/baselines.md 
 """
 
 
-def _train_users(name: str, examples: Iterable[Example]) -> list[list[str]]:
-    """List the distinct items of each user of split train, in order of first sight."""
+def _train_users(name: str, examples: Iterable[Example]) -> Mapping[str, Mapping[str, None]]:
+    """Collect the distinct items of each user of split train, in order of first sight."""
     taken: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for example in examples:
         if example.split == "train":
@@ -161,7 +194,7 @@ def _train_users(name: str, examples: Iterable[Example]) -> list[list[str]]:
             f"--scorer {name} learns from examples of split train, and there are none. "
             "Add them, or choose a scorer that reads texts: bm25 or recency."
         )
-    return [list(items) for items in taken.values()]
+    return taken
 
 
 def _rows(keys: Iterable[str]) -> dict[str, int]:

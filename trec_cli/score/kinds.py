@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LLM = "llm"
 EMBEDDING = "embedding"
+BLEND = "blend"
 RECBOLE = "recbole:"
 """Stands before the name of a model of RecBole."""
 COUNTING = ("popularity", "random", "recency", "bm25", "cooccurrence")
@@ -83,6 +84,12 @@ def _recbole(options: ScoreOptions, _given: frozenset[str], progress: Progress) 
     return make_recbole_job(options.asked, options.scorer, options.recbole, progress)
 
 
+def _blend(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
+    from trec_cli.score.blend import make_blend_job
+
+    return make_blend_job(options.asked, progress)
+
+
 def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
     from trec_cli.score.baselines import make_baseline_job
 
@@ -100,6 +107,7 @@ KINDS: dict[str, Kind] = {
         frozenset({"embedding", "source", "attributes", "max_tokens", "tune"}), _embedding
     ),
     **dict.fromkeys(COUNTING, Kind(frozenset({"tune"}), _counting)),
+    BLEND: Kind(frozenset(), _blend),
 }
 """Every scorer by the name that ``--scorer`` takes; those of RecBole begin with its word."""
 

@@ -179,7 +179,8 @@ class ScoreOptions:
         str,
         Option(
             "llm, embedding, or without a model: popularity, random, recency, bm25, "
-            "cooccurrence; or trained by RecBole: recbole:SASRec (docs/baselines.md).",
+            "cooccurrence, blend (all cheap signals, weighed on train and valid); or trained by "
+            "RecBole: recbole:SASRec (docs/baselines.md).",
             panel=PANEL,
         ),
     ] = "llm"

@@ -17,6 +17,8 @@ Floats = NDArray[np.float32]
 
 LSA_SIZE = 128
 """Size of the vectors that stand in for those of an embedder."""
+_DENSE = 512
+"""Up to so many items or terms the decomposition is a dense one."""
 _GROUP_SHARE = 0.5
 """An attribute groups items where at least half of those that have it share their value."""
 _GROUP_LENGTH = 40
@@ -76,6 +78,10 @@ def lsa(counts: Matrix, size: int = LSA_SIZE) -> Floats:
     rank = min(size, min(weights.shape) - 1)
     if rank < 1 or not weights.nnz:
         return np.asarray(weights.toarray(), np.float32)
+    if min(weights.shape) <= _DENSE:
+        # ARPACK starts again from random vectors where singular values repeat or vanish.
+        whole, sizes, _ = np.linalg.svd(weights.toarray(), full_matrices=False)
+        return np.asarray(whole[:, :rank] * sizes[:rank], np.float32)
     start = np.ones(min(weights.shape)) / np.sqrt(min(weights.shape))
     left, values, _ = svds(weights, k=rank, v0=start)
     return np.asarray(left * values, np.float32)

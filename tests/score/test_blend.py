@@ -1,0 +1,122 @@
+"""``trec score --scorer blend``: what it learns from, and that it is kept and taken again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from typer.testing import CliRunner, Result
+
+from tests.score.small_run import make_run
+from tests.scores_file import scores_in
+from trec_cli.commands.app import app
+from trec_cli.core.jsonl import encode_all, read_examples
+from trec_cli.core.manifest import file_hash, read_manifest
+from trec_cli.core.outputs import write_lines
+from trec_cli.score.job import read_material
+from trec_cli.score.options import Asked
+from trec_cli.signals.blend import Blend, Learner, load_logit
+from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.histories import Events
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", {"train": 30, "valid": 20, "test": 6})
+
+
+def trec(run: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, ["score", str(run), "--scorer", "blend", *map(str, arguments)])
+
+
+def fields(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def test_every_candidate_gets_a_score_and_the_weights_are_kept(run: Path) -> None:
+    told = fields(trec(run, "--json"))
+    assert (told["reused"], told["questions"]) == (False, 50)
+    tested = [e for e in read_examples(run / "examples.jsonl") if e.split == "test"]
+    records = scores_in(run / "scores-blend.jsonl")
+    assert [r.candidates for r in records] == [e.candidates for e in tested]
+    manifest = read_manifest(run / "model-blend.json")
+    assert manifest is not None
+    assert manifest["sha256"] == file_hash(run / "model-blend.json")
+    assert manifest["settings"]["learnt_from"] == ["train", "valid"]
+
+
+def test_what_was_fitted_is_taken_again_to_the_same_bytes(run: Path) -> None:
+    trec(run)
+    before = (run / "model-blend.json").stat().st_mtime_ns
+    told = fields(trec(run, "--name", "again", "--json"))
+    assert told["reused"] is True
+    assert (run / "model-blend.json").stat().st_mtime_ns == before
+    one, other = ((run / f"scores-{name}.jsonl").read_bytes() for name in ("blend", "again"))
+    assert one == other
+    assert "nothing to do" in trec(run).stderr
+
+
+def test_other_examples_or_another_seed_are_fitted_again(run: Path) -> None:
+    trec(run)
+    assert fields(trec(run, "--seed", 1, "--name", "seed", "--json"))["reused"] is False
+    lines = (run / "examples.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "examples.jsonl").write_bytes(b"".join(lines[1:]))
+    assert fields(trec(run, "--seed", 1, "--name", "fewer", "--json"))["reused"] is False
+
+
+def test_a_split_that_is_scored_gives_no_weight(run: Path) -> None:
+    told = fields(trec(run, "--split", "valid", "--json"))
+    assert told["questions"] == 30
+    assert not (run / "model-blend.json").exists()
+    assert (run / "model-blend-train.json").exists()
+
+
+def test_a_damaged_model_is_an_input_error(run: Path) -> None:
+    trec(run)
+    (run / "model-blend.json").write_text("{}")
+    result = trec(run, "--name", "again")
+    assert result.exit_code == 3
+    assert "is no saved blend" in result.stderr
+
+
+def test_without_questions_to_learn_from_it_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"test": 3})
+    result = trec(run)
+    assert result.exit_code == 2
+    assert "learns its weights from questions of split valid or train" in result.stderr
+
+
+def test_a_stream_leaves_nothing_behind(run: Path) -> None:
+    before = set(run.iterdir())
+    result = trec(run, "--out", "-", "--quiet")
+    assert len(result.stdout.splitlines()) == 6
+    assert set(run.iterdir()) == before
+
+
+def test_train_is_scored_in_the_order_of_the_file_whatever_the_folds(run: Path) -> None:
+    assert trec(run, "--split", "train").exit_code == 0
+    train = [e for e in read_examples(run / "examples.jsonl") if e.split == "train"]
+    records = scores_in(run / "scores-blend-train.jsonl")
+    assert [(r.example_id, r.candidates) for r in records] == [
+        (e.example_id, e.candidates) for e in train
+    ]
+
+
+def test_the_own_answer_of_a_train_question_changes_no_score_of_it(run: Path) -> None:
+    """With kept weights, only the counts could know which candidate a user took."""
+    examples = read_examples(run / "examples.jsonl")
+
+    def scored(positive: int, name: str) -> list[float]:
+        first = structs.replace(examples[0], positives=[examples[0].candidates[positive]])
+        write_lines(run / "examples.jsonl", encode_all([first, *examples[1:]]))
+        material = read_material(Asked(run=run, split="train"), "blend")
+        catalogue = Catalogue.of(material.items)
+        events = Events.of(material.everything, catalogue.rows)
+        blend = Blend(Learner(catalogue, events), load_logit(run / name))
+        return blend.score(material.examples[:1])[0]
+
+    trec(run)
+    assert scored(0, "model-blend.json") == scored(1, "model-blend.json")
