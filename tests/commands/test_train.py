@@ -152,6 +152,28 @@ def test_a_dry_run_shows_a_prompt_with_its_label_and_writes_nothing(
 
 
 @PEFT_WARNS
+def test_all_targets_of_the_histories_are_learnt_and_scored_with(
+    run: Path, tiny_model: TinyModel
+) -> None:
+    asked = ("--targets", "all", "--recent", 20, "--loss", "listwise", "--epochs", 1)
+    catalogue = ("--negatives-from", "catalogue", "--negatives-per-positive", 3)
+    shown = trec(run, tiny_model(), *asked, *catalogue, "--dry-run", "--json")
+    result = trec(run, tiny_model(), *asked, *catalogue, "--json")
+    assert result.exit_code == 0, result.output
+    line = last_line(result)
+    # of 24 users a quarter each has 0, 1, 2 and 3 items of history
+    assert last_line(shown)["targets per epoch"] == line["targets"] == 24 + 6 * (1 + 2)
+    assert line["prompts"] == 4 * line["targets"]
+    settings = (read_manifest(run / "model-none") or {})["settings"]
+    assert (settings["targets"], settings["negatives_from"]) == ("all", "catalogue")
+    assert "min_history" not in settings, "at its default it is what there was before"
+    assert "finished already" in trec(run, tiny_model(), *asked, *catalogue).stderr
+    scored = CliRunner().invoke(
+        app, ["score", str(run), "--mode", "none", "--split", "valid", "--device", "cpu"]
+    )
+    assert scored.exit_code == 0, scored.output
+
+
 def test_merging_writes_full_weights_that_say_the_same(run: Path, tiny_model: TinyModel) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -209,6 +231,7 @@ BAD_OPTIONS = [
     (["--users-per-step", "0"], "Invalid value for '--users-per-step'"),
     (["--quantize", "2bit"], "'2bit' is not one of '4bit', '8bit'"),
     (["--mode", "best"], "--mode best: choose one of"),
+    (["--targets", "all", "--mode", "hier"], "a summary speaks of the whole history"),
     (["--out", "-"], "cannot go to standard output"),
     (["--target-modules", "q_prj"], "--target-modules q_prj: the model has no such module"),
     (["--device", "cuda:3"], "CUDA_VISIBLE_DEVICES=3"),

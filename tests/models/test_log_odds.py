@@ -1,7 +1,8 @@
 """Every way of scoring gives the numbers of one prompt at a time."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ class Plain:
 
     prefix: list[int]
     branches: list[list[int]]
+    at: Sequence[int] = ()
 
     @property
     def size(self) -> int:
@@ -57,6 +59,9 @@ def loud(family: str, **more: Any) -> Any:
 TREES = [tree(100, [9, 4, 30], 1), tree(5, [1], 2), tree(70, [3, 3, 3, 3, 3], 3)]
 """Prefixes shorter and longer than the sliding windows of 64 tokens."""
 
+PATH = replace(tree(100, [9, 4, 4, 30], 4), at=[100, 80, 80, 3])
+"""Branches that leave their prefix at several tokens."""
+
 
 @pytest.mark.parametrize("by_trees", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -65,12 +70,12 @@ def test_packed_and_cached_scores_are_those_of_separate_prompts(
 ) -> None:
     model = loud(family, num_hidden_layers=6) if family == "gemma3_text" else loud(family)
     with torch.inference_mode():
-        plain = torch.cat([plain_log_odds(model, each, WHOLE) for each in TREES])
+        plain = torch.cat([plain_log_odds(model, each, WHOLE) for each in [*TREES, PATH]])
         if by_trees:
             use_tree_attention(model)
         with answer_head(model, ANSWERS) as places:
-            packed = packed_log_odds(model, TREES, places)
-            cached = torch.cat([cached_log_odds(model, t, places, 110) for t in TREES])
+            packed = packed_log_odds(model, [*TREES, PATH], places)
+            cached = torch.cat([cached_log_odds(model, t, places, 110) for t in [*TREES, PATH]])
     assert plain.std() > 0.1
     assert (packed - plain).abs().max() < 1e-4
     assert (cached - plain).abs().max() < 1e-4
@@ -196,6 +201,15 @@ def test_rows_hold_what_fits_the_largest_first(
     sizes: list[int], limit: int, rows: list[list[int]]
 ) -> None:
     assert plan_rows(sizes, limit) == rows
+
+
+def test_the_same_text_after_another_part_of_the_prefix_is_another_question() -> None:
+    scorer = BranchScorer(loud("llama"), ANSWERS, 4096)
+    twice = Plain(PATH.prefix, [[7, 8]] * 4, at=[100, 20, 100, 20])
+    first, second, third, fourth = scorer([twice])[0]
+    assert first == third
+    assert second == fourth
+    assert abs(first - second) > 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,5 +1,6 @@
 """Packing trees into a row: tokens, positions, ends, and who sees whom."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from transformers import AutoConfig
 
 from samples.tiny_model import FAMILIES, build_model
 from trec_cli.core.errors import ModelError
-from trec_cli.models.packing import attention_windows, pack
+from trec_cli.models.packing import attention_windows, pack, separate_prompts
 from trec_cli.models.tree_attention import carry, use_tree_attention
 
 
@@ -20,9 +21,12 @@ class Plain:
 
     prefix: list[int]
     branches: list[list[int]]
+    at: Sequence[int] = ()
 
 
 TREE = Plain([1, 2, 3], [[10, 11], [20], [30, 31]])
+PATH = Plain([1, 2, 3], [[10, 11], [20], [30, 31]], at=[3, 1, 1])
+"""The second and the third branch leave the prefix after its first token."""
 CPU = torch.device("cpu")
 
 
@@ -51,6 +55,31 @@ def test_a_branch_sees_its_prefix_and_itself() -> None:
         "xxx...x.",
         "xxx...xx",
     ]
+
+
+def test_a_branch_that_leaves_the_prefix_early_goes_on_from_there() -> None:
+    packed = pack([PATH])
+    assert packed.input_ids.tolist() == [[1, 2, 3, 10, 11, 20, 30, 31]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 3, 4, 1, 1, 2]]
+    assert packed.ends.tolist() == [4, 5, 7]
+    assert list(separate_prompts(PATH)) == [[1, 2, 3, 10, 11], [1, 20], [1, 30, 31]]
+
+
+def test_a_branch_that_leaves_the_prefix_early_sees_no_more_of_it() -> None:
+    assert visible(pack([PATH])) == [
+        "x.......",
+        "xx......",
+        "xxx.....",
+        "xxxx....",
+        "xxxxx...",
+        "x....x..",
+        "x.....x.",
+        "x.....xx",
+    ]
+
+
+def test_behind_a_cache_a_branch_that_leaves_early_sees_its_part_of_it() -> None:
+    assert visible(pack([PATH], cached=3)) == visible(pack([PATH]))[3:]
 
 
 def test_trees_of_several_users_do_not_see_each_other() -> None:
@@ -127,17 +156,19 @@ def test_inputs_name_all_that_a_model_needs() -> None:
     assert inputs["use_cache"] is False
 
 
-def test_the_parts_of_a_row_say_the_same_as_the_dense_mask() -> None:
-    packed = pack([TREE, Plain([4, 5], [[6], [7]])])
+@pytest.mark.parametrize("first", [TREE, PATH])
+def test_the_parts_of_a_row_say_the_same_as_the_dense_mask(first: Plain) -> None:
+    packed = pack([first, Plain([4, 5], [[6], [7]], at=[2, 1])])
     whole = packed.attention_mask(None, CPU, torch.float32)[0, 0]
     covered = torch.full_like(whole, torch.finfo(torch.float32).min)
     for part in packed.parts(CPU, torch.float32):
+        keys = torch.cat([torch.arange(12)[stretch] for stretch in part.keys])
         if part.mask is None:
-            size = part.keys.stop - part.keys.start
-            causal = torch.ones(size, size).tril()
-            covered[part.queries, part.keys] = torch.where(causal == 1, 0.0, covered.min())
+            causal = torch.ones(len(keys), len(keys)).tril()
+            seen = torch.where(causal == 1, 0.0, covered.min())
         else:
-            covered[part.queries, part.keys] = part.mask[0, 0]
+            seen = part.mask[0, 0]
+        covered[part.queries.start : part.queries.stop, keys] = seen
     assert covered.equal(whole)
 
 
@@ -160,14 +191,15 @@ def test_a_model_that_computes_with_the_carrier_computes_nan() -> None:
 
 
 @pytest.mark.parametrize("by_trees", [True, False])
+@pytest.mark.parametrize("at", [([], []), ([90, 90, 41], [12, 3]), ([1, 80, 2], [5, 5])])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_of_a_packed_row_are_those_of_separate_examples(
-    family: str, by_trees: bool
+    family: str, at: tuple[list[int], list[int]], by_trees: bool
 ) -> None:
     torch.manual_seed(0)
     trees = [
-        Plain(torch.randint(3, 512, (90,)).tolist(), torch.randint(3, 512, (3, 7)).tolist()),
-        Plain(torch.randint(3, 512, (12,)).tolist(), torch.randint(3, 512, (2, 4)).tolist()),
+        Plain(torch.randint(3, 512, (90,)).tolist(), torch.randint(3, 512, (3, 7)).tolist(), at[0]),
+        Plain(torch.randint(3, 512, (12,)).tolist(), torch.randint(3, 512, (2, 4)).tolist(), at[1]),
     ]
     labels = torch.tensor([5, 6, 6, 6, 5])
     model = build_model(family, initializer_range=0.2)
@@ -177,7 +209,7 @@ def test_gradients_of_a_packed_row_are_those_of_separate_examples(
     logits = model(**packed.inputs(model), logits_to_keep=packed.ends).logits[0]
     torch.autograd.backward(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
     together = _take_gradients(model)
-    prompts = [[*tree.prefix, *branch] for tree in trees for branch in tree.branches]
+    prompts = [prompt for tree in trees for prompt in separate_prompts(tree)]
     for prompt, label in zip(prompts, labels, strict=True):
         last = model(input_ids=torch.tensor([prompt])).logits[0, -1]
         torch.autograd.backward(torch.nn.functional.cross_entropy(last, label))
@@ -193,3 +225,19 @@ def _take_gradients(model: Any) -> dict[str, torch.Tensor]:
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_double_precision_a_packed_row_equals_separate_prompts_to_rounding(family: str) -> None:
+    torch.manual_seed(1)
+    at = [20, 100, 100, 57, 1]
+    tree = Plain(torch.randint(3, 512, (100,)).tolist(), torch.randint(3, 512, (5, 6)).tolist(), at)
+    model = build_model(family, initializer_range=0.2).double()
+    use_tree_attention(model)
+    packed = pack([tree])
+    with torch.no_grad():
+        together = model(**packed.inputs(model), logits_to_keep=packed.ends).logits[0]
+        for row, prompt in zip(together, separate_prompts(tree), strict=True):
+            alone = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+            # some families compute rotary angles or norms in float32 whatever the weights are
+            assert float((row - alone).abs().max()) < 1e-6

@@ -3,6 +3,7 @@
 Most tests use a tokenizer with one token per byte, so that lengths can be counted by hand.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,67 @@ def test_missing_or_damaged_settings_are_an_input_error(tmp_path: Path) -> None:
         (tmp_path / "prompt.json").write_text(content)
         with pytest.raises(InputError, match="no prompt settings"):
             load_settings(tmp_path)
+
+
+def asked_after(history: Sequence[str], candidates: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Ask for the candidates after every item, the last first."""
+    return [(count, list(candidates)) for count in range(len(history), 0, -1)]
+
+
+def texts_of(tree: PromptTree) -> list[str]:
+    """Write out every prompt of a tree whose branches leave the prefix at several items."""
+    pairs = zip(tree.at, tree.branches, strict=True)
+    return [str(BYTES.decode([*tree.prefix[:at], *branch])) for at, branch in pairs]
+
+
+def test_a_tree_over_a_history_holds_the_prompts_of_its_beginnings() -> None:
+    make, history = builder(recent=50), ["i3", "i1", "i4", "i1", "long"]
+    tree, shown = make.history_tree(history, "likes a", asked_after(history, ["i2", "empty"]))
+    assert shown == list(range(10))
+    assert texts_of(tree)[-2:] == [
+        "S:likes a\nR:t: ccccccc\nC:t: bbbbbbb?\nAnswer:",
+        "S:likes a\nR:t: ccccccc\nC:unknown?\nAnswer:",
+    ]
+    singles = [make.tree(history[:n], "likes a", ["i2", "empty"]) for n in (5, 4, 3, 2, 1)]
+    assert texts_of(tree) == [text_of(single, branch) for single in singles for branch in (0, 1)]
+    assert tree.separate_size == sum(single.separate_size for single in singles)
+    for branch in (0, 3, 9):
+        parts = make.describe(tree, branch)
+        assert "".join(part.text for part in parts) == texts_of(tree)[branch]
+        assert [part.name for part in parts][-3:] == ["instruction", "candidate", "answer"]
+
+
+def test_what_is_asked_before_the_first_shown_item_has_no_branch() -> None:
+    make, history = builder(recent=2), ["i1", "i2", "i3", "i4"]
+    tree, shown = make.history_tree(history, "", asked_after(history, ["i1"]))
+    assert shown == [0, 1]
+    assert texts_of(tree) == [
+        "S:unknown\nR:t: ccccccc\nt: ddddddd\nC:t: aaaaaaa?\nAnswer:",
+        "S:unknown\nR:t: ccccccc\nC:t: aaaaaaa?\nAnswer:",
+    ]
+
+
+@pytest.mark.parametrize(("recent", "history"), [(0, ["i1", "i2"]), (3, [])])
+def test_where_no_item_is_shown_the_end_of_the_history_is_asked_all_the_same(
+    recent: int, history: list[str]
+) -> None:
+    asked = [(len(history), ["i3"]), *([(1, ["i4"])] if history else [])]
+    tree, shown = builder(recent=recent).history_tree(history, "", asked)
+    assert shown == [0]
+    assert texts_of(tree) == ["S:unknown\nR:unknown\nC:t: ccccccc?\nAnswer:"]
+
+
+def test_a_history_that_does_not_fit_loses_its_oldest_items_and_their_questions() -> None:
+    """Room for 25 bytes of items: 10, a line break, 10, and 3 of the oldest kept one."""
+    room = FIXED + len("x") + 25
+    make = builder(recent=50, max_length=room + 30, candidate_tokens=30)
+    history = ["i1", "i2", "i3", "i4"]
+    tree, shown = make.history_tree(history, "x", asked_after(history, ["i1"]))
+    assert shown == [0, 1, 2]
+    assert texts_of(tree) == [
+        "S:x\nR:t: \nt: ccccccc\nt: ddddddd\nC:t: aaaaaaa?\nAnswer:",
+        "S:x\nR:t: \nt: ccccccc\nC:t: aaaaaaa?\nAnswer:",
+        "S:x\nR:t: \nC:t: aaaaaaa?\nAnswer:",
+    ]
+    assert texts_of(tree)[0] == text_of(make.tree(history, "x", ["i1"]))
+    assert tree.cuts == Cuts(examples=1, recent_shortened=1, recent_dropped=1, recent_tokens=17)

@@ -1,34 +1,39 @@
 """Negatives and the measure of the training examples; which users form a step."""
 
 from itertools import chain
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.train.world import builder, example, questions, training_examples
 from trec_cli.core.errors import InputError
+from trec_cli.models.packing import separate_prompts
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.train.dataset import (
     Draw,
     StepPlan,
     TrainingExamples,
     check_trainable,
+    draw_unknown,
     measure,
 )
+from trec_cli.train.settings import NegativesFrom
 
 
 def chosen(data: TrainingExamples, epoch: int, index: int = 0) -> list[str]:
-    candidates, labels = data.candidates(Draw(epoch, index))
-    return [c for c, right in zip(candidates, labels, strict=True) if not right]
+    return list(data.last(Draw(epoch, index)).negatives)
 
 
 def test_an_example_has_its_positives_and_so_many_negatives_for_each() -> None:
     data = TrainingExamples(
         questions(3, positives=2, negatives=9), builder(), negatives_per_positive=3, seed=0
     )
-    candidates, labels = data.candidates(Draw(0, 1))
+    last = data.last(Draw(0, 1))
+    candidates, labels = last.candidates, last.labels
     positives = data.questions[1].example.positives
     assert labels == [True] * 2 + [False] * 6
     assert candidates[:2] == positives
@@ -75,6 +80,95 @@ def test_the_measure_bounds_every_epoch_and_foretells_the_mean() -> None:
     )
     assert found.expected == pytest.approx(sum(map(sum, sizes)) / 30, rel=0.01)
     assert found.prompts == 30
+
+
+def every_target(count: int = 6, **more: Any) -> TrainingExamples:
+    settings: dict[str, Any] = {"negatives_per_positive": 2, "seed": 0, "targets": "all"}
+    return TrainingExamples(questions(count), builder(), **{**settings, **more})
+
+
+def test_with_all_targets_every_item_of_the_history_is_asked_for_after_those_before_it() -> None:
+    data = every_target()
+    history = data.questions[3].example.history
+    asked = list(data.every(Draw(0, 3)))
+    assert len(history) == 3
+    assert [each.count for each in asked] == [3, 2, 1]
+    assert [each.positives for each in asked[1:]] == [[history[2]], [history[1]]]
+    assert asked[0].positives == data.questions[3].example.positives
+    labelled = data[Draw(0, 3)]
+    assert labelled.labels == [True, False, False] * 3
+    assert labelled.groups == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_the_end_of_the_history_has_the_negatives_that_it_has_alone() -> None:
+    alone, data = training_examples(6, per_positive=2), every_target()
+    assert [alone.last(Draw(4, n)) for n in range(6)] == [data.last(Draw(4, n)) for n in range(6)]
+
+
+@pytest.mark.parametrize(("source", "count"), [("candidates", 3), ("catalogue", 20)])
+def test_no_item_of_the_users_history_is_a_negative_of_it(
+    source: NegativesFrom, count: int
+) -> None:
+    mine = example(7)
+    seen = msgspec.structs.replace(mine, history=[*mine.history, *sorted(mine.candidates)[-2:]])
+    assert not set(seen.history) & set(seen.positives)
+    data = TrainingExamples(
+        [SummarizedExample(seen, "")],
+        builder(),
+        negatives_per_positive=20,
+        seed=0,
+        targets="all",
+        negatives_from=source,
+    )
+    asked = list(data.every(Draw(1, 0)))[1:]
+    assert [each.count for each in asked] == [4, 3, 2, 1]
+    for each in asked:
+        assert not {*seen.history, *seen.positives}.intersection(each.negatives)
+        assert set(each.negatives) <= set(builder().items)
+        assert len(set(each.negatives)) == len(each.negatives) == count
+
+
+def test_negatives_of_each_item_of_the_history_are_drawn_by_themselves() -> None:
+    data = every_target(negatives_from="catalogue")
+    asked = [list(data.every(Draw(epoch, 3))) for epoch in range(3)]
+    drawn = {tuple(each.negatives) for questions in asked for each in questions}
+    assert len(drawn) == 9
+    shorter = every_target(negatives_from="catalogue", min_history=2)
+    assert list(shorter.every(Draw(0, 3))) == asked[0][:2]
+
+
+def test_a_catalogue_with_hardly_an_unknown_item_gives_what_it_has() -> None:
+    random = np.random.default_rng(0)
+    assert draw_unknown(random, ["a", "b", "c", "d"], 3, {"a", "c"}) == ["b", "d"]
+    items = [f"{n:03}" for n in range(200)]
+    drawn = draw_unknown(random, items, 50, set(items[:90]))
+    assert len(set(drawn)) == 50
+    assert drawn == sorted(drawn)
+    assert min(drawn) >= "090"
+
+
+@pytest.mark.parametrize("more", [{}, {"negatives_from": "candidates"}, {"targets": "last"}])
+def test_the_measure_of_drawn_trees_is_exact(more: dict[str, Any]) -> None:
+    data = every_target(**{"negatives_from": "catalogue", **more})
+    found = measure(data, epochs=3)
+    sizes = [[data[Draw(epoch, n)].tree.size for n in range(6)] for epoch in range(3)]
+    assert found.largest == [max(column) for column in zip(*sizes, strict=True)]
+    assert found.expected == pytest.approx(sum(map(sum, sizes)) / 3)
+    labels = [data[Draw(0, n)].labels for n in range(6)]
+    assert found.prompts == sum(map(len, labels))
+    assert found.targets == sum(map(sum, labels))
+
+
+def test_every_prompt_of_a_history_is_the_one_that_scoring_builds() -> None:
+    data = every_target()
+    for index in range(6):
+        question, labelled = data.questions[index], data[Draw(0, index)]
+        expected = []
+        for each in data.every(Draw(0, index)):
+            history = question.example.history[: each.count]
+            tree = builder().tree(history, question.summary, each.candidates)
+            expected += list(separate_prompts(tree))
+        assert list(separate_prompts(labelled.tree)) == expected
 
 
 def test_no_training_examples_is_an_error() -> None:

@@ -12,7 +12,7 @@ from trec_cli.core.errors import UsageError
 from trec_cli.train.callbacks import read_log
 from trec_cli.train.dataset import prepare
 from trec_cli.train.run import Outcome, train, use_one_device
-from trec_cli.train.settings import LoraSettings, TrainSettings
+from trec_cli.train.settings import LoraSettings, LossName, TrainSettings
 from trec_cli.train.work import WorkFolder
 
 QUICK = TrainSettings(epochs=1, users_per_step=8, lora=LoraSettings(dropout=0.0))
@@ -118,6 +118,44 @@ def test_a_model_that_cannot_share_a_prefix_trains_prompt_by_prompt(
     assert outcome.counts.tokens == outcome.counts.separate_tokens
     for name, weight in packed.items():
         torch.testing.assert_close(separate[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["answer", "listwise"])
+def test_all_targets_of_a_history_train_packed_as_prompt_by_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: LossName
+) -> None:
+    settings = replace(QUICK, targets="all", loss=loss, negatives_per_positive=2)
+    packed, outcome, log = run(tmp_path / "a", settings, users=8, valid=2)
+    # users 0 to 7 have 0, 1, 2, 3, 0, … items of history, the first of which is not asked for
+    assert outcome.counts.targets == 8 + 2 * (0 + 0 + 1 + 2)
+    assert outcome.counts.prompts == 3 * outcome.counts.targets
+    assert outcome.counts.tokens < outcome.counts.separate_tokens
+    monkeypatch.setattr(
+        "trec_cli.models.log_odds.packed_log_odds", lambda *_: torch.full((4,), torch.nan)
+    )
+    separate, slow, slow_log = run(tmp_path / "b", settings, users=8, valid=2)
+    assert slow.counts.tokens == slow.counts.separate_tokens
+    assert log[0]["loss"] == pytest.approx(slow_log[0]["loss"], rel=1e-5)
+    for name, weight in packed.items():
+        torch.testing.assert_close(separate[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_the_listwise_loss_learns_what_can_be_learnt(tmp_path: Path) -> None:
+    settings = replace(
+        QUICK,
+        loss="listwise",
+        targets="all",
+        negatives_per_positive=3,
+        epochs=4,
+        learning_rate=0.02,
+        eval_every=6,
+        lora=LoraSettings(rank=8, dropout=0.0),
+    )
+    _, outcome, log = run(tmp_path, settings, users=48, valid=24, initializer_range=0.3)
+    losses = [line["loss"] for line in log if "loss" in line]
+    assert losses[-1] < 0.3 * losses[0]
+    assert outcome.best is not None
+    assert outcome.best["recall@1"] > 0.9
 
 
 def test_more_processes_than_examples_are_refused() -> None:

@@ -28,10 +28,9 @@ from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.device import shortage_explained
-from trec_cli.models.packing import Tree, pack, to_device
+from trec_cli.models.packing import Tree, attachments, pack, separate_prompts, to_device
 
 _CPU_ROW, _CPU_CHUNK = 512, 1024
-_CHECKED_BRANCHES = 2
 _ADVICE = "Give a smaller --max-tokens or --max-length."
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.25
@@ -135,10 +134,17 @@ def packed_log_odds(model: Any, trees: Sequence[Tree], places: Places) -> Tensor
 
 @dataclass(frozen=True)
 class _Part:
-    """A tree with some of its branches."""
+    """A tree with some of its branches, each with the tokens of the prefix that it sees."""
 
     prefix: Sequence[int]
     branches: Sequence[Sequence[int]]
+    at: Sequence[int]
+
+    @classmethod
+    def of(cls, tree: Tree, chosen: Sequence[int]) -> "_Part":
+        """Take the branches with these indices."""
+        at = attachments(tree)
+        return cls(tree.prefix, [tree.branches[i] for i in chosen], [at[i] for i in chosen])
 
 
 def cached_log_odds(
@@ -154,8 +160,8 @@ def cached_log_odds(
     model(input_ids=prefix, use_cache=True, logits_to_keep=1, **cache)
     room = min(max_tokens - len(tree.prefix), max_branch_tokens or max_tokens)
     scores = []
-    for branches in _chunks(tree.branches, room):
-        packed = pack([_Part(tree.prefix, branches)], cached=len(tree.prefix))
+    for chunk in _chunks(list(map(len, tree.branches)), room):
+        packed = pack([_Part.of(tree, chunk)], cached=len(tree.prefix))
         keep = to_device(packed.ends, model.device)
         logits = model(**packed.inputs(model), logits_to_keep=keep, **cache).logits
         scores.append(_log_odds(logits[0], places))
@@ -164,16 +170,16 @@ def cached_log_odds(
     return torch.cat(scores)
 
 
-def _chunks(branches: Sequence[Sequence[int]], room: int) -> Iterator[list[Sequence[int]]]:
+def _chunks(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
     """Split branches, in order, into runs of at most ``room`` tokens (one branch at least)."""
-    chunk: list[Sequence[int]] = []
+    chunk: list[int] = []
     size = 0
-    for branch in branches:
-        if chunk and size + len(branch) > room:
+    for index, length in enumerate(lengths):
+        if chunk and size + length > room:
             yield chunk
             chunk, size = [], 0
-        chunk.append(branch)
-        size += len(branch)
+        chunk.append(index)
+        size += length
     yield chunk
 
 
@@ -181,8 +187,8 @@ def plain_log_odds(model: Any, tree: Tree, places: Places) -> Tensor:
     """Score one tree's branches as separate prompts, one at a time: [branches]."""
     keep = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(model) else {}
     scores = []
-    for branch in tree.branches:
-        ids = to_device(torch.tensor([[*tree.prefix, *branch]]), model.device)
+    for prompt in separate_prompts(tree):
+        ids = to_device(torch.tensor([prompt]), model.device)
         logits = model(input_ids=ids, use_cache=False, **keep).logits
         scores.append(_log_odds(logits[:, -1], places))
     return torch.cat(scores)
@@ -216,11 +222,13 @@ class BranchScorer:
     def check(self, trees: Sequence[Tree]) -> None:
         """Compare every way with the plain one on a few trees; set ``fallback`` if they differ.
 
-        Two branches of each tree are enough to see a wrong mask, position or head; one tree
-        should be as long as they come, to reach beyond a sliding window.
+        Two branches of each tree, the first and the last, are enough to see a wrong mask,
+        position or head; one tree should be as long as they come, to reach beyond a sliding
+        window.
         """
+        few = [_Part.of(tree, sorted({0, len(tree.branches) - 1})) for tree in trees]
         with shortage_explained("checking the way of scoring", _ADVICE):
-            self._check([_Part(t.prefix, t.branches[:_CHECKED_BRANCHES]) for t in trees])
+            self._check(few)
 
     def _check(self, few: Sequence[_Part]) -> None:
         whole = (self._answers.yes, self._answers.no)
@@ -277,7 +285,14 @@ class BranchScorer:
 
 
 def _distinct(tree: Tree) -> tuple[_Part, list[int]]:
-    """Give the tree with each different branch once, and where each branch stands now."""
-    places: dict[tuple[int, ...], int] = {}
-    order = [places.setdefault(tuple(branch), len(places)) for branch in tree.branches]
-    return _Part(tree.prefix, list(places)), order
+    """Return the tree with each different branch once, and the index of each branch there."""
+    first: dict[tuple[int, tuple[int, ...]], int] = {}
+    kept: list[int] = []
+    order = []
+    for index, (at, branch) in enumerate(zip(attachments(tree), tree.branches, strict=True)):
+        key = (at, tuple(branch))
+        if key not in first:
+            first[key] = len(kept)
+            kept.append(index)
+        order.append(first[key])
+    return _Part.of(tree, kept), order

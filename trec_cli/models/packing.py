@@ -11,11 +11,19 @@ a prompt of their own.  A causal LM then computes for every branch exactly what 
 compute for ``prefix + branch`` alone, with the prefix's work done once.  Trees of several
 users stand one after another in the row and do not see each other.
 
+A branch may leave the prefix before its end, and then sees no more of it than is before::
+
+    p0 ─ p1 ─┬─ p2 ─ p3 ─┬─ branch 1   row:       p p p p a a b b
+             └─ branch 2 └─            position:  0 1 2 3 4 5 2 3
+
+One pass over a history thus answers a question after each of its items.
+
 Nothing here knows about recommendation: a tree is a prefix and its branches, as ids.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +47,25 @@ class Tree(Protocol):
         """Ids of each branch."""
 
 
+def attachments(tree: Tree) -> Sequence[int]:
+    """Return how many tokens of the prefix each branch sees: ``tree.at``, else all of them."""
+    return getattr(tree, "at", ()) or [len(tree.prefix)] * len(tree.branches)
+
+
+def separate_prompts(tree: Tree) -> Iterator[list[int]]:
+    """Yield the prompts of a tree, each written out by itself."""
+    for branch, at in zip(tree.branches, attachments(tree), strict=True):
+        yield [*tree.prefix[:at], *branch]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Branches that stand side by side in a row and leave the prefix at the same token."""
+
+    at: int
+    tokens: int
+
+
 @dataclass(frozen=True)
 class PackedTrees:
     """One row of trees; L tokens, of which the first ``cached`` are computed already.
@@ -46,12 +73,13 @@ class PackedTrees:
     Attributes:
         input_ids: [1, L - cached].
         position_ids: [1, L - cached]; positions as in prompts of their own.
-        ends: [branches]; where each branch's last token stands among ``input_ids``, trees
-            and branches in order.
+        ends: [branches]; index of each branch's last token among ``input_ids``, trees and
+            branches in order.
         tree: [L]; number of the tree a token belongs to.
         branch: [L]; 0 in a prefix, else the number of the branch within its tree, from 1.
         positions: [L].
-        shapes: of each tree, tokens of its prefix and of all its branches.
+        reach: [L]; how many tokens of its tree's prefix a token may see.
+        shapes: of each tree, tokens of its prefix and the runs of its branches.
         cached: how many tokens lie in the key-value cache.
     """
 
@@ -61,11 +89,12 @@ class PackedTrees:
     tree: Tensor
     branch: Tensor
     positions: Tensor
-    shapes: Sequence[tuple[int, int]]
+    reach: Tensor
+    shapes: Sequence[tuple[int, Sequence[Run]]]
     cached: int = 0
 
     def inputs(self, model: Any) -> dict[str, Any]:
-        """Give what ``model(**inputs, logits_to_keep=packed.ends)`` needs.
+        """Return what ``model(**inputs, logits_to_keep=packed.ends)`` needs.
 
         The mask is one, or a dictionary of them where the model's layers differ in their
         windows.  It is dense (L x L) only where nothing better is known: a model that
@@ -85,27 +114,29 @@ class PackedTrees:
         }
 
     def _mask(self, model: Any, window: int | None) -> Any:
-        """Give the mask in the form that suits how the model attends."""
+        """Build the mask in the form that suits how the model attends."""
         way, device = model.config._attn_implementation, model.device
-        longest = max(prefix + branches for prefix, branches in self.shapes)
+        longest = max(prefix + sum(run.tokens for run in runs) for prefix, runs in self.shapes)
         if way == TREES and not self.cached and (window is None or window >= longest):
             return carry(self.parts(device, model.dtype), torch.empty(0, device=device))
         return self.attention_mask(window, device, model.dtype)
 
     def parts(self, device: torch.device, dtype: torch.dtype) -> list[Part]:
-        """Cut the row into prefixes, each causal, and branches, each tree's with a mask."""
+        """Cut the row into prefixes, each causal, and runs of branches, each with a mask."""
         parts, start = [], 0
         branch = to_device(self.branch, device)
-        for prefix, branches in self.shapes:
-            middle, end = start + prefix, start + prefix + branches
-            own = branch[middle:end]
-            seen = torch.ones(branches, prefix + branches, dtype=torch.bool, device=device)
-            seen[:, prefix:] = (own[:, None] == own).tril()
-            parts += [
-                Part(slice(start, middle), slice(start, middle), None),
-                Part(slice(middle, end), slice(start, end), _additive(seen, dtype)),
-            ]
-            start = end
+        for prefix, runs in self.shapes:
+            middle = start + prefix
+            parts.append(Part(slice(start, middle), (slice(start, middle),), None))
+            for run in runs:
+                end = middle + run.tokens
+                own = branch[middle:end]
+                seen = torch.ones(run.tokens, run.at + run.tokens, dtype=torch.bool, device=device)
+                seen[:, run.at :] = (own[:, None] == own).tril()
+                keys = _joined(slice(start, start + run.at), slice(middle, end))
+                parts.append(Part(slice(middle, end), keys, _additive(seen, dtype)))
+                middle = end
+            start = middle
         return parts
 
     def attention_mask(
@@ -118,22 +149,23 @@ class PackedTrees:
             device: where it is built.
             dtype: the model's; attention adds the mask to its scores.
         """
-        place = torch.arange(len(self.tree), device=device)
-        seen = self._rule(window, device)(place[self.cached :, None], place)
+        tree, branch, position, reach = (
+            to_device(values, device)
+            for values in (self.tree, self.branch, self.positions, self.reach)
+        )
+        index = torch.arange(len(tree), device=device)
+        query = slice(self.cached, None)
+        of_prefix = (branch == 0) & (position < reach[query, None])
+        seen = of_prefix | (branch[query, None] == branch)
+        seen &= (index[query, None] >= index) & (tree[query, None] == tree)
+        if window is not None:
+            seen &= position[query, None] - position < window
         return _additive(seen, dtype)
 
-    def _rule(self, window: int | None, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-        """Give the function that tells whether the token at a place sees that at another."""
-        tree, branch, position = (
-            to_device(values, device) for values in (self.tree, self.branch, self.positions)
-        )
 
-        def sees(query: Tensor, key: Tensor) -> Tensor:
-            seen = (query >= key) & (tree[query] == tree[key])
-            seen = seen & ((branch[key] == 0) | (branch[query] == branch[key]))
-            return seen if window is None else seen & (position[query] - position[key] < window)
-
-        return sees
+def _joined(prefix: slice, own: slice) -> tuple[slice, ...]:
+    """Join two slices of a row where one follows the other: one needs no copy of its keys."""
+    return (slice(prefix.start, own.stop),) if prefix.stop == own.start else (prefix, own)
 
 
 def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -156,34 +188,40 @@ def pack(trees: Sequence[Tree], *, cached: int = 0) -> PackedTrees:
         cached: how many tokens of the (one) tree's prefix a key-value cache holds.
     """
     ids: list[int] = []
-    tree: list[int] = []
-    branch: list[int] = []
-    position: list[int] = []
+    numbers: dict[str, list[int]] = {"tree": [], "branch": [], "positions": [], "reach": []}
     ends: list[int] = []
-    for number, (prefix, *branches) in enumerate([t.prefix, *t.branches] for t in trees):
-        for place, tokens in enumerate([prefix, *branches]):
-            start = len(prefix) if place else 0
+    for number, tree in enumerate(trees):
+        pieces = [(tree.prefix, 0, len(tree.prefix))]
+        pieces += [(b, at, at) for b, at in zip(tree.branches, attachments(tree), strict=True)]
+        for branch, (tokens, start, reach) in enumerate(pieces):
             ids.extend(tokens)
-            tree.extend([number] * len(tokens))
-            branch.extend([place] * len(tokens))
-            position.extend(range(start, start + len(tokens)))
-            if place:
+            numbers["tree"] += [number] * len(tokens)
+            numbers["branch"] += [branch] * len(tokens)
+            numbers["positions"] += range(start, start + len(tokens))
+            numbers["reach"] += [reach] * len(tokens)
+            if branch:
                 ends.append(len(ids) - 1 - cached)
-    positions = torch.tensor(position)
+    tensors = {name: torch.tensor(values) for name, values in numbers.items()}
     return PackedTrees(
         input_ids=torch.tensor(ids[cached:])[None],
-        position_ids=positions[None, cached:],
+        position_ids=tensors["positions"][None, cached:],
         ends=torch.tensor(ends),
-        tree=torch.tensor(tree),
-        branch=torch.tensor(branch),
-        positions=positions,
-        shapes=[(len(t.prefix), sum(map(len, t.branches))) for t in trees],
+        shapes=[(len(tree.prefix), list(_runs(tree))) for tree in trees],
         cached=cached,
+        **tensors,
     )
 
 
+def _runs(tree: Tree) -> Iterator[Run]:
+    """Yield the runs of a tree's branches, in order."""
+    lengths = map(len, tree.branches)
+    pairs = zip(attachments(tree), lengths, strict=True)
+    for at, run in groupby(pairs, key=lambda pair: pair[0]):
+        yield Run(at, sum(length for _, length in run))
+
+
 def attention_windows(config: Any) -> dict[str, int | None]:
-    """Tell which kinds of attention layers a model has, and the window of each.
+    """Return the kinds of attention layers of a model, and the window of each.
 
     Raises:
         ModelError: a kind of layer that cannot be masked (recurrent, chunked, …).

@@ -27,12 +27,13 @@ class Part:
     """Some of a row's tokens and the tokens that they may see.
 
     Attributes:
-        queries, keys: places in the row.
+        queries: where they stand in the row.
+        keys: where the tokens stand that they may see, one or several stretches.
         mask: additive, [1, 1, queries, keys]; None where each sees those up to itself.
     """
 
     queries: slice
-    keys: slice
+    keys: tuple[slice, ...]
     mask: Tensor | None
 
 
@@ -71,8 +72,8 @@ def tree_attention(
         sdpa_attention_forward(
             module,
             query[:, :, part.queries],
-            key[:, :, part.keys],
-            value[:, :, part.keys],
+            _stretches(key, part.keys),
+            _stretches(value, part.keys),
             part.mask,
             **more,
         )[0]
@@ -81,8 +82,14 @@ def tree_attention(
     return torch.cat(done, dim=1), None
 
 
+def _stretches(states: Tensor, where: Sequence[slice]) -> Tensor:
+    """Take stretches of tokens out of [1, heads, tokens, size]; a single one is a view."""
+    taken = [states[:, :, stretch] for stretch in where]
+    return taken[0] if len(taken) == 1 else torch.cat(taken, dim=2)
+
+
 def _is_step(query: Tensor, key: Tensor, mask: Any) -> bool:
-    """Tell whether it is one new token per row, and heads that share keys and values."""
+    """Return whether it is one new token per row, and heads that share keys and values."""
     return query.shape[2] == 1 and query.shape[1] > key.shape[1] and isinstance(mask, Tensor)
 
 

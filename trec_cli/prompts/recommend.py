@@ -10,6 +10,11 @@ a score never depends on which other candidates there are.  Instruction, candida
 answer are never cut.  The oldest recent item is shortened first, then dropped, then the
 next; only then is the summary shortened, from its end.
 
+Training may ask after every item of the history at once (:meth:`PromptBuilder.history_tree`):
+a prompt about the first n items is the trunk up to the n-th, then a branch.  Since parts are
+tokenised one by one, its ids are those of the prompt that :meth:`PromptBuilder.tree` makes of a
+history of these n items.
+
 Where every candidate asks the history itself (target attention), the summary has no part
 in the prefix.  The candidate's branch carries its *evidence* instead: a few block summaries
 behind the candidate, within a budget of their own and what the candidate leaves of its share.
@@ -101,14 +106,16 @@ class Cuts:
 
 @dataclass(frozen=True)
 class PromptTree:
-    """The prompts of one user: prompt *i* is ``prefix + branches[i]``.
+    """The prompts of one user: prompt *i* is ``prefix[:at[i]] + branches[i]``.
 
     Attributes:
         prefix: ids that all candidates share; never empty.
-        branches: ids from the candidate's first token to the last before the answer.
+        branches: ids from the candidate's first token to the last before the answer; with
+            ``at`` from the instruction before the candidate.
         cuts: what was cut to make it fit.
         parts: lengths of the prefix's parts, in the order of ``PREFIX_PARTS``.
         shapes: tokens of candidate and evidence in each branch.
+        at: tokens of the prefix that each branch follows; empty where all follow its end.
     """
 
     prefix: list[int]
@@ -116,6 +123,7 @@ class PromptTree:
     cuts: Cuts = Cuts()
     parts: tuple[int, ...] = ()
     shapes: tuple[tuple[int, int], ...] = ()
+    at: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -125,7 +133,8 @@ class PromptTree:
     @property
     def separate_size(self) -> int:
         """Tokens of the same prompts written out one by one."""
-        return len(self.prefix) * len(self.branches) + sum(map(len, self.branches))
+        shared = sum(self.at) if self.at else len(self.prefix) * len(self.branches)
+        return shared + sum(map(len, self.branches))
 
 
 @dataclass(frozen=True)
@@ -286,17 +295,92 @@ class PromptBuilder:
             UsageError: there is evidence and no place for it, or the other way round.
         """
         branches, shapes, lost = self._branches(candidates, evidence)
-        longest = max(map(len, branches))
-        budget = min(self.prefix_budget, self._room_beside(longest, example))
-        parts, cuts = self._prefix(history, summary, budget)
+        long_term, kept, cuts = self._fitted(history, summary, branches, example)
+        first, second, third = self._fixed
+        parts = [first, long_term, second, self._lines(kept), third]
+        prefix = [token for part in parts for token in part]
+        cuts += Cuts(evidence_tokens=lost)
+        return PromptTree(prefix, branches, cuts, tuple(map(len, parts)), shapes)
+
+    def history_tree(
+        self,
+        history: Sequence[str],
+        summary: str,
+        asked: Sequence[tuple[int, Sequence[str]]],
+        *,
+        example: str = "",
+    ) -> tuple[PromptTree, list[int]]:
+        """Build the prompts of one user after several items of the history at once.
+
+        Args:
+            history: item ids, oldest first; the last ``settings.recent`` are shown.
+            summary: the preference summary; it must speak of nothing that is asked.
+            asked: candidates and how many items of the history come before them.
+            example: named in the error.
+
+        Returns:
+            The tree, and which of the candidates, counted through, have a branch: those asked
+            when no shown item had come yet have none.
+
+        Raises:
+            InputError: instruction and a candidate alone exceed the model's limit.
+            UsageError: the template has a place for evidence.
+        """
+        third = self._fixed[2]
+        counts = [count for count, candidates in asked for _ in candidates]
+        branches, shapes, _ = self._branches([c for _, each in asked for c in each], None)
+        branches = [[*third, *branch] for branch in branches]
+        long_term, kept, cuts = self._fitted(history, summary, branches, example, len(third))
+        parts, ends = self._trunk(long_term, kept)
+        prefix = [token for part in parts for token in part]
+        hidden = len(history) - (len(kept) if self.settings.recent else 0)
+        # After a history of which nothing is shown, the prompt says that it is unknown.
+        where = {hidden + number: end for number, end in enumerate(ends, 1)}
+        where[len(history)] = len(prefix)
+        shown = [index for index, count in enumerate(counts) if count in where]
+        tree = PromptTree(
+            prefix,
+            [branches[index] for index in shown],
+            cuts,
+            tuple(map(len, parts)),
+            tuple(shapes[index] for index in shown),
+            tuple(where[counts[index]] for index in shown),
+        )
+        return tree, shown
+
+    def _trunk(
+        self, long_term: list[int], kept: list[list[int]]
+    ) -> tuple[list[list[int]], list[int]]:
+        """Return the prefix's parts without the last, and where each item ends in them."""
+        first, second, _ = self._fixed
+        before = len(first) + len(long_term) + len(second)
+        ends: list[int] = []
+        for item in kept:
+            start = ends[-1] + len(self._newline) if ends else before
+            ends.append(start + len(item))
+        return [first, long_term, second, self._lines(kept), []], ends
+
+    def _fitted(
+        self,
+        history: Sequence[str],
+        summary: str,
+        branches: Sequence[Sequence[int]],
+        example: str,
+        lead: int = 0,
+    ) -> tuple[list[int], list[list[int]], Cuts]:
+        """Return summary and recent items, cut to what the branches leave, and what was cut.
+
+        ``lead`` tokens of each branch are instruction, which counts among the prefix.
+        """
+        lengths = [len(branch) - lead for branch in branches]
+        budget = min(self.prefix_budget, self._room_beside(max(lengths), example))
+        long_term, kept, cuts = self._prefix(history, summary, budget)
         cuts += Cuts(
             examples=int(bool(cuts)),
-            long_candidates=sum(len(b) > self.settings.candidate_tokens for b in branches),
+            long_candidates=sum(length > self.settings.candidate_tokens for length in lengths),
             squeezed=int(bool(cuts) and budget < self.prefix_budget),
-            evidence_tokens=lost,
         )
-        prefix = [token for part in parts for token in part]
-        return PromptTree(prefix, branches, cuts, tuple(map(len, parts)), shapes)
+        return long_term, kept, cuts
 
     def _branches(
         self, candidates: Sequence[str], evidence: Sequence[Evidence] | None
@@ -349,20 +433,18 @@ class PromptBuilder:
 
     def _prefix(
         self, history: Sequence[str], summary: str, budget: int
-    ) -> tuple[list[list[int]], Cuts]:
-        """Give the five parts of the prefix, cut to ``budget`` tokens, and what was cut."""
-        first, second, third = self._fixed
+    ) -> tuple[list[int], list[list[int]], Cuts]:
+        """Return summary and recent items, cut to ``budget`` tokens, and what was cut."""
         recent = self._recent(history)
         long_term = [] if self.target else self._encode(summary.strip()) or self._unknown
         room = budget - self._instruction_tokens
         excess = len(long_term) + len(self._lines(recent)) - room
         kept, cuts = _cut_recent(recent, excess, len(self._newline))
-        shown = self._lines(kept)
-        excess = len(long_term) + len(shown) - room
+        excess = len(long_term) + len(self._lines(kept)) - room
         if excess > 0:
             cuts += Cuts(summary_tokens=excess)
             long_term = long_term[: len(long_term) - excess]
-        return [first, long_term, second, shown, third], cuts
+        return long_term, kept, cuts
 
     def _recent(self, history: Sequence[str]) -> list[list[int]]:
         count = self.settings.recent
@@ -379,13 +461,15 @@ class PromptBuilder:
     def describe(self, tree: PromptTree, branch: int = 0) -> list[PromptPart]:
         """Write out one prompt of a tree part by part, as the model reads it."""
         parts, start = [], 0
+        shared = tree.prefix[: tree.at[branch]] if tree.at else tree.prefix
         for name, length in zip(PREFIX_PARTS, tree.parts, strict=True):
-            parts.append(self._part(name, tree.prefix[start : start + length]))
+            parts.append(self._part(name, shared[start : start + length]))
             start += length
         start, rest = 0, tree.branches[branch]
         candidate, evidence = tree.shapes[branch]
-        lengths = (candidate, len(self._link), evidence, len(self._end))
-        for name, length in zip(BRANCH_PARTS, lengths, strict=True):
+        lead = len(self._fixed[2]) if tree.at else 0
+        lengths = (lead, candidate, len(self._link), evidence, len(self._end))
+        for name, length in zip(("instruction", *BRANCH_PARTS), lengths, strict=True):
             parts.append(self._part(name, rest[start : start + length]))
             start += length
         return [part for part in parts if part.tokens]

@@ -8,10 +8,11 @@ resumed run sees exactly the rows that it would have seen.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -22,22 +23,50 @@ from trec_cli.models.log_odds import row_limits
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import Cuts, PromptBuilder
 from trec_cli.train.loss import LabelledTree
-from trec_cli.train.settings import TrainSettings
+from trec_cli.train.settings import NegativesFrom, TargetsName, TrainSettings
 
 _FEW_STEPS = 100
+_SHORT_HISTORY = 10
 _FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
 """What learnt most from 250 users (docs/results.md)."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """An example (by its place) with the negatives of an epoch."""
+    """An example (by its index) with the negatives of an epoch."""
 
     epoch: int
     index: int
 
 
-def check_trainable(questions: Sequence[SummarizedExample], file: object) -> None:
+@dataclass(frozen=True)
+class Question:
+    """What is learnt at one point of a history.
+
+    Attributes:
+        count: how many items of the history come before.
+        positives: the right answers.
+        negatives: drawn ones.
+    """
+
+    count: int
+    positives: Sequence[str]
+    negatives: Sequence[str]
+
+    @property
+    def candidates(self) -> list[str]:
+        """The right answers first."""
+        return [*self.positives, *self.negatives]
+
+    @property
+    def labels(self) -> list[bool]:
+        """Which candidates are right."""
+        return [True] * len(self.positives) + [False] * len(self.negatives)
+
+
+def check_trainable(
+    questions: Sequence[SummarizedExample], file: object, source: NegativesFrom = "candidates"
+) -> None:
     """Refuse a training set that has no examples, or examples without a negative.
 
     Raises:
@@ -52,10 +81,10 @@ def check_trainable(questions: Sequence[SummarizedExample], file: object) -> Non
             str(file),
             None,
             f"example {q.example.example_id!r}: its candidates hold no negative to learn from",
-            "run trec prepare with --negatives uniform",
+            "run trec prepare with --negatives uniform, or train with --negatives-from catalogue",
         )
         for q in questions
-        if not q.negatives
+        if not q.negatives and source == "candidates"
     ]
     if faults:
         raise InputError(faults[:MAX_FAULTS])
@@ -64,8 +93,9 @@ def check_trainable(questions: Sequence[SummarizedExample], file: object) -> Non
 class TrainingExamples(Dataset[LabelledTree]):
     """One row per example; ``examples[Draw(epoch, index)]`` builds its tree.
 
-    The negatives of an epoch come from (seed, user, example, epoch) alone, so neither
-    order nor resume nor the number of processes changes them.
+    The negatives of an epoch come from (seed, user, example, epoch) alone, those of an item of
+    the history from its index, too; so neither order nor resume nor the number of processes
+    changes them.  No item of the user's history, learnt or yet to come, is a negative of it.
     """
 
     def __init__(
@@ -75,6 +105,9 @@ class TrainingExamples(Dataset[LabelledTree]):
         *,
         negatives_per_positive: int,
         seed: int,
+        targets: TargetsName = "last",
+        min_history: int = 1,
+        negatives_from: NegativesFrom = "candidates",
     ) -> None:
         """Take the examples, each with one negative at least.
 
@@ -83,36 +116,102 @@ class TrainingExamples(Dataset[LabelledTree]):
             builder: for the model's tokenizer.
             negatives_per_positive: to draw, where there are as many.
             seed: of the draws.
+            targets: the examples' positives alone, or every item of the histories, too.
+            min_history: the fewest items before such an item.
+            negatives_from: the examples' candidates, or all items.
         """
         self.questions, self.builder = questions, builder
         self._per_positive, self._seed = negatives_per_positive, seed
+        self._all, self._min_history = targets == "all", min_history
+        self._catalogue = sorted(builder.items) if negatives_from == "catalogue" else None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether an example's candidates bound its tree, whatever is drawn of them."""
+        return not self._all and self._catalogue is None
 
     def __len__(self) -> int:
         """Count the examples; each is seen once an epoch."""
         return len(self.questions)
 
     def wanted(self, question: SummarizedExample) -> int:
-        """Give how many negatives are asked for."""
+        """Return how many negatives are asked for at the end of a history."""
         return self._per_positive * len(question.example.positives)
 
     def drawn(self, question: SummarizedExample) -> int:
-        """Give how many negatives are drawn: all there are, if they are too few."""
+        """Return how many negatives are drawn: all there are, if they are too few."""
         return min(self.wanted(question), len(question.negatives))
 
-    def candidates(self, draw: Draw) -> tuple[list[str], list[bool]]:
-        """Give the candidates of an example in an epoch, and which are right."""
+    def last(self, draw: Draw) -> Question:
+        """Return what an example itself asks, with an epoch's negatives."""
         question = self.questions[draw.index]
-        example, pool = question.example, question.negatives
+        example = question.example
         random = generator(self._seed, example.user_id, example.example_id, draw.epoch)
-        places = random.choice(len(pool), size=self.drawn(question), replace=False)
-        negatives = [pool[place] for place in sorted(places)]
-        labels = [True] * len(example.positives) + [False] * len(negatives)
-        return [*example.positives, *negatives], labels
+        negatives = self._negatives(
+            random, question.negatives, self.wanted(question), example.positives, example.history
+        )
+        return Question(len(example.history), example.positives, negatives)
+
+    def every(self, draw: Draw) -> Iterator[Question]:
+        """Yield what is learnt of an example, from the end of its history to the beginning."""
+        yield self.last(draw)
+        question = self.questions[draw.index]
+        example, history = question.example, question.example.history
+        known = {*history, *example.positives}
+        pool = [item for item in question.negatives if item not in known]
+        for count in reversed(range(self._min_history, len(history) if self._all else 0)):
+            random = generator(self._seed, example.user_id, example.example_id, draw.epoch, count)
+            negatives = self._negatives(random, pool, self._per_positive, known)
+            if negatives:
+                yield Question(count, [history[count]], negatives)
+
+    def _negatives(
+        self,
+        random: np.random.Generator,
+        pool: Sequence[str],
+        count: int,
+        *known: Iterable[str],
+    ) -> list[str]:
+        """Draw different negatives, from the pool or from all items but those known."""
+        if self._catalogue is not None:
+            return draw_unknown(random, self._catalogue, count, {i for each in known for i in each})
+        chosen = random.choice(len(pool), size=min(count, len(pool)), replace=False)
+        return [pool[index] for index in sorted(chosen)]
 
     def __getitem__(self, draw: Draw) -> LabelledTree:
         """Build the tree of an example with an epoch's negatives, and its labels."""
-        candidates, labels = self.candidates(draw)
-        return LabelledTree(self.questions[draw.index].tree(self.builder, candidates), labels)
+        question = self.questions[draw.index]
+        if not self._all:
+            last = self.last(draw)
+            return LabelledTree(question.tree(self.builder, last.candidates), last.labels)
+        example, asked = question.example, list(self.every(draw))
+        tree, shown = self.builder.history_tree(
+            example.history,
+            question.summary,
+            [(each.count, each.candidates) for each in asked],
+            example=example.example_id,
+        )
+        labels = [label for each in asked for label in each.labels]
+        groups = [number for number, each in enumerate(asked) for _ in each.labels]
+        return LabelledTree(tree, [labels[i] for i in shown], [groups[i] for i in shown])
+
+
+def draw_unknown(
+    random: np.random.Generator, items: Sequence[str], count: int, known: Collection[str]
+) -> list[str]:
+    """Draw ``count`` different items that are not known, or all there are, sorted.
+
+    ``known`` must be items, too.
+    """
+    free = len(items) - len(known)
+    if free <= 2 * count:
+        rest = [item for item in items if item not in known]
+        chosen = random.choice(len(rest), size=min(count, len(rest)), replace=False)
+        return [rest[index] for index in sorted(chosen)]
+    found: set[str] = set()
+    while len(found) < count:
+        found.update({items[int(random.integers(len(items)))]}.difference(known))
+    return sorted(found)
 
 
 @dataclass(frozen=True)
@@ -124,6 +223,7 @@ class Measure:
         expected: tokens of all trees of an epoch, on average over the draws.
         separate: the same with every prompt written out by itself.
         prompts: candidates of an epoch, positives and negatives.
+        targets: positives of an epoch.
         short: examples with fewer negatives than asked for.
         cuts: what was cut, counting each example once.
     """
@@ -132,53 +232,80 @@ class Measure:
     expected: float
     separate: float
     prompts: int
+    targets: int
     short: int
     cuts: Cuts
 
 
-def measure(data: TrainingExamples, progress: Progress | None = None) -> Measure:
-    """Tokenise every example once with all its candidates, to plan rows and foretell cost."""
-    largest: list[int] = []
-    expected = separate = 0.0
-    prompts = short = 0
-    cuts = Cuts()
+def measure(
+    data: TrainingExamples, progress: Progress | None = None, *, epochs: int = 1
+) -> Measure:
+    """Tokenise every example, to plan rows and foretell cost.
+
+    Once with all its candidates where they bound the tree, else as every epoch will see it.
+    """
+    sizes: list[_Size] = []
     with (progress or Silent()).task("measuring prompts", len(data)) as bar:
-        for size in _sizes(data):
-            largest.append(size.largest)
-            expected += size.prefix + size.branches
-            separate += size.prefix * size.prompts + size.branches
-            prompts += size.prompts
-            short += size.short
-            cuts += size.cuts
+        for index in range(len(data)):
+            sizes.append(_bounded(data, index) if data.bounded else _drawn(data, index, epochs))
             bar.advance()
-    return Measure(largest, expected, separate, prompts, short, cuts)
+    return Measure(
+        largest=[size.largest for size in sizes],
+        expected=sum(size.expected for size in sizes),
+        separate=sum(size.separate for size in sizes),
+        prompts=sum(size.prompts for size in sizes),
+        targets=sum(size.targets for size in sizes),
+        short=sum(size.short for size in sizes),
+        cuts=sum((size.cuts for size in sizes), Cuts()),
+    )
 
 
 @dataclass(frozen=True)
 class _Size:
-    prefix: int
-    branches: float
+    """What :class:`Measure` sums up, of one example."""
+
     largest: int
+    expected: float
+    separate: float
     prompts: int
+    targets: int
     short: bool
     cuts: Cuts
 
 
-def _sizes(data: TrainingExamples) -> Iterator[_Size]:
-    for question in data.questions:
-        example, pool, drawn = question.example, question.negatives, data.drawn(question)
-        tree = question.tree(data.builder, [*example.positives, *pool])
-        lengths = list(map(len, tree.branches))
-        count = len(example.positives)
-        right, wrong = sum(lengths[:count]), sorted(lengths[count:])
-        yield _Size(
-            prefix=len(tree.prefix),
-            branches=right + sum(wrong) * drawn / max(1, len(wrong)),
-            largest=len(tree.prefix) + right + sum(wrong[len(wrong) - drawn :]),
-            prompts=count + drawn,
-            short=drawn < data.wanted(question),
-            cuts=tree.cuts,
-        )
+def _bounded(data: TrainingExamples, index: int) -> _Size:
+    """Measure an example with all its candidates."""
+    question = data.questions[index]
+    example, pool, drawn = question.example, question.negatives, data.drawn(question)
+    tree = question.tree(data.builder, [*example.positives, *pool])
+    lengths = list(map(len, tree.branches))
+    count, prefix = len(example.positives), len(tree.prefix)
+    right, wrong = sum(lengths[:count]), sorted(lengths[count:])
+    branches = right + sum(wrong) * drawn / max(1, len(wrong))
+    return _Size(
+        largest=prefix + right + sum(wrong[len(wrong) - drawn :]),
+        expected=prefix + branches,
+        separate=prefix * (count + drawn) + branches,
+        prompts=count + drawn,
+        targets=count,
+        short=drawn < data.wanted(question),
+        cuts=tree.cuts,
+    )
+
+
+def _drawn(data: TrainingExamples, index: int, epochs: int) -> _Size:
+    """Measure an example as the epochs will see it."""
+    trees = [data[Draw(epoch, index)] for epoch in range(epochs)]
+    first, last = trees[0], data.last(Draw(0, index))
+    return _Size(
+        largest=max(each.tree.size for each in trees),
+        expected=sum(each.tree.size for each in trees) / epochs,
+        separate=sum(each.tree.separate_size for each in trees) / epochs,
+        prompts=len(first.labels),
+        targets=sum(first.labels),
+        short=len(last.negatives) < data.wanted(data.questions[index]),
+        cuts=first.tree.cuts,
+    )
 
 
 Row = list[Draw]
@@ -293,6 +420,12 @@ class Prepared:
             found.append(str(self.measure.cuts))
         if not self.valid and self.settings.valid_users:
             found.append("there are no examples of split valid: nothing chooses the best adapter")
+        recent = self.data.builder.settings.recent
+        if self.settings.targets == "all" and recent < _SHORT_HISTORY:
+            found.append(
+                f"--targets all learns from the {recent} items that the prompt shows; show more "
+                "with --recent"
+            )
         if self.plan.steps < _FEW_STEPS:
             smaller = f"for few users take {_FEW_USERS}, or"
             found.append(
@@ -301,10 +434,17 @@ class Prepared:
             )
         return found
 
+    def _targets(self) -> dict[str, int]:
+        """Count what is learnt where it is more than the examples' own positives."""
+        if self.settings.targets == "last":
+            return {}
+        return {"targets per epoch": self.measure.targets}
+
     def facts(self) -> dict[str, Any]:
         """Say what is learnt from, for the card and the manifest."""
         return {
             "training examples": len(self.data),
+            **self._targets(),
             "prompts per epoch": self.measure.prompts,
             "tokens per epoch": round(self.measure.expected),
             "tokens per epoch, every prompt by itself": round(self.measure.separate),
@@ -346,8 +486,11 @@ def prepare(
         builder,
         negatives_per_positive=settings.negatives_per_positive,
         seed=settings.seed,
+        targets=settings.targets,
+        min_history=settings.min_history,
+        negatives_from=settings.negatives_from,
     )
-    sizes = measure(data, progress)
+    sizes = measure(data, progress, epochs=settings.epochs)
     plan = StepPlan(
         sizes.largest,
         epochs=settings.epochs,

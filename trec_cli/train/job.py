@@ -31,7 +31,7 @@ from trec_cli.train.lora import quantization
 from trec_cli.train.processes import Processes
 from trec_cli.train.publish import Card, publish
 from trec_cli.train.run import Outcome, train
-from trec_cli.train.settings import TrainOptions
+from trec_cli.train.settings import BEFORE_OPTIONS, TrainOptions
 from trec_cli.train.work import WorkFolder
 
 _ELSEWHERE_IN_CARD = {"model", "inputs", "mode", "records"}
@@ -76,7 +76,7 @@ class TrainingJob:
         )
         self._questions = joined("train", limit=options.limit)
         self._valid = joined("valid", limit=options.valid_limit)
-        check_trainable(self._questions, files.examples)
+        check_trainable(self._questions, files.examples, self.settings.negatives_from)
         check_attributes(options.prompt.attributes, items)
         self._builder = PromptBuilder(
             load_tokenizer(self.source),
@@ -97,7 +97,7 @@ class TrainingJob:
 
     def _recorded(self) -> dict[str, Any]:
         """Return everything beside the inputs that decides the adapter, for the manifest."""
-        training = asdict(self.settings)
+        training, unsaid = asdict(self.settings), BEFORE_OPTIONS.items()
         lora = {f"lora_{name}": value for name, value in training.pop("lora").items()}
         settings: dict[str, Any] = {
             "mode": self.options.mode,
@@ -107,7 +107,7 @@ class TrainingJob:
             "dtype": str(self._placement.dtype).removeprefix("torch."),
             **asdict(self._builder.settings),
             "template": template_hash(self._builder.template),
-            **training,
+            **{name: value for name, value in training.items() if (name, value) not in unsaid},
             **lora,
         }
         if any(map(is_stream, self.files.inputs)):

@@ -1,12 +1,16 @@
-"""The two losses on packed prompt trees, each equal to that of separate prompts.
+"""The losses on packed prompt trees, each equal to that of separate prompts.
 
-Written out, example *b* of a user is ``prefix + branch b + answer``.  The *answer* loss is
-the cross-entropy of the answer token alone.  The *prompt* loss is that of every token but
-the first, as plain next-token training has it; since the prefix stands in each of a
-user's *n* written-out examples, each of its tokens weighs *n* in the packed row.
+Written out, example *b* of a user is ``prefix + branch b + answer``.
 
-Both are divided by the sum of weights over the whole optimizer step: the answer loss is
-the mean over answers, the prompt loss the mean over predicted tokens.
+* *answer*: the cross-entropy of the answer token alone; the mean over answers.
+* *prompt*: that of every token but the first, as plain next-token training has it; the mean
+  over predicted tokens.  A prefix token stands in each written-out example whose branch
+  follows it, and weighs as many in the packed row.
+* *listwise*: for every positive, the cross-entropy of the softmax over log-odds of yes, its
+  own and those of the negatives of the same target, divided by a temperature; plus
+  ``pointwise_weight`` times the mean answer loss of the target; the mean over positives.
+
+Each is a sum over a row, divided by the total of the whole optimizer step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +21,28 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trec_cli.models.answers import AnswerTokens
+from trec_cli.models.packing import attachments
 from trec_cli.prompts.recommend import PromptTree
 from trec_cli.train.settings import LossName
 
-Target = tuple[int, int, int]
-"""Place in the row, the token that should follow it, and how often it counts."""
+Target = tuple[int, int, float]
+"""Index in the row, the token that should follow it, and how often it counts."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises.
+
+    Attributes:
+        answers: the tokens of yes and no.
+        loss: which of the losses.
+        temperature, pointwise_weight: of the listwise loss.
+    """
+
+    answers: AnswerTokens
+    loss: LossName = "answer"
+    temperature: float = 1.0
+    pointwise_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,10 +52,12 @@ class LabelledTree:
     Attributes:
         tree: the prompts.
         labels: per branch, whether the answer is yes.
+        groups: per branch, which target it is asked for: an item of the history, or the last.
     """
 
     tree: PromptTree
     labels: list[bool]
+    groups: Sequence[int] = ()
 
     @property
     def prefix(self) -> Sequence[int]:
@@ -46,10 +69,24 @@ class LabelledTree:
         """Ids of each branch."""
         return self.tree.branches
 
+    @property
+    def at(self) -> Sequence[int]:
+        """Tokens of the prefix that each branch follows; empty where all follow its end."""
+        return self.tree.at
+
+    def questions(self) -> list[list[int]]:
+        """Return the branches of each target."""
+        found: dict[int, list[int]] = {}
+        for branch, group in enumerate(self.groups or [0] * len(self.labels)):
+            found.setdefault(group, []).append(branch)
+        return list(found.values())
+
     def separate(self) -> "Iterator[LabelledTree]":
-        """Yield the prompts one by one, each a tree with a single branch."""
-        for branch, label in zip(self.tree.branches, self.labels, strict=True):
-            yield LabelledTree(replace(self.tree, branches=[branch]), [label])
+        """Yield the prompts one by one, each a tree with a single branch at its end."""
+        tree = self.tree
+        for branch, at, label in zip(tree.branches, attachments(tree), self.labels, strict=True):
+            one = replace(tree, prefix=tree.prefix[:at], branches=[branch], at=())
+            yield LabelledTree(one, [label])
 
 
 @dataclass(frozen=True)
@@ -57,60 +94,116 @@ class Targets:
     """What a packed row should predict; T predictions.
 
     Attributes:
-        places: [T]; where in the row each prediction is made (a place may stand twice).
+        places: [T]; where in the row each prediction is made (an index may stand twice).
         tokens: [T]; the token that should follow.
-        weights: [T]; in how many written-out examples the prediction stands.
+        weights: [T]; in how many written-out examples the prediction stands; in the listwise
+            loss, what the answer counts beside the lists.
+        lists: [P, width]; per positive, its prediction and those of its negatives, -1 behind
+            them; without rows in other losses.
     """
 
     places: Tensor
     tokens: Tensor
     weights: Tensor
+    lists: Tensor
 
     @property
     def total(self) -> float:
-        """Sum of weights: answers, or predicted tokens of the written-out examples."""
-        return float(self.weights.sum())
+        """What the sum of losses is divided by: answers, predicted tokens, or lists."""
+        return float(len(self.lists) or self.weights.sum())
 
 
-def make_targets(trees: Sequence[LabelledTree], answers: AnswerTokens, loss: LossName) -> Targets:
-    """Say what the row of ``trees``, packed in this order, should predict."""
+def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets:
+    """Collect what the row of ``trees``, packed in this order, should predict."""
     rows: list[Target] = []
+    lists: list[list[int]] = []
     start = 0
     for tree in trees:
-        every = _targets(tree, answers, start)
-        rows.extend(t for t, is_answer in every if is_answer or loss == "prompt")
+        if objective.loss == "prompt":
+            rows.extend(_every_token(tree, objective.answers, start))
+        elif objective.loss == "answer":
+            rows.extend(_answers(tree, objective.answers, start))
+        else:
+            lists.extend([len(rows) + branch for branch in each] for each in _lists(tree))
+            weights = _shares(tree, objective.pointwise_weight)
+            answers = _answers(tree, objective.answers, start)
+            rows.extend((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
         start += tree.tree.size
-    places, tokens, weights = zip(*rows, strict=True)
+    places, tokens, counts = zip(*rows, strict=True)
     return Targets(
-        torch.tensor(places), torch.tensor(tokens), torch.tensor(weights, dtype=torch.float32)
+        torch.tensor(places),
+        torch.tensor(tokens),
+        torch.tensor(counts, dtype=torch.float32),
+        _padded(lists),
     )
 
 
-def _targets(
-    tree: LabelledTree, answers: AnswerTokens, start: int
-) -> Iterator[tuple[Target, bool]]:
-    """Yield every prediction of a tree whose row begins at ``start``; is it an answer?"""
-    prefix, count = tree.prefix, len(tree.branches)
-    for place, token in enumerate(prefix[1:], start):
-        yield (place, token, count), False
-    prefix_end = start + len(prefix) - 1
-    at = prefix_end + 1
+def _answers(tree: LabelledTree, answers: AnswerTokens, start: int) -> Iterator[Target]:
+    """Yield the answers of a tree whose row begins at ``start``, branch by branch."""
+    end = start + len(tree.prefix) - 1
     for branch, label in zip(tree.branches, tree.labels, strict=True):
-        places = [prefix_end, *range(at, at + len(branch))]
+        end += len(branch)
+        yield end, answers.yes if label else answers.no, 1
+
+
+def _every_token(tree: LabelledTree, answers: AnswerTokens, start: int) -> Iterator[Target]:
+    """Yield every prediction of a tree whose row begins at ``start``."""
+    prefix, ends = tree.prefix, attachments(tree)
+    for index, token in enumerate(prefix[1:]):
+        if count := sum(index + 1 < end for end in ends):
+            yield start + index, token, count
+    first = start + len(prefix)
+    for branch, end, label in zip(tree.branches, ends, tree.labels, strict=True):
+        places = [start + end - 1, *range(first, first + len(branch))]
         tokens = [*branch, answers.yes if label else answers.no]
-        for place, token in zip(places[:-1], tokens[:-1], strict=True):
-            yield (place, token, 1), False
-        yield (places[-1], tokens[-1], 1), True
-        at += len(branch)
+        yield from ((place, token, 1) for place, token in zip(places, tokens, strict=True))
+        first += len(branch)
 
 
-def summed_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Weighted sum of cross-entropies, in float32.
+def _lists(tree: LabelledTree) -> Iterator[list[int]]:
+    """Yield, for every positive, its branch and then those of its target's negatives."""
+    for question in tree.questions():
+        negatives = [branch for branch in question if not tree.labels[branch]]
+        for branch in question:
+            if tree.labels[branch] and negatives:
+                yield [branch, *negatives]
+
+
+def _shares(tree: LabelledTree, weight: float) -> list[float]:
+    """Weigh answers so that each positive brings ``weight`` times the mean of its target."""
+    weights = [0.0] * len(tree.labels)
+    for question in tree.questions():
+        positives = sum(tree.labels[branch] for branch in question)
+        for branch in question:
+            weights[branch] = weight * positives / len(question)
+    return weights
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> Tensor:
+    """Write lists of different lengths as [lists, width], -1 behind the shorter ones."""
+    width = max(map(len, lists), default=0)
+    rows = [[*each, *[-1] * (width - len(each))] for each in lists]
+    return torch.tensor(rows, dtype=torch.long).reshape(len(lists), width)
+
+
+def summed_loss(logits: Tensor, targets: Targets, objective: Objective) -> Tensor:
+    """Compute the weighted sum of losses, in float32.
 
     Args:
         logits: [T, vocabulary], at ``targets.places``.
         targets: what should have been predicted.
+        objective: what is minimised.
     """
-    tokens = targets.tokens.to(logits.device)
-    losses = cross_entropy(logits.float(), tokens, reduction="none")
-    return (losses * targets.weights.to(logits.device)).sum()
+    tokens, logits = targets.tokens.to(logits.device), logits.float()
+    losses = cross_entropy(logits, tokens, reduction="none")
+    summed = (losses * targets.weights.to(logits.device)).sum()
+    if len(targets.lists):
+        odds = logits[:, objective.answers.yes] - logits[:, objective.answers.no]
+        summed = summed + _listwise(odds, targets.lists.to(logits.device), objective.temperature)
+    return summed
+
+
+def _listwise(odds: Tensor, lists: Tensor, temperature: float) -> Tensor:
+    """Sum over lists the cross-entropy of the first among all, by their log-odds."""
+    scores = (odds / temperature)[lists.clamp(min=0)].masked_fill(lists < 0, -torch.inf)
+    return -torch.log_softmax(scores, dim=1)[:, 0].sum()

@@ -26,6 +26,7 @@ from trec_cli.train.callbacks import (
 )
 from trec_cli.train.dataset import Draw, Prepared
 from trec_cli.train.lora import add_adapter, save_memory, torch_seed
+from trec_cli.train.loss import Objective
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
 from trec_cli.train.trainer import Counts, PackedTrainer
 from trec_cli.train.validation import Validator
@@ -60,9 +61,11 @@ class Outcome:
             "steps": self.steps,
             "resumed_from_step": self.resumed,
             "prompts": counts.prompts,
+            "targets": counts.targets,
             "tokens": counts.tokens,
             "tokens_saved_by_sharing": round(saved, 4),
             "prompts_per_second": round(counts.prompts / seconds, 3),
+            "targets_per_second": round(counts.targets / seconds, 3),
             "tokens_per_second": round(counts.tokens / seconds, 1),
             "training_seconds": round(self.seconds, 3),
             "validation_seconds": round(self.validation_seconds, 3),
@@ -170,7 +173,12 @@ def _trainer(
         arguments,
         data=prepared.data,
         plan=prepared.plan,
-        loss=settings.loss,
+        objective=Objective(
+            prepared.data.builder.answers,
+            settings.loss,
+            settings.temperature,
+            settings.pointwise_weight,
+        ),
         packed=not scorer.fallback,
         validate=validator,
         callbacks=[*callbacks, MarkComplete(), ShowProgress(bar)],

@@ -3,6 +3,7 @@
 Read by the command line without importing torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,12 +27,23 @@ from trec_cli.core.options import Option
 from trec_cli.models.source import MaxTokens, ModelSource
 from trec_cli.prompts.settings import Prompts, PromptSettings
 
-LossName = Literal["answer", "prompt"]
+LossName = Literal["answer", "prompt", "listwise"]
+TargetsName = Literal["last", "all"]
+NegativesFrom = Literal["candidates", "catalogue"]
 Quantization = Literal["4bit", "8bit"]
 BestBy = Literal["mrr@10", "recall@1", "recall@3", "recall@5", "recall@10", "loss"]
 
 BETAS = (0.9, 0.95)
 """AdamW's decay rates in the paper's code."""
+
+BEFORE_OPTIONS: Mapping[str, object] = {
+    "temperature": 1.0,
+    "pointwise_weight": 0.2,
+    "targets": "last",
+    "min_history": 1,
+    "negatives_from": "candidates",
+}
+"""What adapters were trained with before these were options; such values stand in no manifest."""
 
 MAX_GRADIENT_NORM = 1.0
 """Longer gradients are shortened to this length, as the Trainer does by default."""
@@ -84,8 +96,15 @@ class TrainSettings:
     """The training; where a default is not the paper's, `docs/train.md` says why.
 
     Attributes:
-        loss: cross-entropy of the answer token, or of every token of the prompt too.
+        loss: cross-entropy of the answer token, or of every token of the prompt too; or of the
+            softmax over a positive's and its negatives' log-odds.
+        temperature: of that softmax.
+        pointwise_weight: how much the loss of the single answers counts beside it.
+        targets: learn the example's positives alone, or every item of the history too, each
+            from the items before it.
+        min_history: the fewest items before an item of the history that is learnt.
         negatives_per_positive: negatives drawn per positive in each epoch.
+        negatives_from: draw them from the example's candidates, or from all items.
         epochs: how often each example is seen (5 in the paper's code).
         users_per_step: examples in one optimizer step, over all processes.
         learning_rate: at its highest, after warm-up; it then falls linearly to zero.
@@ -105,12 +124,39 @@ class TrainSettings:
     _: KW_ONLY
     loss: Annotated[
         LossName,
-        Option("Cross-entropy on the answer, or on the whole prompt.", panel=_LEARN),
+        Option(
+            "Cross-entropy on the answer, on the whole prompt, or listwise: of a positive among "
+            "its negatives.",
+            panel=_LEARN,
+        ),
     ] = "answer"
+    temperature: Annotated[
+        float, Option("Divides the log-odds in --loss listwise.", panel=_LEARN, minimum=0.01)
+    ] = 1.0
+    pointwise_weight: Annotated[
+        float,
+        Option("Weight of the answers' loss in --loss listwise.", panel=_LEARN, minimum=0.0),
+    ] = 0.2
+    targets: Annotated[
+        TargetsName,
+        Option(
+            "Learn the last item of each user, or all: every item of the history as well, from "
+            "those before it (--mode none; show a long history with --recent).",
+            panel=_LEARN,
+        ),
+    ] = "last"
+    min_history: Annotated[
+        int,
+        Option("Fewest items before a learnt one, with --targets all.", panel=_LEARN, minimum=1),
+    ] = 1
     negatives_per_positive: Annotated[
         int,
         Option("Negatives drawn per positive, others in each epoch.", panel=_LEARN, minimum=1),
     ] = 1
+    negatives_from: Annotated[
+        NegativesFrom,
+        Option("Draw negatives from the example's candidates or from all items.", panel=_LEARN),
+    ] = "candidates"
     epochs: Annotated[int, Option("Times each example is seen.", panel=_LEARN, minimum=1)] = 3
     users_per_step: Annotated[
         int, Option("Examples in one optimizer step.", panel=_LEARN, minimum=1)
@@ -233,6 +279,11 @@ class TrainOptions:
         """
         if self.out is not None and is_stream(self.out):
             raise UsageError("an adapter is a folder and cannot go to standard output")
+        if self.training.targets == "all" and self.mode != "none":
+            raise UsageError(
+                f"--targets all with --mode {self.mode}: a summary speaks of the whole history, "
+                "and so of what is to be learnt; use --mode none, or --targets last"
+            )
         check_streams(
             {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
         )

@@ -1,7 +1,7 @@
 # ruff: noqa: ARG002 - the signatures are those of the Trainer's methods
 """The transformers Trainer on packed prompt trees.
 
-A batch is one packed row.  The loss is the weighted sum of the row's cross-entropies over
+A batch is one packed row.  The loss is the weighted sum of the row's losses over
 the sum of weights of the whole optimizer step, over all its rows and all processes; so it
 does not matter how a step's users are spread over rows, accumulation and GPUs.
 """
@@ -18,12 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.packing import PackedTrees, pack, to_device
 from trec_cli.train.callbacks import VALID_PREFIX
 from trec_cli.train.dataset import StepPlan, TrainingExamples
-from trec_cli.train.loss import LabelledTree, Targets, make_targets, summed_loss
-from trec_cli.train.settings import LossName
+from trec_cli.train.loss import LabelledTree, Objective, Targets, make_targets, summed_loss
 
 
 @dataclass(frozen=True)
@@ -46,39 +44,45 @@ Batch = dict[str, Row]
 """What the Trainer passes around: it wants a dictionary."""
 
 
-def collate(trees: list[LabelledTree], *, answers: AnswerTokens, loss: LossName) -> Batch:
+def collate(trees: list[LabelledTree], *, objective: Objective) -> Batch:
     """Pack the trees of a few users into one row."""
-    return {"row": Row(trees, pack(trees), make_targets(trees, answers, loss))}
+    return {"row": Row(trees, pack(trees), make_targets(trees, objective))}
 
 
-def packed_loss(model: Any, base: Any, row: Row) -> Tensor:
+def packed_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Tensor:
     """Compute the summed loss of a row in one forward pass.
 
     Args:
         model: what is called, perhaps wrapped for several processes.
         base: the same model without wrapping; knows device, dtype and windows.
         row: the trees.
+        objective: what is minimised.
     """
     places = to_device(row.targets.places, base.device)
     logits = model(**row.packed.inputs(base), logits_to_keep=places).logits
-    return summed_loss(logits[0], row.targets)
+    return summed_loss(logits[0], row.targets, objective)
 
 
-def separate_loss(
-    model: Any, base: Any, row: Row, *, answers: AnswerTokens, loss: LossName
-) -> Tensor:
+def separate_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Tensor:
     """Compute the summed loss of a row prompt by prompt, as everybody would write it.
 
     The reference for :func:`packed_loss`, and the way for models that cannot share a prefix.
     """
+    prompts = [prompt for tree in row.trees for prompt in tree.separate()]
+    logits = (_logits(model, base, prompt) for prompt in prompts)
+    if objective.loss != "prompt":
+        return summed_loss(torch.stack([each[-1] for each in logits]), row.targets, objective)
     total = torch.zeros((), device=base.device)
-    for tree in row.trees:
-        for prompt in tree.separate():
-            targets = make_targets([prompt], answers, loss)
-            ids = torch.tensor([[*prompt.prefix, *prompt.branches[0]]], device=base.device)
-            logits = model(input_ids=ids, use_cache=False).logits
-            total = total + summed_loss(logits[0, targets.places], targets)
+    for prompt, each in zip(prompts, logits, strict=True):
+        targets = make_targets([prompt], objective)
+        total = total + summed_loss(each[targets.places], targets, objective)
     return total
+
+
+def _logits(model: Any, base: Any, prompt: LabelledTree) -> Tensor:
+    ids = torch.tensor([[*prompt.prefix, *prompt.branches[0]]], device=base.device)
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits[0]
+    return logits
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Counts:
     """What was trained on since the start of this run."""
 
     prompts: int = 0
+    targets: int = 0
     tokens: int = 0
     separate_tokens: int = 0
 
@@ -93,6 +98,7 @@ class Counts:
         """Count a row, computed ``packed`` or prompt by prompt."""
         separate = sum(tree.tree.separate_size for tree in row.trees)
         self.prompts += sum(len(tree.labels) for tree in row.trees)
+        self.targets += sum(sum(tree.labels) for tree in row.trees)
         self.tokens += row.packed.input_ids.numel() if packed else separate
         self.separate_tokens += separate
 
@@ -109,7 +115,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         *,
         data: TrainingExamples,
         plan: StepPlan,
-        loss: LossName,
+        objective: Objective,
         packed: bool,
         validate: Callable[[Any], dict[str, float]] | None,
         callbacks: list[TrainerCallback],
@@ -121,7 +127,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
             args: of the Trainer.
             data: the training examples.
             plan: which of them make which row.
-            loss: on the answer, or on the whole prompt.
+            objective: what is minimised.
             packed: False computes one prompt at a time.
             validate: gives metrics of the model; None for no validation.
             callbacks: beside the Trainer's own.
@@ -137,22 +143,20 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         self.counts = Counts()
         self.validation_seconds = 0.0
         self._plan, self._validate = plan, validate
-        answers = data.builder.answers
-        self._collate = partial(collate, answers=answers, loss=loss)
+        self._collate = partial(collate, objective=objective)
         self._packed = packed
-        self._row_loss: RowLoss = packed_loss
-        if not packed:
-            self._row_loss = partial(separate_loss, answers=answers, loss=loss)
+        way = packed_loss if packed else separate_loss
+        self._row_loss: RowLoss = partial(way, objective=objective)
 
     def get_train_dataloader(self) -> DataLoader[LabelledTree]:
-        """Give the rows of this process, in the order of the plan."""
+        """Return the rows of this process, in the order of the plan."""
         loader = DataLoader(self.train_dataset, batch_sampler=self._plan, collate_fn=self._collate)
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor | None]:
-        """Give the rows of an optimizer step and the sum of their weights, all processes'."""
+        """Return the rows of an optimizer step and the sum of their weights, all processes'."""
         batches = list(islice(epoch_iterator, num_batches))
         total = sum(batch["row"].targets.total for batch in batches)
         everywhere = self.accelerator.reduce(torch.tensor(total, device=device), "sum")
@@ -165,7 +169,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """Give the row's share of the step's mean loss.
+        """Compute the row's share of the step's mean loss.
 
         Several processes average their gradients, so each share counts as often as there
         are processes.
