@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from trec_cli import __version__
-from trec_cli.commands import evaluate, prepare, score, summarize, train
+from trec_cli.commands import evaluate, prepare, recommend, score, summarize, train
 from trec_cli.commands.console import print_json
 
 
@@ -66,6 +66,7 @@ app.command("summarize")(summarize.summarize)
 app.command("train")(train.train)
 app.command("score")(score.score)
 app.command("eval")(evaluate.evaluate)
+app.command("recommend")(recommend.recommend)
 
 
 def main() -> None:

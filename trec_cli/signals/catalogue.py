@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import svds
 
 from trec_cli.core.records import Item
-from trec_cli.core.seeds import derive_seed
+from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.core.text import terms
 from trec_cli.signals.similarity import Matrix, count_matrix, tfidf
 
@@ -17,8 +16,8 @@ Floats = NDArray[np.float32]
 
 LSA_SIZE = 128
 """Size of the vectors that stand in for those of an embedder."""
-_DENSE = 512
-"""Up to so many items or terms the decomposition is a dense one."""
+_SPARE, _ROUNDS = 16, 4
+"""Spare columns and rounds of the subspace iteration."""
 _GROUP_SHARE = 0.5
 """An attribute groups items where at least half of those that have it share their value."""
 _GROUP_LENGTH = 40
@@ -73,18 +72,21 @@ class Catalogue:
 
 
 def lsa(counts: Matrix, size: int = LSA_SIZE) -> Floats:
-    """Decompose TF-IDF weights: the first ``size`` left singular vectors times their values."""
+    """Decompose TF-IDF weights: the first ``size`` left singular vectors times their values.
+
+    By subspace iteration from a fixed start (Halko et al. 2011, algorithm 4.4).  ARPACK, which
+    scipy would use, goes on from random numbers of its own where the rank is low.
+    """
     weights = tfidf(counts)
-    rank = min(size, min(weights.shape) - 1)
-    if rank < 1 or not weights.nnz:
-        return np.asarray(weights.toarray(), np.float32)
-    if min(weights.shape) <= _DENSE:
-        # ARPACK starts again from random vectors where singular values repeat or vanish.
-        whole, sizes, _ = np.linalg.svd(weights.toarray(), full_matrices=False)
-        return np.asarray(whole[:, :rank] * sizes[:rank], np.float32)
-    start = np.ones(min(weights.shape)) / np.sqrt(min(weights.shape))
-    left, values, _ = svds(weights, k=rank, v0=start)
-    return np.asarray(left * values, np.float32)
+    rank = min(size, *weights.shape)
+    start = generator(0, "lsa").normal(
+        size=(weights.shape[1], min(rank + _SPARE, weights.shape[1]))
+    )
+    basis = np.linalg.qr(weights @ start)[0]
+    for _ in range(_ROUNDS):
+        basis = np.linalg.qr(weights @ np.linalg.qr(weights.T @ basis)[0])[0]
+    left, values, _ = np.linalg.svd((weights.T @ basis).T, full_matrices=False)
+    return np.asarray((basis @ left * values)[:, :rank], np.float32)
 
 
 def centred(vectors: Floats) -> Floats:

@@ -92,6 +92,8 @@ class LinearSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
+        if self.documents is None:
+            return self.shape(_lookup(self._asked(asked), questions, candidates))
         values = np.zeros(len(candidates), np.float32)
         for start, stop in _blocks(len(asked), self.queries.shape[1]):
             query = np.asarray(_dense(self._asked(asked.block(start, stop))), np.float32)
@@ -101,14 +103,24 @@ class LinearSignal:
         return self.shape(values)
 
 
+def _lookup(matrix: Matrix, rows: Rows, columns: Rows) -> Values:
+    """Return single entries of a CSR matrix."""
+    matrix.sort_indices()
+    width = matrix.shape[1]
+    keys = np.repeat(np.arange(matrix.shape[0]) * width, np.diff(matrix.indptr)) + matrix.indices
+    if not len(keys):
+        return np.zeros(len(rows), np.float32)
+    wanted = rows * width + columns
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[places] == wanted, matrix.data[places], 0).astype(np.float32)
+
+
 def _dense(matrix: Matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
-def _products(query: Values, documents: Matrix | None, rows: Rows, candidates: Rows) -> Values:
+def _products(query: Values, documents: Matrix, rows: Rows, candidates: Rows) -> Values:
     """Multiply each pair's query with its document."""
-    if documents is None:
-        return np.asarray(query[rows, candidates])
     if not hasattr(documents, "indptr"):
         return _each(rows, lambda row, own: documents[candidates[own]] @ query[row])
     lengths = np.diff(documents.indptr)[candidates]
@@ -198,15 +210,4 @@ class RepeatSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
-        weights = asked.weights(self.decay).tocsr()
-        keys = (
-            np.repeat(np.arange(len(asked)), np.diff(weights.indptr)) * asked.catalogue
-            + weights.indices
-        )
-        order = np.argsort(keys)
-        wanted = questions * asked.catalogue + candidates
-        if not len(keys):
-            return np.zeros(len(wanted), np.float32)
-        places = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
-        found = keys[order][places] == wanted
-        return np.where(found, np.minimum(weights.data[order][places], 1), 0).astype(np.float32)
+        return np.minimum(_lookup(asked.weights(self.decay), questions, candidates), 1)

@@ -42,6 +42,9 @@ MEANINGS: dict[str, str] = {
 """What the signals say, in words; ``same_NAME`` (weight of the history in its group) is
 added for each attribute that groups items."""
 
+OF_ITEMS = frozenset({"popularity", "answers", "unseen", "never_right"})
+"""Signals that do not read the history."""
+
 DECAY = 0.8
 """Weight of a history item relative to its successor, where the whole history counts."""
 _NEAREST = 10

@@ -1,0 +1,210 @@
+"""``trec recommend``: lists, reasons, filters, and the next night, by the command itself."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from trec_cli.commands.app import app
+from trec_cli.core.jsonl import encode, read_examples
+from trec_cli.core.records import Example, Item
+from trec_cli.recommend.learning import past_examples
+
+Lines = list[dict[str, Any]]
+SHOP = [
+    Item(f"i{n}", {"title": f"{('pot', 'saw')[n % 2]} {n // 4}", "brand": ("Pot", "Saw")[n % 2]})
+    for n in range(40)
+]
+
+
+def _asked(user: str, history: Sequence[str], right: Sequence[str] = ()) -> Example:
+    return Example(
+        example_id=f"{user}-predict",
+        user_id=user,
+        split="test" if right else "predict",
+        history=list(history),
+        candidates=list(right),
+        positives=list(right),
+    )
+
+
+def _users() -> list[Example]:
+    """30 users who go through neighbouring items, and one without history."""
+    steps = [[f"i{(n + k) % 12}" for k in range(4)] for n in range(30)]
+    return [*(_asked(f"u{n}", history) for n, history in enumerate(steps)), _asked("new", [])]
+
+
+def _write(run: Path, examples: Sequence[Example], items: Sequence[Item] = SHOP) -> Path:
+    run.mkdir(exist_ok=True)
+    (run / "items.jsonl").write_bytes(b"".join(map(encode, items)))
+    (run / "examples.jsonl").write_bytes(b"".join(map(encode, examples)))
+    return run
+
+
+def _trec(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["recommend", *map(str, arguments)])
+
+
+def _lines(path: Path) -> Lines:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = _write(tmp_path_factory.mktemp("shop"), _users())
+    result = _trec(folder)
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def test_every_user_gets_ten_ranked_items_that_are_not_in_the_history(run: Path) -> None:
+    lines = _lines(run / "recommendations-blend.jsonl")
+    assert [line["user_id"] for line in lines] == [e.user_id for e in _users()]
+    for line, example in zip(lines, _users(), strict=True):
+        items = [entry["item_id"] for entry in line["items"]]
+        scores = [entry["score"] for entry in line["items"]]
+        assert len(set(items)) == 10
+        assert not set(items) & set(example.history)
+        assert [entry["rank"] for entry in line["items"]] == list(range(1, 11))
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_what_followed_in_other_histories_is_recommended_and_the_reason_stands_in_the_own(
+    run: Path,
+) -> None:
+    first = _lines(run / "recommendations-blend.jsonl")[0]
+    assert first["items"][0]["item_id"] == "i4"
+    histories = {e.user_id: e.history for e in _users()}
+    for line in _lines(run / "recommendations-blend.jsonl"):
+        for entry in line["items"]:
+            if "because" in entry:
+                assert entry["because"]["history_item"] in histories[line["user_id"]]
+    assert "because" in first["items"][0]
+
+
+def test_a_user_without_history_gets_a_list_without_reasons(run: Path) -> None:
+    last = _lines(run / "recommendations-blend.jsonl")[-1]
+    assert last["user_id"] == "new"
+    assert len(last["items"]) == 10
+    assert all("because" not in entry for entry in last["items"])
+
+
+def test_the_same_command_again_does_nothing(run: Path) -> None:
+    before = (run / "recommendations-blend.jsonl").read_bytes()
+    result = _trec(run)
+    assert "is finished already" in result.stderr
+    assert (run / "recommendations-blend.jsonl").read_bytes() == before
+
+
+def test_csv_and_parquet_hold_the_same_lists(run: Path, tmp_path: Path) -> None:
+    for name in ("out.csv", "out.parquet"):
+        assert _trec(run, "--out", tmp_path / name).exit_code == 0
+    expected = [
+        (line["user_id"], entry["item_id"], entry["rank"], entry["score"])
+        for line in _lines(run / "recommendations-blend.jsonl")
+        for entry in line["items"]
+    ]
+    with (tmp_path / "out.csv").open() as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["user_id", "item_id", "rank", "score"]
+    assert [(u, i, int(r), float(s)) for u, i, r, s in rows[1:]] == expected
+    assert pl.read_parquet(tmp_path / "out.parquet").rows() == expected
+
+
+def test_the_next_night_keeps_the_lists_of_users_with_the_same_history(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    assert _trec(folder).exit_code == 0
+    before = {line["user_id"]: line for line in _lines(folder / "recommendations-blend.jsonl")}
+    grown = [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:], _asked("fresh", ["i1"])]
+    _write(folder, grown)
+    result = _trec(folder, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "30 of 32 lists kept" in result.stderr
+    assert json.loads(result.stdout.splitlines()[-1])["weights_kept"]
+    after = {line["user_id"]: line for line in _lines(folder / "recommendations-blend.jsonl")}
+    assert after["u1"] == before["u1"]
+    assert "i4" not in [entry["item_id"] for entry in after["u0"]["items"]]
+    assert len(after["fresh"]["items"]) == 10
+
+
+def test_an_item_that_sold_out_is_gone_from_kept_lists_too(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    out_of_stock = tmp_path / "out.txt"
+    out_of_stock.write_text("i39\n")
+    assert _trec(folder, "--exclude", out_of_stock).exit_code == 0
+    out_of_stock.write_text("i4\n")
+    result = _trec(folder, "--exclude", out_of_stock)
+    assert result.exit_code == 0, result.stderr
+    lines = _lines(folder / "recommendations-blend.jsonl")
+    assert "i4" not in {entry["item_id"] for line in lines for entry in line["items"]}
+
+
+def test_filters_and_other_settings(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "saws.jsonl"
+    result = _trec(run, "--only", "brand=saw", "--top", 3, "--no-reasons", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    items = {entry["item_id"] for line in _lines(out) for entry in line["items"]}
+    assert items <= {f"i{n}" for n in range(1, 40, 2)}
+    again = _trec(run, "--only", "brand=pot", "--top", 3, "--no-reasons", "--out", out)
+    assert again.exit_code == 2
+    assert "was made with other settings" in again.stderr
+
+
+def test_a_shortlist_is_a_file_of_questions_for_another_scorer(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "short.jsonl"
+    assert _trec(run, "--shortlist", 12, "--out", out).exit_code == 0
+    questions = read_examples(out)
+    assert [q.user_id for q in questions] == [e.user_id for e in _users()]
+    assert all(len(q.candidates) == 12 and q.split == "predict" for q in questions)
+    best = {line["user_id"]: line for line in _lines(run / "recommendations-blend.jsonl")}
+    for question in questions:
+        top = {entry["item_id"] for entry in best[question.user_id]["items"]}
+        assert top <= set(question.candidates)
+
+
+def test_recall_is_stated_where_answers_are_known(tmp_path: Path) -> None:
+    train = [
+        msgspec.structs.replace(
+            e,
+            split="train",
+            history=e.history[:-1],
+            positives=e.history[-1:],
+            candidates=e.history[-1:],
+        )
+        for e in _users()[:-1]
+    ]
+    asked = [_asked("t", ["i0"], ["i1"]), _asked("far", ["i0"], ["i39"])]
+    folder = _write(tmp_path / "shop", [*train, *asked])
+    result = _trec(folder, "--split", "test", "--retrieve", 10)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 2 right answers retrieved" in result.stderr
+    assert (folder / "recommendations-blend-test.jsonl").exists()
+
+
+def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -> None:
+    result = _trec(run, "--out", tmp_path / "again.jsonl")
+    assert result.stderr.count("because of") == 3
+    assert "pot 0" in result.stderr
+
+
+def test_faults_are_named(run: Path, tmp_path: Path) -> None:
+    assert _trec(run, "--top", 20, "--retrieve", 5).exit_code == 2
+    assert _trec(run, "--out", tmp_path / "x.txt").exit_code == 2
+    assert _trec(run, "--split", "test", "--out", tmp_path / "y.jsonl").exit_code == 3
+    assert _trec(run, "--only", "colour=red", "--out", tmp_path / "z.jsonl").exit_code == 2
+    assert _trec(run, "--dry-run").exit_code == 0
+
+
+def test_before_a_prediction_the_newest_item_is_the_answer_and_everything_is_past() -> None:
+    known = _asked("u", ["i1"], ["i2"])
+    past = past_examples([known, _asked("u", ["i1", "i2"]), _asked("v", [])], predict=True)
+    assert [(e.split, e.history, e.positives) for e in past] == [("train", ["i1"], ["i2"])]
+    assert past_examples([known], predict=False) == [known]

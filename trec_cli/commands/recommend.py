@@ -1,0 +1,100 @@
+"""``trec recommend``: the best items of the whole catalogue for every user."""
+
+from typing import TYPE_CHECKING
+
+from trec_cli.commands.build import Invocation, command
+from trec_cli.commands.console import Terminal
+from trec_cli.core.jsonl import is_stream
+from trec_cli.recommend.options import RecommendOptions
+
+if TYPE_CHECKING:
+    from trec_cli.recommend.run import Counts, Task
+
+_HISTORY_SHOWN = 5
+
+
+@command("recommend", RecommendOptions)
+def recommend(options: RecommendOptions, invocation: Invocation, terminal: Terminal) -> None:
+    """Recommend the best items of the whole catalogue to every user; no language model needed.
+
+    Retrieves candidates from several sources and ranks them by the blend of all cheap
+    signals, learnt from the histories of the run. The same command on a grown log keeps the
+    lists of users whose history is the same; --overwrite makes all of them again.
+
+    [bold]trec prepare clicks.csv --items items.csv --out runs/shop --predict[/]
+
+    [bold]trec recommend runs/shop --out tonight.csv[/]
+    """
+    from trec_cli.recommend.run import Task
+    from trec_cli.recommend.run import recommend as make
+
+    options.check()
+    task = Task.read(options)
+    if invocation.dry_run:
+        users = len(task.asked)
+        terminal.info(
+            f"dry run: {users} users of split {options.split}, {len(task.items)} items; would "
+            f"write {options.out_file}"
+        )
+        terminal.result(dry_run=True, users=users, out=str(options.out_file))
+        return
+    counts = make(task, terminal, overwrite=invocation.overwrite)
+    out = options.out_file
+    if counts is None:
+        terminal.info(f"{out} is finished already; nothing to do")
+        terminal.result(out=str(out), done_before=True)
+        return
+    _report(task, counts, terminal)
+    if not is_stream(out):
+        terminal.info(f"wrote {out}{_next(options)}")
+    terminal.result(out=str(out), **counts.details())
+
+
+def _next(options: RecommendOptions) -> str:
+    """Name the command that follows a shortlist."""
+    if options.shortlist is None:
+        return ""
+    return (
+        f"; next: trec score {options.run or ''} --examples {options.out_file} --top {options.top}"
+    )
+
+
+def _report(task: "Task", counts: "Counts", terminal: Terminal) -> None:
+    """Show what was made, and the lists of a few users beside their histories."""
+    if counts.kept:
+        terminal.info(
+            f"{counts.kept} of {counts.users} lists kept, whose history is the same; "
+            "--overwrite makes all again"
+        )
+    if counts.weights_kept:
+        terminal.info(f"weights of {task.options.weights_file} kept; --overwrite fits them again")
+    if counts.recall.asked:
+        terminal.info(f"retrieval: {counts.recall}")
+    if counts.short:
+        terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")
+    terminal.info(
+        f"{counts.users} users, {len(counts.items)} of {len(task.items)} items recommended"
+        if counts.items
+        else f"{counts.users} questions"
+    )
+    _show(task, counts, terminal)
+
+
+def _show(task: "Task", counts: "Counts", terminal: Terminal) -> None:
+    """Show a few users as a person would like to see them."""
+    from rich.table import Table
+
+    histories = {example.user_id: example.history for example in task.asked}
+
+    def title(item: str) -> str:
+        return task.items[item].title or item
+
+    for one in counts.shown:
+        history = histories[one.user_id][-_HISTORY_SHOWN:]
+        table = Table(title=f"{one.user_id}: {'; '.join(map(title, history)) or 'no history'}")
+        for column in ("", "recommended", "because of"):
+            table.add_column(column)
+        for entry in one.items:
+            because = title(entry.because.history_item) if entry.because else ""
+            table.add_row(str(entry.rank), title(entry.item_id), because)
+        terminal.table(table)

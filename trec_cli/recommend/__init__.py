@@ -1,0 +1,1 @@
+"""Recommendations: the best items of the whole catalogue for every user."""

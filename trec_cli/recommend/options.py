@@ -1,0 +1,144 @@
+"""The options of ``trec recommend``, each declared once; imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from trec_cli.core.database import IN_MEMORY
+from trec_cli.core.errors import UsageError
+from trec_cli.core.files import Examples, Items, Limit, Out, Run, Seed, Store, resolve
+from trec_cli.core.jsonl import check_streams, is_stream
+from trec_cli.core.options import Option
+from trec_cli.core.records import PREDICT, Split
+from trec_cli.core.runs import RunFolder
+from trec_cli.retrieve.settings import DEFAULT_COUNT
+from trec_cli.score.recommendations import check_format
+
+PANEL = "What is recommended"
+NAME = "blend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendOptions:
+    """All options of ``trec recommend``.
+
+    Attributes:
+        top: items per user.
+        retrieve: candidates per user that the blend scores.
+        shortlist: write questions with so many candidates instead, for another scorer.
+        only: filters ``ATTRIBUTE=VALUE``.
+        embedder: of item vectors; without one they are made of term counts (LSA).
+        reasons: whether each item names the history item that speaks for it.
+        show: users shown on the screen.
+    """
+
+    run: Run = None
+    split: Annotated[Split, Option("Users to recommend to.", panel=PANEL)] = PREDICT
+    top: Annotated[int, Option("Items per user.", panel=PANEL, minimum=1)] = 10
+    retrieve: Annotated[
+        int,
+        Option(
+            "Candidates retrieved per user, which the blend then scores.", panel=PANEL, minimum=1
+        ),
+    ] = DEFAULT_COUNT
+    shortlist: Annotated[
+        int | None,
+        Option(
+            "Write questions with the N best candidates instead, for trec score --examples.",
+            panel=PANEL,
+            minimum=1,
+        ),
+    ] = None
+    exclude: Annotated[
+        Path | None,
+        Option(
+            "File of item ids that are not recommended, one per line (out of stock).", panel=PANEL
+        ),
+    ] = None
+    only: Annotated[
+        tuple[str, ...],
+        Option(
+            "Recommend only items with this value, such as category=news; may be given again.",
+            panel=PANEL,
+            metavar="ATTRIBUTE=VALUE",
+            repeatable=True,
+        ),
+    ] = ()
+    repeats: Annotated[
+        bool,
+        Option(
+            "Recommend items that the user has taken already, too.",
+            panel=PANEL,
+            names=("--repeats",),
+        ),
+    ] = False
+    embedder: Annotated[
+        str | None,
+        Option(
+            "Sentence-embedding model (a Hugging Face name or a folder) for item vectors.",
+            panel=PANEL,
+            default_text="none: vectors are made of term counts",
+        ),
+    ] = None
+    reasons: Annotated[
+        bool,
+        Option(
+            "Name the history item and the signal that speak most for each item (JSONL only).",
+            panel=PANEL,
+            names=("--reasons/--no-reasons",),
+        ),
+    ] = True
+    show: Annotated[int, Option("Users to show on the screen.", panel=PANEL, minimum=0)] = 3
+    items: Items = None
+    examples: Examples = None
+    out: Out = None
+    store: Store = None
+    limit: Limit = None
+    seed: Seed = 0
+
+    @property
+    def items_file(self) -> Path:
+        """The catalogue: named, or that of RUN."""
+        return resolve(self.items, self.run, "items")
+
+    @property
+    def examples_file(self) -> Path:
+        """The examples: named, or those of RUN."""
+        return resolve(self.examples, self.run, "examples")
+
+    @property
+    def store_file(self) -> Path:
+        """The store of vectors: named, that of RUN, or one in memory."""
+        return self.store or (IN_MEMORY if self.run is None else RunFolder(self.run).store)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights of the blend in RUN, from one night to the next."""
+        return None if self.run is None else self.run / "blend.json"
+
+    @property
+    def out_file(self) -> Path:
+        """The output: named, or by its kind in RUN."""
+        if self.shortlist is not None and self.out is None and self.run is not None:
+            return self.run / "shortlist.jsonl"
+        name = NAME if self.split == PREDICT else f"{NAME}-{self.split}"
+        return resolve(self.out, self.run, "recommendations", name)
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            UsageError: naming the options.
+        """
+        check_streams({"--items": self.items, "--examples": self.examples})
+        if self.shortlist is not None:
+            if self.shortlist > self.retrieve:
+                raise UsageError(
+                    f"--shortlist {self.shortlist} is longer than --retrieve {self.retrieve}"
+                )
+            if self.out and not is_stream(self.out) and self.out.suffix != ".jsonl":
+                raise UsageError(f"--out {self.out}: a shortlist is written as .jsonl")
+        elif self.out:
+            check_format(self.out)
+        if self.top > self.retrieve:
+            raise UsageError(f"--top {self.top} is more than --retrieve {self.retrieve} candidates")

@@ -1,0 +1,353 @@
+"""From a run folder to one list per user: retrieve, score by the blend, write."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.errors import InputError
+from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items
+from trec_cli.core.manifest import Provenance, recorded_settings, up_to_date
+from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
+from trec_cli.core.progress import Progress
+from trec_cli.core.records import Example, Item
+from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.recommend.learning import Learnt, learn
+from trec_cli.recommend.options import RecommendOptions
+from trec_cli.recommend.reasons import find_reasons
+from trec_cli.recommend.records import Entry, UserList, question_hash
+from trec_cli.retrieve.filters import read_excluded
+from trec_cli.retrieve.search import Found, Recall, Retriever
+from trec_cli.retrieve.settings import RetrieveSettings, parse_only
+from trec_cli.score.recommendations import (
+    Recommendations,
+    Recommended,
+    best_items,
+    write_recommendations,
+)
+from trec_cli.signals.blend import Blend, Pairs
+from trec_cli.signals.histories import Histories, right
+
+_decode = msgspec.json.Decoder(UserList).decode
+_DECIMALS = 5
+
+
+@dataclass
+class Counts:
+    """What came of a run.
+
+    Attributes:
+        users: lists written.
+        kept: of them, unchanged from the output before.
+        short: lists with fewer items than asked for.
+        items: how often each item was recommended.
+        recall: of the retrieval, where answers are known.
+        weights_kept: whether the weights of the blend were those of an earlier run.
+    """
+
+    users: int = 0
+    kept: int = 0
+    short: int = 0
+    items: "Counter[str]" = field(default_factory=Counter)
+    recall: Recall = field(default_factory=lambda: Recall(0, 0))
+    weights_kept: bool = False
+    shown: list[UserList] = field(default_factory=list)
+
+    def details(self) -> dict[str, Any]:
+        """Return what the manifest and ``--json`` say."""
+        found = {"recall": round(self.recall.share, 4)} if self.recall.asked else {}
+        return {
+            "users": self.users,
+            "kept": self.kept,
+            "shorter_lists": self.short,
+            "items_recommended": len(self.items),
+            "weights_kept": self.weights_kept,
+            **found,
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything read, ready to recommend."""
+
+    options: RecommendOptions
+    items: Mapping[str, Item]
+    examples: Sequence[Example]
+    asked: Sequence[Example]
+    excluded: frozenset[str]
+
+    @classmethod
+    def read(cls, options: RecommendOptions) -> "Task":
+        """Read the files.
+
+        Raises:
+            InputError: one of them is at fault, or no example is of the split.
+        """
+        items = read_items(options.items_file)
+        examples = read_examples(options.examples_file, items)
+        asked = [e for e in examples if e.split == options.split][: options.limit]
+        if not asked:
+            fix = "run trec prepare --predict" if options.split == "predict" else "choose --split"
+            raise InputError.of(
+                options.examples_file, f"has no example of split {options.split}", fix
+            )
+        excluded = read_excluded(options.exclude, items) if options.exclude else frozenset()
+        return cls(options, items, examples, asked, excluded)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the output, beside the files' content."""
+        names = ("split", "top", "retrieve", "repeats", "embedder", "seed", "limit", "shortlist")
+        chosen = {name: getattr(self.options, name) for name in names}
+        only = parse_only(self.options.only)
+        return {**chosen, "only": only, "reasons": self.options.reasons}
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that were read."""
+        files = [self.options.items_file, self.options.examples_file, self.options.exclude]
+        return [file for file in files if file is not None]
+
+
+def recommend(task: Task, progress: Progress, *, overwrite: bool = False) -> Counts | None:
+    """Write the recommendations; None where they are finished already.
+
+    Where only the inputs have changed since, lists of users whose history is the same are
+    kept, and the weights of the blend as long as the log has not grown much; ``overwrite``
+    makes everything again.
+
+    Raises:
+        SettingsChanged: the output was made with other settings, and not ``overwrite``.
+        TrecError: as reading and learning raise it.
+    """
+    out = task.options.out_file
+    if is_stream(out):
+        counts = Counts()
+        _write(out, _lists(task, {}, counts, progress, renew=overwrite))
+        return counts
+    with locked(out):
+        provenance = Provenance("recommend", task.settings, task.inputs)
+        grown = not overwrite and _only_inputs_changed(out, provenance.settings)
+        if not grown and up_to_date(out, provenance.settings, overwrite=overwrite):
+            return None
+        counts = Counts()
+        with _earlier(out if grown else None) as earlier, provenance.publish(out) as details:
+            _write(out, _lists(task, earlier, counts, progress, renew=overwrite))
+            details.update(counts.details())
+    return counts
+
+
+def _only_inputs_changed(out: Path, settings: Settings) -> bool:
+    """Check whether an output was made with these settings from other inputs."""
+    old = recorded_settings(out) if out.exists() else None
+    if old is None:
+        return False
+    changed = changed_settings({**old, "inputs": []}, {**settings, "inputs": []})
+    return not changed and old.get("inputs") != settings["inputs"]
+
+
+Earlier = Mapping[str, UserList]
+"""Lists of an earlier output, by the hash of their question."""
+
+
+@contextmanager
+def _earlier(out: Path | None) -> Iterator[Earlier]:
+    """Read the lists of an earlier JSONL output; CSV and Parquet do not say what was asked."""
+    if out is None or out.suffix != ".jsonl":
+        yield {}
+        return
+    with out.open("rb") as stream:
+        lists = map(_decode, stream)
+        yield {one.question: one for one in lists if one.question}
+
+
+def _lists(
+    task: Task, earlier: Earlier, counts: Counts, progress: Progress, *, renew: bool
+) -> Iterator[UserList | Example]:
+    """Yield one list per question, in their order."""
+    if task.options.shortlist is not None:
+        earlier = {}
+    kept = {
+        n: found
+        for n, example in enumerate(task.asked)
+        if (found := _reusable(earlier, example, task.excluded)) is not None
+    }
+    fresh = [n for n in range(len(task.asked)) if n not in kept]
+    made = _made(task, fresh, counts, progress, renew=renew) if fresh else iter(())
+    shown = set(chosen_to_show(task))
+    with progress.task("recommending", len(task.asked)) as bar:
+        for n in range(len(task.asked)):
+            one = kept.get(n) or next(made)
+            counts.users += 1
+            counts.kept += n in kept
+            if isinstance(one, UserList):
+                counts.short += len(one.items) < task.options.top
+                counts.items.update(entry.item_id for entry in one.items)
+                if n in shown:
+                    counts.shown.append(one)
+            bar.advance(1)
+            yield one
+
+
+def _reusable(earlier: Earlier, example: Example, excluded: frozenset[str]) -> UserList | None:
+    """Return an earlier list of the same question, unless it holds what is excluded now."""
+    found = earlier.get(question_hash(example)) if earlier else None
+    if found is None or any(entry.item_id in excluded for entry in found.items):
+        return None
+    return found
+
+
+def _made(
+    task: Task, fresh: Sequence[int], counts: Counts, progress: Progress, *, renew: bool
+) -> Iterator[UserList | Example]:
+    """Retrieve and score for the questions that need it."""
+    options = task.options
+    learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
+    counts.weights_kept = learnt.kept
+    maker = ListMaker(task, learnt.blend, list(learnt.blend.learner.catalogue.rows))
+    wanted = RetrieveSettings(
+        count=options.retrieve,
+        repeats=options.repeats,
+        excluded=task.excluded,
+        only=parse_only(options.only),
+        seed=options.seed,
+    )
+    catalogue = learnt.blend.learner.catalogue
+    retriever = Retriever.of(task.items, catalogue, learnt.blend.learner.signals(), wanted)
+    examples = [task.asked[n] for n in fresh]
+    asked = Histories.of((e.history for e in examples), catalogue.rows)
+    for start, block, found in retriever.blocks(asked):
+        own = examples[start : start + len(block)]
+        counts.recall = maker.recall(counts.recall, own, found)
+        yield from maker.lists(own, block, found)
+
+
+@dataclass(frozen=True)
+class ListMaker:
+    """Makes lists of candidates by the blend.
+
+    Attributes:
+        task: what is asked.
+        blend: that scores.
+        names: ids of the catalogue's rows.
+    """
+
+    task: Task
+    blend: Blend
+    names: Sequence[str]
+
+    def recall(self, before: Recall, examples: Sequence[Example], found: Found) -> Recall:
+        """Count the right answers among the candidates."""
+        hits = total = 0
+        for example, rows in zip(examples, found.rows, strict=True):
+            answers = right(example)
+            total += len(answers)
+            if answers:
+                among = {self.names[row] for row in rows.tolist() if row >= 0}
+                hits += sum(item in among for item in answers)
+        return Recall(before.found + hits, before.asked + total)
+
+    def lists(
+        self, examples: Sequence[Example], asked: Histories, found: Found
+    ) -> Iterator[UserList | Example]:
+        """Score the candidates of a block, and yield its lists."""
+        filled = found.rows >= 0
+        questions = np.repeat(np.arange(len(asked)), filled.sum(axis=1))
+        pairs = Pairs(asked, questions, found.rows[filled])
+        features = pairs.features(self.blend.learner.signals())
+        scores = np.round(self.blend.logit.score(features), _DECIMALS)
+        ends = np.concatenate([[0], np.cumsum(filled.sum(axis=1))])
+        tops = [
+            self._best(example, pairs, scores, int(ends[n]), int(ends[n + 1]))
+            for n, example in enumerate(examples)
+        ]
+        if self.task.options.shortlist is not None:
+            yield from map(self._question, examples, tops)
+            return
+        yield from self._explained(examples, tops, pairs, features, ends)
+
+    def _best(
+        self, example: Example, pairs: Pairs, scores: np.ndarray, start: int, stop: int
+    ) -> Recommendations:
+        """Return the best items of one question."""
+        options = self.task.options
+        candidates = [self.names[row] for row in pairs.candidates[start:stop].tolist()]
+        count = options.shortlist or options.top
+        return best_items(
+            example.user_id, candidates, scores[start:stop].tolist(), count, options.seed
+        )
+
+    def _question(self, example: Example, top: Recommendations) -> Example:
+        """Return a question with the best candidates, in an order that tells nothing."""
+        chosen = sorted(one.item_id for one in top.items)
+        draws = generator(self.task.options.seed, example.user_id, "retrieved", example.example_id)
+        shuffled = [chosen[n] for n in draws.permutation(len(chosen)).tolist()]
+        answers = right(example)
+        return msgspec.structs.replace(
+            example,
+            candidates=shuffled,
+            positives=[item for item in answers if item in shuffled],
+            missed=[item for item in answers if item not in shuffled] or None,
+        )
+
+    def _explained(
+        self,
+        examples: Sequence[Example],
+        tops: Sequence[Recommendations],
+        pairs: Pairs,
+        features: np.ndarray,
+        ends: np.ndarray,
+    ) -> Iterator[UserList]:
+        """Add reasons and the hash of the question to each list."""
+        reasons: Iterator[Any] = iter(())
+        if self.task.options.reasons and self.task.options.out_file.suffix in (".jsonl", ""):
+            chosen = [
+                int(ends[n])
+                + _index(pairs, ends, n, self.blend.learner.catalogue.rows[one.item_id])
+                for n, top in enumerate(tops)
+                for one in top.items
+            ]
+            reasons = iter(
+                find_reasons(self.blend, pairs, features, self.names, np.array(chosen, np.int64))
+            )
+        for example, top in zip(examples, tops, strict=True):
+            entries = [
+                Entry(item_id=o.item_id, rank=o.rank, score=o.score, because=next(reasons, None))
+                for o in top.items
+            ]
+            yield UserList(user_id=example.user_id, items=entries, question=question_hash(example))
+
+
+def _index(pairs: Pairs, ends: np.ndarray, question: int, row: int) -> int:
+    """Find a candidate among those of its question."""
+    own = pairs.candidates[ends[question] : ends[question + 1]]
+    return int(np.flatnonzero(own == row)[0])
+
+
+def _write(out: Path, lists: Iterator[UserList | Example]) -> None:
+    """Write lists as JSONL with reasons, or as the columns of a table."""
+    if is_stream(out) or out.suffix == ".jsonl":
+        write_lines(out, map(encode, lists))
+        return
+    write_recommendations(out, (_plain(one) for one in lists if isinstance(one, UserList)))
+
+
+def _plain(one: UserList) -> Recommendations:
+    items = [Recommended(item_id=e.item_id, rank=e.rank, score=e.score) for e in one.items]
+    return Recommendations(user_id=one.user_id, items=items)
+
+
+def chosen_to_show(task: Task) -> list[int]:
+    """Draw the questions to show by hash, those with a history of three and more first."""
+    seed = task.options.seed
+
+    def order(n: int) -> tuple[bool, int]:
+        example = task.asked[n]
+        return len(example.history) < 3, derive_seed(seed, "show", example.example_id)
+
+    return sorted(range(len(task.asked)), key=order)[: task.options.show]
