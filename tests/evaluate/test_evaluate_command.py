@@ -139,7 +139,7 @@ def test_json_ends_with_one_line_that_holds_the_metrics(tmp_path: Path) -> None:
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
-    result = run_eval(make_run(tmp_path), "--quiet", "--no-report")
+    result = run_eval(make_run(tmp_path), "--quiet", "--no-report", "--no-audit")
     assert (result.stdout, result.stderr) == ("", "")
 
 

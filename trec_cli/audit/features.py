@@ -6,9 +6,9 @@ users of other folds than the question's: no question can find its own answer in
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Protocol
 
 import numpy as np
@@ -125,7 +125,8 @@ def others(fold: Ints, codes: Ints, number: int, weights: Floats | Bools | None 
         minlength=FOLDS * number,
     ).astype(np.float64)
     by_fold = flat.reshape(FOLDS, number)
-    return by_fold.sum(axis=0) - by_fold
+    rest: Floats = by_fold.sum(axis=0) - by_fold
+    return rest
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
@@ -140,7 +141,7 @@ def log_odds(right: Floats, shown: Floats) -> Floats:
     rate = np.clip(rate, 1e-6, 1 - 1e-6)
     share = (right + _PRIOR * rate) / (shown + _PRIOR)
     share = np.clip(share, 1e-6, 1 - 1e-6)
-    return np.log(share / (1 - share))
+    return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
 
 
 def _times(number: int, learnt: Rows) -> Iterator[tuple[str, Signal]]:
@@ -219,7 +220,7 @@ def _is_group(values: Sequence[str]) -> bool:
     if len(filled) < _LEAST_FILLED * len(values):
         return False
     few = len(set(filled)) <= _GROUP_SHARE * len(filled)
-    return few and np.mean([len(value.split()) for value in filled]) <= _GROUP_WORDS
+    return few and fmean(len(value.split()) for value in filled) <= _GROUP_WORDS
 
 
 def _rates_of_groups(values: Sequence[str], learnt: Rows) -> Floats:
@@ -246,7 +247,9 @@ def _word_matrix(texts: Sequence[str]) -> "sparse.csr_matrix":
     columns, ends = list[int](), [0]
     codes: dict[str, int] = {}
     for text in texts:
-        found = {codes.setdefault(term, zlib.crc32(term.encode()) % _HASHED) for term in terms(text)}
+        found = {
+            codes.setdefault(term, zlib.crc32(term.encode()) % _HASHED) for term in terms(text)
+        }
         columns.extend(sorted(found))
         ends.append(len(columns))
     shape = (len(texts), _HASHED)

@@ -119,9 +119,7 @@ def _borders(ends: Ints, size: int) -> list[int]:
     return np.flatnonzero(np.diff(ends // size) > 0).astype(int).tolist() if len(ends) else []
 
 
-def read_questions(
-    examples: Iterable[Example], seed: int, known: Iterable[str] = ()
-) -> Questions:
+def read_questions(examples: Iterable[Example], seed: int, known: Iterable[str] = ()) -> Questions:
     """Gather questions that have candidates and an answer; items ``known`` come first."""
     reading = _Reading(seed)
     for item in known:
@@ -200,5 +198,3 @@ class _Reading:
         return Questions(
             self.examples, self.users, self.splits, rows, self._histories(), list(self.codes)
         )
-
-

@@ -1,25 +1,32 @@
 """The audit itself: learn from some users, ask others, never look at a user."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from trec_cli.audit.choice import fit
 from trec_cli.audit.features import Scale, Signal, basis, item_signals
 from trec_cli.audit.questions import FOLDS, Questions, Rows, read_questions
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.evaluate.metrics import Floats, Ints, Pools, auc, rank
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
+from trec_cli.signals.blend import Learner, fit_blend
+from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.histories import Events
+from trec_cli.signals.logit import Choices, fit_logit
 
 LEVEL = 0.60
 """Lower end of the interval from which the audit warns: chance is 0.5."""
 NO_USER = "no user"
 _FITTED, _CHUNK = 60_000, 100_000
 """Candidates that models are fitted on, and candidates that are looked at at once."""
+_LISTED = 50_000
+"""Examples above which only item signals are looked at."""
 _LEAST = 10
 """Questions without which nothing can be learnt."""
+_PRIORS = (1.0, 10.0, 100.0)
+"""Precisions of the prior of all weights together, to choose from."""
 _REPLICATES = 1000
 _TOLD = 3
 """Signals that a warning names."""
@@ -100,7 +107,12 @@ class Audit:
 
 
 def audit_examples(
-    items: Mapping[str, Item], examples: Iterable[Example], split: Split = "test", seed: int = 0
+    items: Mapping[str, Item],
+    examples: Iterable[Example],
+    split: Split = "test",
+    seed: int = 0,
+    *,
+    without_text: bool = False,
 ) -> Audit | None:
     """Audit the questions of a split.
 
@@ -113,11 +125,13 @@ def audit_examples(
         examples: of all splits.
         split: that is asked.
         seed: of the folds, of samples of large data, and of the interval.
+        without_text: also measure how far users and items lead without any text.
 
     Returns:
         None where fewer than ten questions can be asked, or learnt from.
     """
-    questions = read_questions(examples, seed, items)
+    kept = _Kept(examples, _LISTED if without_text else 0)
+    questions = read_questions(kept, seed, items)
     asked = questions.of(split)
     learnt = questions.of("train", "valid")
     learnt = learnt if len(learnt) >= _LEAST else asked
@@ -129,7 +143,25 @@ def audit_examples(
     fitted = questions.sample(learnt, _FITTED, seed)
     models = _fit_all(questions, fitted, asked, signals)
     scores = _score(questions, asked, signals, models)
-    return _result(questions, split, asked, scores, list(signals), len(fitted), seed)
+    found = _result(questions, split, asked, scores, list(signals), len(fitted), seed)
+    return replace(found, no_text=_without_texts(kept.examples, questions, asked, seed))
+
+
+@dataclass
+class _Kept:
+    """Passes examples on and keeps them, unless there are more than ``most``."""
+
+    source: Iterable[Example]
+    most: int
+    examples: list[Example] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Example]:
+        for number, example in enumerate(self.source, 1):
+            if number <= self.most:
+                self.examples.append(example)
+            elif self.examples:
+                self.examples.clear()
+            yield example
 
 
 @dataclass(frozen=True)
@@ -183,14 +215,21 @@ def _fit(ready: Floats, rows: Rows, signals: int) -> Floats:
     """Fit the model of all signals, and one of each: ``[features, 1 + signals]``."""
     width = ready.shape[1] // signals
     weights = np.zeros((ready.shape[1], 1 + signals))
-    right, starts = rows.right.astype(np.float64), rows.starts[:-1]
-    if not len(starts):
+    if len(rows.starts) == 1:
         return weights
-    weights[:, 0] = fit(ready, right, starts)
+    weights[:, 0] = _weights(ready, rows, _PRIORS)
     for index in range(signals):
         own = slice(index * width, (index + 1) * width)
-        weights[own, 1 + index] = fit(ready[:, own], right, starts)
+        weights[own, 1 + index] = _weights(ready[:, own], rows)
     return weights
+
+
+def _weights(features: Floats, rows: Rows, priors: Sequence[float] = (1.0,)) -> Floats:
+    """Fit a conditional logit; weights have a normal prior of one of these precisions."""
+    names = [str(index) for index in range(features.shape[1])]
+    choices = Choices.of(features, rows.starts, rows.right)
+    penalties = [prior / len(choices) for prior in priors]
+    return fit_logit(choices, names, penalties=penalties).weights
 
 
 def _score(
@@ -223,6 +262,24 @@ def _result(
         examples=[questions.examples[index] for index in asked.tolist()],
         scores=np.split(scores[:, 0], rows.starts[1:-1]),
     )
+
+
+def _without_texts(
+    examples: Sequence[Example], questions: Questions, asked: Ints, seed: int
+) -> Estimate | None:
+    """Measure the blend of all signals that are left when no item has a text.
+
+    None where there is nothing to learn it from.
+    """
+    if not examples or len(questions.of("train", "valid")) < _LEAST:
+        return None
+    bare = Catalogue.of({item: Item(item, {}) for item in questions.ids})
+    blend = fit_blend(Learner(bare, Events.of(examples, bare.rows), seed), examples)
+    wanted = [questions.examples[index] for index in asked.tolist()]
+    by_id = {example.example_id: example for example in examples}
+    scores = np.concatenate(blend.score([by_id[example] for example in wanted]))
+    users = [questions.users[index] for index in asked.tolist()]
+    return _estimate(_areas(scores, questions.part(asked)), users, seed)
 
 
 def _areas(scores: Floats, rows: Rows) -> Floats:

@@ -19,7 +19,8 @@ from trec_cli.evaluate.settings import EvalOptions
 
 if TYPE_CHECKING:
     from trec_cli.evaluate.outputs import Plan
-    from trec_cli.evaluate.scores import ScoresFile
+    from trec_cli.evaluate.results import Blind
+    from trec_cli.evaluate.scores import ScoresFile, System
 
 _UNBOUNDED = 10_000
 
@@ -162,9 +163,19 @@ def _evaluate(plan: "Plan", terminal: Terminal, overwrite: bool) -> dict[str, An
         else:
             with at_hand(plan.files) as files:
                 systems = load(replace(plan, files=files), terminal)
-                summary = write(plan, systems, provenance, terminal)
+                blind = _audit(plan, systems[0], terminal)
+                summary = write(plan, systems, provenance, terminal, blind)
     terminal.result(outputs=[str(path) for path in plan.outputs()], **summary)
     return summary
+
+
+def _audit(plan: "Plan", system: "System", terminal: Terminal) -> "Blind | None":
+    """Audit the questions, where examples are at hand."""
+    if not plan.options.audit or plan.sources.examples is None:
+        return None
+    from trec_cli.audit.evaluation import audit_systems
+
+    return audit_systems(plan.sources, system, plan.split, plan.options.seed, terminal)
 
 
 def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:

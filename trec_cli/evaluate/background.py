@@ -22,13 +22,13 @@ class ExampleLine(msgspec.Struct, kw_only=True, gc=False):
     split: Split
     history: list[str]
     positives: list[str] = []
-    missed: list[str] = []
+    missed: list[str] | None = None
     example_id: Identifier | None = None
 
     @property
     def right(self) -> list[str]:
         """Every right item, those included that are not among the candidates."""
-        return [*self.positives, *self.missed]
+        return [*self.positives, *(self.missed or ())]
 
     @property
     def example(self) -> str:

@@ -19,8 +19,10 @@ from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import read_background
 from trec_cli.evaluate.results import (
+    Blind,
     Evaluation,
     Summary,
+    audit_entry,
     evaluate_systems,
     per_user_lines,
     pool_runs,
@@ -182,13 +184,23 @@ def load(plan: Plan, progress: Progress | None = None) -> list[System]:
 
 
 def write(
-    plan: Plan, systems: Sequence[System], provenance: Provenance, progress: Progress | None = None
+    plan: Plan,
+    systems: Sequence[System],
+    provenance: Provenance,
+    progress: Progress | None = None,
+    blind: Blind | None = None,
 ) -> Summary:
-    """Evaluate, write every output with its manifest, and give the summary."""
+    """Evaluate, write every output with its manifest, and return the summary.
+
+    ``blind`` is what an audit has found of the same questions.
+    """
     evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
     summary["protocol"] = protocol(plan, evaluation)
-    for note in cautions(summary):
+    if blind:
+        summary["audit"] = audit_entry(evaluation, blind, plan.options)
+    warning = blind.warning if blind else None
+    for note in (*cautions(summary), *([warning] if warning else [])):
         (progress or Silent()).warn(note)
     if advice := too_few_permutations(summary, plan.options.permutations):
         (progress or Silent()).warn(advice)

@@ -59,6 +59,7 @@ def render(
         .get_template("report.html")
         .render(
             **_results(evaluation, summary),
+            audit=summary.get("audit"),
             title=title,
             figures=figures,
             drawings=[asdict(figure) for figure in [*figures, *by_slice]],
@@ -124,14 +125,20 @@ def _results(evaluation: Evaluation, summary: Summary) -> dict[str, Any]:
         "split": summary["split"],
         "metrics": metrics_of(summary),
         "rows": rows_of(summary),
+        "above_no_user": _by_system(summary.get("audit", {}).get("differences", [])),
         "notes": notes_of(summary),
         "significant": SIGNIFICANT,
         "reference": compared[0]["reference"] if compared else "",
-        "comparisons": {
-            entry["system"]: [c for c in compared if c["system"] == entry["system"]]
-            for entry in compared
-        },
+        "comparisons": _by_system(compared),
     }
+
+
+def _by_system(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Group comparisons by system."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        found.setdefault(entry["system"], []).append(entry)
+    return found
 
 
 def account(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from trec_cli.core.progress import Progress, Silent
 from trec_cli.evaluate.metrics import (
     DEFAULT_KS,
     Floats,
+    Pools,
     Ranks,
     all_metrics,
     ambiguous,
@@ -115,6 +116,48 @@ def pool_runs(names: Sequence[str], *, pool: bool = True) -> dict[str, list[int]
             )
         indexes.sort(key=lambda index: int(split_seed(names[index])[1] or 0))
     return members
+
+
+@dataclass(frozen=True)
+class Blind:
+    """What an audit has found of the questions, and a model that never sees the user.
+
+    Attributes:
+        summary: for `metrics.json`.
+        warning: why the results are to be read with care, if they are.
+        pools: the model's scores of the evaluated examples, in their order; None where the
+            systems have ranked other candidates than the examples have.
+    """
+
+    summary: dict[str, Any]
+    warning: str | None = None
+    pools: Pools | None = None
+
+
+NO_USER = "no user"
+
+
+def audit_entry(evaluation: Evaluation, blind: Blind, options: Options) -> dict[str, Any]:
+    """Return the audit for `metrics.json`, with every metric of the model without user.
+
+    ``differences`` compare every system with it, as ``comparisons`` do with the reference.
+    """
+    if blind.pools is None:
+        return blind.summary
+    values = np.stack(list(all_metrics(rank(blind.pools), options.ks).values()), axis=1)
+    wider = replace(
+        evaluation,
+        members={NO_USER: [], **evaluation.members},
+        values=np.concatenate([values[None], evaluation.values]),
+    )
+    data = UserSums.of(wider.values, wider.users)
+    bounds = intervals(data, 0, options.replicates, options.seed)
+    measured = with_intervals(wider, data, bounds)[NO_USER]
+    return {
+        **blind.summary,
+        "no_user": {**measured, **blind.summary["no_user"]},
+        "differences": _comparisons(wider, data, bounds, 0, options),
+    }
 
 
 def evaluate_systems(

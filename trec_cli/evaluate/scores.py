@@ -152,6 +152,10 @@ class System:
             raise InputError([Fault(str(self.file), line, what, "check --items")])
         return replace(self, pools=replace(self.pools, catalogue=sizes))
 
+    def has_candidates(self, index: int, candidates: Iterable[str]) -> bool:
+        """Check whether an example's candidates are these, in any order."""
+        return bool(self.contents[index, 0] == hash(frozenset(candidates)))
+
     def has_positives(self, index: int, positives: Iterable[str]) -> bool:
         """Check whether an example's positives are these."""
         return bool(self.contents[index, 1] == hash(frozenset(positives)))

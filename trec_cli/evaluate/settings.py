@@ -76,6 +76,15 @@ class Options:
         ),
     ] = False
 
+    audit: Annotated[
+        bool,
+        Option(
+            "Measure how well the right answer is told without the user; needs examples.jsonl.",
+            panel=NUMBERS,
+            names=("--audit/--no-audit",),
+        ),
+    ] = True
+
     def __post_init__(self) -> None:
         """Put cut-offs in order, and drop what is given twice."""
         object.__setattr__(self, "ks", tuple(sorted(set(self.ks))))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from trec_cli.core.lineage import Link
 from trec_cli.evaluate.metrics import headline
-from trec_cli.evaluate.results import SIGNIFICANT, SMALL_SLICE, Summary, differs
+from trec_cli.evaluate.results import NO_USER, SIGNIFICANT, SMALL_SLICE, Summary, differs
 
 CHANCE = "chance"
 SMALL_MARK = "!"
@@ -70,7 +70,7 @@ def metrics_of(summary: Summary) -> list[str]:
 
 
 def rows_of(summary: Summary) -> list[Row]:
-    """Return one row per system and a last one for chance."""
+    """Return one row per system, then those of :func:`references_of`."""
     metrics, systems = metrics_of(summary), summary["systems"]
     best = {m: max((s[m]["value"] or 0.0 for s in systems.values()), default=0.0) for m in metrics}
     differing = {(c["system"], c["metric"]) for c in summary["comparisons"] if differs(c)}
@@ -88,7 +88,18 @@ def rows_of(summary: Summary) -> list[Row]:
             for m in metrics
         ]
         rows.append(Row(_called(name, entry), cells, entry["tie_rate"]))
-    return [*rows, Row(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)]
+    return [*rows, *references_of(summary)]
+
+
+def references_of(summary: Summary) -> list[Row]:
+    """Return what needs no user: the model without one, where an audit was made, and chance."""
+    metrics = metrics_of(summary)
+    chance = Row(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)
+    blind = summary.get("audit", {}).get("no_user", {})
+    if not blind.keys() >= set(metrics):
+        return [chance]
+    cells = [Cell(blind[m]["value"], blind[m]["low"], blind[m]["high"]) for m in metrics]
+    return [Row(NO_USER, cells, None), chance]
 
 
 def _called(name: str, entry: Mapping[str, Any]) -> str:
@@ -108,6 +119,8 @@ def notes_of(summary: Summary) -> list[str]:
     ]
     if protocol := summary.get("protocol"):
         notes.append(_protocol_note(protocol))
+    if audit := summary.get("audit"):
+        notes.append(_audit_note(audit))
     if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
         notes.append(
             "Of a system with several seeds: the mean over them, its interval over users, "
@@ -137,6 +150,29 @@ def _protocol_note(protocol: Mapping[str, Any]) -> str:
     return note
 
 
+def _audit_note(audit: Mapping[str, Any]) -> str:
+    """Describe the model without user, and name the systems that are not better."""
+    area = audit["no_user"]["auc"]
+    note = (
+        f"{NO_USER}: a model that never sees the user, AUC {number(area['value'])} "
+        f"[{number(area['low'])}, {number(area['high'])}]"
+    )
+    strongest = next(iter(audit["signals"].items()), None)
+    if strongest and area["low"] > audit["level"]:
+        note += f", above all by '{strongest[0]}' ({number(strongest[1])} alone)"
+    compared = audit.get("differences", [])
+    if compared:
+        metric = headline([entry["metric"] for entry in compared])
+        weak = [
+            entry["system"]
+            for entry in compared
+            if entry["metric"] == metric and not (differs(entry) and entry["difference"] > 0)
+        ]
+        if weak:
+            note += f"; not shown to be better by {metric}: {', '.join(weak)}"
+    return note + "."
+
+
 def terminal_table(summary: Summary) -> Table:
     """Draw the table for a terminal, systems as rows; the best value of each metric is bold."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
@@ -151,14 +187,16 @@ def terminal_table(summary: Summary) -> Table:
 def narrow_tables(summary: Summary, width: int) -> list[Table]:
     """Draw it for a terminal of ``width`` columns: systems as columns, over several tables.
 
-    Chance stands in each.  Long names go over several lines, so that none is cut.
+    Chance and the model without user stand in each.  Long names go over several lines, so
+    that none is cut.
     """
-    *systems, chance = rows_of(summary)
+    references = references_of(summary)
+    systems = rows_of(summary)[: -len(references)]
     wide = max([_LEAST, *(min(len(row.name), _FOLDED) for row in systems)]) + 2 * _PADDING
-    fitting = max(1, (width - _METRIC - wide) // wide)
+    fitting = max(1, (width - _METRIC) // wide - len(references))
     tables = []
     for start in range(0, len(systems), fitting):
-        rows = [*systems[start : start + fitting], chance]
+        rows = [*systems[start : start + fitting], *references]
         table = Table(box=SIMPLE_HEAD, padding=(0, _PADDING))
         table.add_column("metric", no_wrap=True)
         for row in rows:

@@ -1,0 +1,226 @@
+"""The audit finds every planted shortcut, and nothing where there is none."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.audit.worlds import World, make, words
+from trec_cli.audit.run import LEVEL, Audit, audit_examples
+from trec_cli.core.records import Example
+
+
+def audited(world: World, seed: int = 3, *, without_text: bool = False) -> Audit:
+    items, examples = make(world, seed)
+    found = audit_examples(items, examples, without_text=without_text)
+    assert found is not None
+    return found
+
+
+CLEAN = World()
+RISING = World(right=lambda random, world: int(world.items * random.beta(4, 1)))
+FIRST = World(arrange=lambda _, pool, right: [right, *(item for item in pool if item != right)])
+MIDDLE = World(
+    arrange=lambda _, pool, right: [
+        *[item for item in pool if item != right][:5],
+        right,
+        *[item for item in pool if item != right][5:],
+    ]
+)
+FRESH = World(
+    history=lambda random, _: int(random.integers(100)),
+    wrong=lambda random, _: int(random.integers(100)),
+    right=lambda random, _: int(100 + random.integers(50)),
+)
+POPULAR = World(
+    history=lambda random, world: int(random.beta(1, 4) * world.items) * 37 % world.items,
+    right=lambda random, world: int(random.beta(1, 4) * world.items) * 37 % world.items,
+)
+LONG = World(
+    title=lambda random, item: words(random, 12 if item % 3 == 0 else 4),
+    right=lambda random, _: int(random.integers(50)) * 3,
+)
+SORTED_TEXTS = World(
+    more={"blurb": lambda _, item: "x y" if item % 3 == 0 else ""},
+    right=lambda random, _: int(random.integers(50)) * 3,
+)
+CATEGORY = World(
+    more={"category": lambda _, item: "reds" if item % 5 == 0 else "blue"},
+    right=lambda random, _: int(random.integers(30)) * 5,
+)
+PRICE = World(
+    more={"price": lambda _, item: f"${item * 37 % 101}.99"},
+    right=lambda random, world: next(
+        item for item in random.permutation(world.items).tolist() if item * 37 % 101 > 60
+    ),
+)
+WORDS = World(
+    title=lambda random, item: f"{words(random, 3)} {'deluxe' if item % 3 == 0 else 'simple'}",
+    right=lambda random, _: int(random.integers(50)) * 3,
+)
+
+
+@pytest.mark.parametrize(
+    ("world", "signal"),
+    [
+        pytest.param(RISING, "id order", id="ids"),
+        pytest.param(FIRST, "candidate order", id="right answer first"),
+        pytest.param(MIDDLE, "candidate order", id="right answer in the middle"),
+        pytest.param(FRESH, "in no history", id="population"),
+        pytest.param(POPULAR, "times in histories", id="popularity"),
+        pytest.param(LONG, "text length", id="length"),
+        pytest.param(SORTED_TEXTS, "number of texts", id="number of texts"),
+        pytest.param(CATEGORY, "category", id="category"),
+        pytest.param(PRICE, "price", id="price"),
+        pytest.param(WORDS, "words", id="words"),
+    ],
+)
+def test_every_planted_shortcut_is_found_and_named(world: World, signal: str) -> None:
+    found = audited(world)
+    assert found.no_user.low > 0.7
+    best = max(found.signals.values())
+    assert found.signals[signal] > best - 0.03, found.signals
+    assert found.is_alarming
+    warning = found.warning()
+    assert warning is not None
+    assert "never sees the user" in warning
+
+
+def test_without_a_shortcut_the_audit_stays_at_chance() -> None:
+    found = [audited(CLEAN, seed) for seed in range(20)]
+    outside = sum(not each.no_user.low <= 0.5 <= each.no_user.high for each in found)
+    assert outside <= 3, "of 20 intervals of 95 % one is expected not to hold 0.5"
+    assert np.mean([each.no_user.value for each in found]) == pytest.approx(0.5, abs=0.02)
+    assert not [each.no_user for each in found if each.is_alarming]
+    assert all(each.warning() is None for each in found)
+
+
+def test_what_only_the_user_tells_is_no_shortcut() -> None:
+    items, examples = make(CLEAN, 1)
+    ids = list(items)
+    after = {item: ids[(index + 1) % len(ids)] for index, item in enumerate(ids)}
+    asked: list[Example] = []
+    for example in examples:
+        right = after[example.history[-1]]
+        wrong = [i for i in example.candidates if i not in (right, *example.positives)][:9]
+        pool = sorted([right, *wrong])
+        turned = np.random.default_rng(len(asked)).permutation(len(pool)).tolist()
+        asked.append(
+            msgspec.structs.replace(
+                example, candidates=[pool[index] for index in turned], positives=[right]
+            )
+        )
+    found = audit_examples(items, asked, without_text=True)
+    assert found is not None
+    assert found.no_user.low < 0.55
+    assert found.no_text is not None
+    assert found.no_text.value > found.no_user.value + 0.1, "what follows what needs no text"
+
+
+def test_no_history_of_an_asked_user_changes_a_score() -> None:
+    items, examples = make(POPULAR, 2)
+    changed = [
+        msgspec.structs.replace(
+            each, history=each.history[::-1][:2] if each.split == "test" else each.history
+        )
+        for each in examples
+    ]
+    one, two = audit_examples(items, examples), audit_examples(items, changed)
+    assert one is not None
+    assert two is not None
+    for first, second in zip(one.scores, two.scores, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_answers_of_the_asked_split_change_no_score() -> None:
+    items, examples = make(POPULAR, 2)
+    changed = [
+        msgspec.structs.replace(each, positives=[each.candidates[-1]])
+        if each.split == "test"
+        else each
+        for each in examples
+    ]
+    one, two = audit_examples(items, examples), audit_examples(items, changed)
+    assert one is not None
+    assert two is not None
+    for first, second in zip(one.scores, two.scores, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_order_of_examples_changes_nothing_that_is_told() -> None:
+    items, examples = make(LONG, 4)
+    turned = [examples[index] for index in np.random.default_rng(0).permutation(len(examples))]
+    one, two = audit_examples(items, examples), audit_examples(items, turned)
+    assert one is not None
+    assert two is not None
+    assert two.no_user.value == pytest.approx(one.no_user.value, abs=1e-4)
+    assert two.signals == pytest.approx(one.signals, abs=1e-4)
+
+
+def test_the_same_audit_twice_is_the_same() -> None:
+    assert audited(LONG).as_dict() == audited(LONG).as_dict()
+
+
+def test_a_split_without_another_to_learn_from_teaches_itself_by_folds() -> None:
+    items, examples = make(replace(FRESH, train=0, valid=0, test=200), 0)
+    found = audit_examples(items, examples)
+    assert found is not None
+    assert found.no_user.low > 0.9
+    clean_items, clean = make(replace(CLEAN, train=0, valid=0, test=200), 0)
+    at_chance = audit_examples(clean_items, clean)
+    assert at_chance is not None
+    assert at_chance.no_user.low < 0.5 < at_chance.no_user.high
+
+
+def test_train_may_be_asked_by_folds() -> None:
+    items, examples = make(CLEAN, 5)
+    found = audit_examples(items, examples, "train")
+    assert found is not None
+    assert found.no_user.value == pytest.approx(0.5, abs=0.06), "no count holds its own answer"
+
+
+def test_times_are_a_signal_where_there_are_some() -> None:
+    items, examples = make(FRESH, 0)
+    timed = [
+        msgspec.structs.replace(each, timestamp=1000 + number)
+        for number, each in enumerate(examples)
+    ]
+    found = audit_examples(items, timed)
+    assert found is not None
+    assert {"first seen", "age when asked"} <= set(found.signals)
+    assert not {"first seen", "age when asked"} & set(audited(FRESH).signals)
+
+
+def test_too_few_questions_are_not_audited() -> None:
+    items, examples = make(replace(CLEAN, train=30, valid=0, test=9), 0)
+    assert audit_examples(items, examples) is None
+
+
+def test_without_items_what_needs_texts_is_left_out() -> None:
+    _, examples = make(FRESH, 0)
+    found = audit_examples({}, examples)
+    assert found is not None
+    assert found.no_user.low > 0.9
+    assert "text length" not in found.signals
+
+
+def test_questions_that_cannot_be_lost_are_left_out() -> None:
+    items, examples = make(CLEAN, 0)
+    odd = [
+        msgspec.structs.replace(examples[-1], example_id="all", candidates=examples[-1].positives),
+        msgspec.structs.replace(examples[-1], example_id="none", positives=[]),
+        msgspec.structs.replace(examples[-1], example_id="later", split="predict", positives=[]),
+    ]
+    found = audit_examples(items, [*examples, *odd])
+    assert found is not None
+    assert not {"all", "none", "later"} & set(found.examples)
+
+
+def test_the_result_has_the_fields_of_the_contract() -> None:
+    content = audited(CLEAN, without_text=True).as_dict()
+    assert set(content["no_user"]["auc"]) == set(content["no_text"]["auc"]) == {
+        "value", "low", "high"
+    }  # fmt: skip
+    assert list(content["signals"].values()) == sorted(content["signals"].values(), reverse=True)
+    assert (content["split"], content["questions"], content["level"]) == ("test", 120, LEVEL)
