@@ -5,8 +5,9 @@ import pytest
 from tests.prepare.helpers import collection, question, settings
 from trec_cli.core.errors import InputError
 from trec_cli.prepare.collection import Question
-from trec_cli.prepare.filters import check_unique, leave_last_out, usable_questions
+from trec_cli.prepare.filters import check_unique, usable_questions
 from trec_cli.prepare.report import Report
+from trec_cli.prepare.timelines import leave_last_out
 
 
 def usable(questions: list[Question], known: str, **changes: Any) -> tuple[list[Question], Report]:

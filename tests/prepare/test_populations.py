@@ -92,7 +92,7 @@ def test_impressions_draw_from_what_was_shown_that_day() -> None:
     assert not drawn["w"] & set("abklmnop")
     assert prepared.report.negatives_outside == 2
     assert prepared.report.choices["population"] == "shown on the same day"
-    assert any("past the population" in warning for warning in prepared.report.warnings())
+    assert any("outside the population" in warning for warning in prepared.report.warnings())
 
 
 def test_popularity_counts_what_is_right_in_the_same_split() -> None:
@@ -159,7 +159,7 @@ def test_signals_without_the_user_are_those_worked_out_by_hand() -> None:
 def test_a_shortcut_in_the_population_is_named() -> None:
     """Right answers stand in no history, negatives of the whole catalogue in all of them."""
     questions = [
-        Question(f"u{n}", list("abcdef")[: n % 5 + 1], [f"n{n}"], offered=["x"]) for n in range(40)
+        Question(f"u{n}", list("abcdef")[: n % 5 + 1], [f"n{n}"], offered=["x"]) for n in range(400)
     ]
     _, prepared = prepare(
         collection(questions, ["x", *"abcdef"], "impression"),

@@ -2,6 +2,7 @@ import pytest
 
 from tests.prepare.helpers import collection, prepare, question
 from trec_cli.prepare.report import Report, example_lines, report_tables
+from trec_cli.prepare.settings import Sizes
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,9 @@ def test_means_are_those_worked_out_by_hand() -> None:
         question("v", "abd", timestamp=2),
         question("w", "efgha", timestamp=3),
     ]
-    _, prepared = prepare(collection(questions, "abcdefgh"), split="time", number=2, max_history=3)
+    _, prepared = prepare(
+        collection(questions, "abcdefgh"), split="time", sizes=Sizes(), number=2, max_history=3
+    )
     train = prepared.report.splits["train"].as_dict()
     assert train["examples"] == train["users"] == 3
     assert train["mean_history"] == pytest.approx((3 + 2 + 3) / 3, abs=1e-3)

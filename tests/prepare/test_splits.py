@@ -6,13 +6,22 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.prepare.helpers import question
+from tests.prepare.helpers import collection, prepare, question
 from trec_cli.core.errors import UsageError
+from trec_cli.prepare.collection import Question
 from trec_cli.prepare.settings import Sizes, parse_sizes
-from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
+from trec_cli.prepare.splits import by_fixed, by_users, hash_order
+from trec_cli.prepare.timelines import cuts_by_shares, event_times
 
 USERS = [f"u{i}" for i in range(3000)]
 THIRDS = Sizes(Fraction(1, 3), Fraction(1, 3), Fraction(1, 3))
+
+
+def by_time(questions: list[Question], sizes: Sizes) -> list[str]:
+    cuts = cuts_by_shares(event_times(questions), sizes)
+    return [cuts.split(q.timestamp or 0) for q in questions]
+
+
 ids = st.text("abcxyz-1", min_size=1, max_size=6)
 
 
@@ -88,7 +97,7 @@ def test_no_share_for_training_is_possible() -> None:
 def test_time_needs_times() -> None:
     questions = [question("a", ["x", "y"], timestamp=1), question("b", ["x", "y"])]
     with pytest.raises(UsageError, match="1 of 2 examples have none"):
-        by_time(questions, Sizes())
+        prepare(collection(questions, "xy"), split="time", sizes=Sizes())
 
 
 @pytest.mark.parametrize(

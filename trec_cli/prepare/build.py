@@ -18,8 +18,8 @@ from trec_cli.prepare.collection import Catalogue, Collection, Question
 from trec_cli.prepare.filters import check_unique, usable_questions
 from trec_cli.prepare.negatives import Negatives, Observed, Sampler, answer_counts
 from trec_cli.prepare.report import Report, Signals
-from trec_cli.prepare.settings import PrepareSettings, SplitKind
-from trec_cli.prepare.splits import by_fixed, by_time, by_users, hash_order
+from trec_cli.prepare.settings import PrepareSettings, SplitKind, usual_sizes
+from trec_cli.prepare.splits import by_fixed, by_parts, by_users, hash_order
 
 _DRAWN = 20
 _NOTED = 1000
@@ -147,7 +147,12 @@ def build(collection: Collection, settings: PrepareSettings, progress: Progress)
     report = Report(read=collection.counts)
     observed = Observed()
     questions = usable_questions(
-        collection.questions, collection.catalogue, settings, report, observed
+        collection.questions,
+        collection.catalogue,
+        settings,
+        report,
+        observed,
+        is_log=collection.is_log,
     )
     check_unique(questions)
     if not questions:
@@ -213,7 +218,7 @@ def _pick_users(
     order = hash_order((q.user_id for q in questions), settings.seed)[: settings.max_users]
     rank = {user: index for index, user in enumerate(order)}
     kept = [q for q in questions if q.user_id in rank]
-    if settings.split == "time" and settings.sizes.absolute:
+    if settings.split == "time" and settings.sizes and settings.sizes.absolute:
         answered = {q.user_id for q in kept if q.split != PREDICT}
         first = set(hash_order(answered, settings.seed)[: settings.sizes.total])
         kept = [q for q in kept if q.split == PREDICT or q.user_id in first]
@@ -230,12 +235,19 @@ def _note_unpicked(number: int, report: Report) -> None:
 def _split_kind(
     questions: list[Question], offered: set[str], settings: PrepareSettings, report: Report
 ) -> SplitKind:
-    """Decide the way of splitting: users with fixed candidates test where only some have them."""
+    """Decide the way of splitting, where the user leaves it open.
+
+    Users with candidates fixed by the source test where only some have them; a source that is
+    published in parts keeps them, unless sizes are named.
+    """
     fixed = report.choices["negatives"] == "fixed"
     if settings.split == "fixed" and not (fixed and offered):
         raise UsageError("--split fixed needs users with candidates fixed by the source")
     if settings.split != "auto":
         return settings.split
+    parts = {question.part for question in questions}
+    if settings.sizes is None and None not in parts and len(parts) > 1:
+        return "parts"
     some = fixed and any(q.user_id not in offered for q in questions)
     return "fixed" if some else "users"
 
@@ -243,30 +255,43 @@ def _split_kind(
 def _split(questions: list[Question], settings: PrepareSettings, report: Report) -> list[Question]:
     """Set the split of every question; those of users in no split are left out."""
     answered = [q for q in questions if q.split != PREDICT]
-    report.empty_by_choice = settings.sizes.zero
     if not answered:
         report.choices["split"] = PREDICT
+        report.empty_by_choice = frozenset(ANSWERED)
         return questions
     offered = {q.user_id for q in answered if q.offered}
     kind = _split_kind(answered, offered, settings, report)
     report.choices["split"] = kind
-    if kind == "leave-last-out":
-        return questions
-    if kind == "time":
-        for question, split in zip(answered, by_time(answered, settings.sizes), strict=True):
-            question.split = split
-        return questions
+    if kind == "parts":
+        parts = by_parts(answered, settings.seed)
+        for question in answered:
+            question.split = parts[str(question.part)][question.user_id]
+    elif kind in ("users", "fixed"):
+        _split_users(answered, offered, kind, settings, report)
+    kept = [q for q in questions if q.split]
+    _note_unpicked(len(questions) - len(kept), report)
+    report.note_order(kept)
+    return kept
+
+
+def _split_users(
+    answered: list[Question],
+    offered: set[str],
+    kind: SplitKind,
+    settings: PrepareSettings,
+    report: Report,
+) -> None:
+    """Set the split of every question by its user."""
     users = list(dict.fromkeys(q.user_id for q in answered))
+    sizes = settings.sizes or usual_sizes(len(users))
+    report.empty_by_choice = sizes.zero
     splits: dict[str, Split] = (
-        by_fixed(users, offered, settings.sizes, settings.seed)
+        by_fixed(users, offered, sizes, settings.seed)
         if kind == "fixed"
-        else by_users(users, settings.sizes, settings.seed)
+        else by_users(users, sizes, settings.seed)
     )
     for question in answered:
         question.split = splits.get(question.user_id)
-    kept = [q for q in questions if q.split]
-    _note_unpicked(len(questions) - len(kept), report)
-    return kept
 
 
 def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:

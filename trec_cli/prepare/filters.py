@@ -1,16 +1,27 @@
-"""From timelines to questions that can be asked: unknown items, lengths, leave-last-out."""
+"""From timelines to questions that can be asked: unknown items, repeats, lengths."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
-from trec_cli.core.errors import InputError
+from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import FaultList
-from trec_cli.core.records import PREDICT, Split
+from trec_cli.core.records import PREDICT
 from trec_cli.prepare.collection import Catalogue, Question
 from trec_cli.prepare.negatives import Observed
 from trec_cli.prepare.report import Report
-from trec_cli.prepare.settings import PrepareSettings
+from trec_cli.prepare.settings import PrepareSettings, usual_sizes
+from trec_cli.prepare.splits import hash_order
+from trec_cli.prepare.timelines import (
+    Cuts,
+    cuts_by_dates,
+    cuts_by_shares,
+    event_times,
+    filtered,
+    leave_last_out,
+    of_periods,
+)
 
 
 def usable_questions(
@@ -19,45 +30,83 @@ def usable_questions(
     settings: PrepareSettings,
     report: Report,
     observed: Observed | None = None,
+    *,
+    is_log: bool = False,
 ) -> list[Question]:
     """Return the questions that pass every filter; the others are counted in ``report``.
 
-    ``observed`` sees all of them as they were read.
+    ``observed`` sees all timelines of which questions are made.
 
     Raises:
         InputError: an item has no text and the policy is ``fail``; an ``example_id``
             stands twice.
+        UsageError: the source lacks what the settings need.
     """
-    expand = leave_last_out if settings.split == "leave-last-out" else _as_it_is
+    timelines = filtered(questions, settings, report, is_log=is_log)
+    if settings.split == "time":
+        timelines = list(timelines)
+    expand = _expansion(timelines, settings)
     watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
-    timelines = _Timelines()
+    taken = _Taken()
     kept: list[Question] = []
 
     def keep(question: Question) -> None:
         if settings.unknown == "drop":
             question = _known_only(question, catalogue.ids)
+        if settings.repeats == "drop":
+            question = _new_only(question, report)
         reason = _unusable(question, settings)
         if reason:
             report.dropped[reason] += 1
         else:
             kept.append(question)
 
-    for raw in questions:
+    for raw in timelines:
         watch.look_at(raw)
         if observed is not None:
             observed.look_at(raw)
         if settings.predict:
-            timelines.add(raw)
-        if settings.sizes.total or not settings.predict:
+            taken.add(raw)
+        if settings.asks_with_answer:
             for question in expand(raw):
                 keep(question)
-    for question in timelines.questions():
+    for question in taken.questions():
         keep(question)
     watch.raise_if_any()
     return kept
 
 
-class _Timelines:
+def _expansion(
+    timelines: Iterable[Question], settings: PrepareSettings
+) -> Callable[[Question], Iterable[Question]]:
+    """Return what turns a timeline into the questions of the chosen split."""
+    every = settings.targets == "all"
+    if settings.split == "leave-last-out":
+        return partial(leave_last_out, every=every)
+    if settings.split != "time":
+        return lambda question: [question]
+    assert isinstance(timelines, list)
+    untimed = sum(question.timestamp is None for question in timelines)
+    if untimed:
+        raise UsageError(
+            f"--split time needs the time of every target; {untimed:,} of {len(timelines):,} "
+            "examples have none. Use --split users or leave-last-out"
+        )
+    return partial(of_periods, cuts=_cuts(timelines, settings), every=every)
+
+
+def _cuts(timelines: list[Question], settings: PrepareSettings) -> Cuts:
+    """Cut at the dates that the user names, else by shares of all events."""
+    if settings.valid_from_time is not None and settings.test_from_time is not None:
+        return cuts_by_dates(settings.valid_from_time, settings.test_from_time)
+    users = {question.user_id for question in timelines}
+    sizes = settings.sizes or usual_sizes(len(users))
+    if sizes.absolute:
+        users = set(hash_order(users, settings.seed)[: sizes.total])
+    return cuts_by_shares(event_times(q for q in timelines if q.user_id in users), sizes)
+
+
+class _Taken:
     """Collects everything that each user took, for a question about what comes next."""
 
     def __init__(self) -> None:
@@ -89,35 +138,6 @@ class _Timelines:
             )
 
 
-def _as_it_is(question: Question) -> Iterator[Question]:
-    yield question
-
-
-def leave_last_out(question: Question) -> Iterator[Question]:
-    """Give up to three questions: the last item tests, the one before validates, the third trains.
-
-    What is behind an item never stands in its history, so training sees nothing of the
-    items that validate and test.
-    """
-    timeline = [*question.history, *question.positives]
-    times = None if question.times is None else [*question.times, question.timestamp]
-    splits: tuple[Split, ...] = ("test", "valid", "train")
-    for back, split in enumerate(splits, start=1):
-        place = len(timeline) - back
-        if place < 0:
-            return
-        yield replace(
-            question,
-            history=timeline[:place],
-            positives=[timeline[place]],
-            timestamp=times[place] if times else None,
-            times=None,
-            offered=question.offered if split == "test" else None,
-            suffix=f"{question.suffix}-{split}",
-            split=split,
-        )
-
-
 def _known_only(question: Question, known: set[str]) -> Question:
     """Leave out items without text; most questions have none, and are given back as they are."""
     if known.issuperset(question.history) and known.issuperset(
@@ -133,6 +153,16 @@ def _known_only(question: Question, known: set[str]) -> Question:
     )
 
 
+def _new_only(question: Question, report: Report) -> Question:
+    """Leave out right answers that the user has taken before (--repeats drop)."""
+    new = [item for item in question.positives if item not in question.history]
+    repeated = len(question.positives) - len(new)
+    if not repeated:
+        return question
+    report.left_out["right answers that stand in the history"] += repeated
+    return replace(question, positives=new)
+
+
 def _unusable(question: Question, settings: PrepareSettings) -> str:
     """Return why a question cannot be asked, or an empty string.
 
@@ -144,7 +174,7 @@ def _unusable(question: Question, settings: PrepareSettings) -> str:
         short = length < settings.min_history
         return f"{PREDICT}: history shorter than {settings.min_history}" if short else ""
     if not question.positives:
-        return "no target with text"
+        return "no target with text" if settings.repeats == "keep" else "no new target with text"
     if length < settings.min_history:
         return f"history shorter than {settings.min_history}"
     if length > settings.max_history and settings.long == "drop":

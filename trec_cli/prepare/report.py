@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Split
@@ -16,6 +17,8 @@ _SIGNALS = {
     "count_as_training_answer": "the count as right answer of split train",
 }
 _TELLING = 0.3
+_ENOUGH = 50
+_NOTICEABLE = 0.01
 WARN_SHARE = 0.05
 ALARM_SHARE = 0.5
 
@@ -124,7 +127,7 @@ class SplitCounts:
             f"split {split}: {_SIGNALS[name]} tells right answers from negatives with AUC "
             f"{value:.2f}, without looking at the user; see docs/prepare.md on populations"
             for name, total in self.auc.items()
-            if abs((value := total / self.compared) - 0.5) > _TELLING
+            if self.compared >= _ENOUGH and abs((value := total / self.compared) - 0.5) > _TELLING
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,6 +144,7 @@ class SplitCounts:
             "source_negatives_left_out": self.source_left_out,
             "too_few_negatives": self.too_few_negatives,
             "positives_in_history": self.seen_before,
+            "share_of_positives_in_history": _mean(self.seen_before, self.positives),
             "positives_not_in_train_histories": self.never_trained,
             "mean_popularity_of_positives": _mean(self.positive_popularity, self.positives),
             "mean_popularity_of_negatives": _mean(self.negative_popularity, negatives),
@@ -162,6 +166,10 @@ class Report:
         read: what the reader saw and left out.
         unknown: share of items without text, by place.
         dropped: examples that were left out, by reason.
+        left_out: events and right answers that filters took out of questions, by filter.
+        ties: targets at the same time as the event before, of those with times.
+        later: by split, the share of pairs of its question and an answer of split train in
+            which the answer is later; empty without times.
         splits: counts of what was written.
         items: items written, and of these, items without text (policy ``keep``).
         choices: what ``auto`` came to.
@@ -172,6 +180,9 @@ class Report:
     read: Counter[str] = field(default_factory=Counter)
     unknown: defaultdict[str, Share] = field(default_factory=lambda: defaultdict(Share))
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    ties: Share = field(default_factory=Share)
+    later: dict[Split, float] = field(default_factory=dict)
     splits: dict[Split, SplitCounts] = field(
         default_factory=lambda: {split: SplitCounts() for split in ANSWERED}
     )
@@ -183,6 +194,19 @@ class Report:
     def counts_of(self, split: Split) -> SplitCounts:
         """Return the counts of a split; ``predict`` is there once it has an example."""
         return self.splits.setdefault(split, SplitCounts())
+
+    def note_order(self, questions: Sequence[Question]) -> None:
+        """Count how much of what trains is later than what is asked."""
+        if any(q.timestamp is None for q in questions if q.split != PREDICT):
+            return
+        times: defaultdict[str, list[float]] = defaultdict(list)
+        for question in questions:
+            times[question.split or ""].append(question.timestamp or 0)
+        trained = np.sort(times["train"])
+        for split in ("valid", "test"):
+            if len(trained) and times[split]:
+                until = np.searchsorted(trained, times[split], side="right")
+                self.later[split] = round(1 - float(np.mean(until)) / len(trained), 4)
 
     @property
     def examples(self) -> int:
@@ -198,11 +222,24 @@ class Report:
                 place: {"items": s.part, "of": s.total, "share": round(s.value, 4)}
                 for place, s in self.unknown.items()
             },
+            "left_out": dict(self.left_out),
+            "ties": {"targets": self.ties.part, "of": self.ties.total},
             "dropped": dict(self.dropped),
             "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
             "items": {"written": self.items.total, "without_text": self.items.part},
             "negatives_outside_population": self.negatives_outside,
+            "training_answers_later": dict(self.later),
         }
+
+    def _repeated(self) -> Share:
+        """Return how many right answers stand in the history."""
+        counts = self.splits.values()
+        return Share(sum(c.seen_before for c in counts), sum(c.positives for c in counts))
+
+    def _outside(self) -> Share:
+        """Return how many negatives come from outside the population."""
+        counts = self.splits.values()
+        return Share(self.negatives_outside, sum(c.candidates - c.positives for c in counts))
 
     def alarms(self) -> list[str]:
         """Say in which places more than half of all items have no text."""
@@ -221,9 +258,15 @@ class Report:
                 "only from what was to be had then: the difference may tell them apart without "
                 "the user"
             )
-        if self.negatives_outside:
+        repeated, outside = self._repeated(), self._outside()
+        if repeated.value > _NOTICEABLE:
             said.append(
-                f"{self.negatives_outside:,} negatives were drawn past the population "
+                f"{repeated.part:,} of {repeated.total:,} right answers ({repeated.value:.1%}) "
+                "stand in the history, where a negative never does; --repeats drop leaves them out"
+            )
+        if outside.value > _NOTICEABLE:
+            said.append(
+                f"{outside.value:.1%} of the negatives were drawn from outside the population "
                 f"({self.choices['population']}), which had too few"
             )
         for split, counts in self.splits.items():
@@ -242,7 +285,8 @@ class Report:
                     f"split {split}: {counts.too_few_negatives:,} examples have fewer negatives "
                     "than asked for, because there are no more"
                 )
-            said += counts.shortcuts(split)
+            if split != "train":
+                said += counts.shortcuts(split)
         return said
 
 
@@ -264,6 +308,7 @@ _ROWS = {
     "negatives_from_source": "examples with the source's negatives",
     "source_negatives_left_out": "its negatives left out: in the history, or twice",
     "positives_in_history": "positives that occur in the history",
+    "share_of_positives_in_history": "their share; a negative never does",
     "positives_not_in_train_histories": "positives in no training history",
     "mean_popularity_of_positives": "mean popularity of positives",
     "mean_popularity_of_negatives": "mean popularity of negatives",
@@ -317,6 +362,16 @@ def _kept_and_dropped(report: Report) -> Table:
                 style=style if share.value > WARN_SHARE else None,
             )
     table.add_section()
+    if report.ties.part:
+        table.add_row(
+            f"targets at the time of the item before, of {report.ties.total:,} "
+            f"({report.ties.value:.1%})",
+            _number(report.ties.part),
+        )
+    if report.negatives_outside:
+        table.add_row("negatives from outside the population", _number(report.negatives_outside))
+    for reason, number in report.left_out.items():
+        table.add_row(f"left out: {reason}", _number(number))
     for reason, number in report.dropped.items():
         table.add_row(f"dropped: {reason}", _number(number))
     table.add_section()
@@ -344,6 +399,12 @@ def _splits(report: Report) -> Table:
                 "" if split == PREDICT and key not in _OF_PREDICT else _number(value[key])
                 for split, value in values.items()
             ),
+        )
+    if report.later:
+        shares = (report.later.get(split) for split in values)
+        table.add_row(
+            "training answers later than the question",
+            *("" if share is None else f"{share:.1%}" for share in shares),
         )
     table.add_section()
     for name, words in _SIGNALS.items():

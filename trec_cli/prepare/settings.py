@@ -1,6 +1,7 @@
 """Options of ``trec prepare``, each declared once, and the settings that come of them."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,9 +14,11 @@ from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "clicks"]
 Unknown = Literal["drop", "keep", "fail"]
-SplitKind = Literal["auto", "users", "fixed", "leave-last-out", "time"]
+SplitKind = Literal["auto", "users", "fixed", "parts", "leave-last-out", "time"]
 Negatives = Literal["auto", "uniform", "popularity", "impression", "fixed"]
 Population = Literal["auto", "seen", "shown", "catalogue"]
+Targets = Literal["last", "all"]
+Repeats = Literal["keep", "drop"]
 Written = Literal["used", "all"]
 
 KEEPING, ASKING = "What is kept", "Splits and negatives"
@@ -78,6 +81,36 @@ def parse_sizes(
     return sizes
 
 
+_ENOUGH_TO_TEST = ((12_000, Fraction(1, 12)), (8_000, Fraction(1, 8)), (0, Fraction(1, 4)))
+"""From so many users on, this share tests: 1,000 users and more from 4,000 users on."""
+
+
+def usual_sizes(users: int) -> Sizes:
+    """Return the sizes of the splits where the user names none.
+
+    Below 12,000 users the paper's twelfth is too few to show a difference, so more test.
+    """
+    test = next(share for least, share in _ENOUGH_TO_TEST if users >= least)
+    return Sizes(train=1 - test - Fraction(1, 12), valid=Fraction(1, 12), test=test)
+
+
+def moment(text: str) -> float:
+    """Read a date, a time or seconds since 1970; without a zone UTC is meant.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no date: write 2019-11-14, or seconds since 1970") from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
 def _size(text: str) -> Fraction:
     try:
         value = Fraction(text)
@@ -101,14 +134,54 @@ class Choices:
     max_users: Annotated[
         int | None, Option("Keep so many users, picked by seed.", panel=KEEPING, minimum=1)
     ] = None
+    since: Annotated[
+        str | None,
+        Option("Keep events from this date on (2019-11-14, UTC).", panel=KEEPING),
+    ] = None
+    until: Annotated[str | None, Option("Keep events before this date.", panel=KEEPING)] = None
+    min_rating: Annotated[
+        float | None, Option("Keep events rated so or better.", panel=KEEPING)
+    ] = None
+    k_core: Annotated[
+        int,
+        Option(
+            "Keep users and items with so many events, until all that are left have them.",
+            panel=KEEPING,
+            minimum=1,
+        ),
+    ] = 1
+    repeats: Annotated[
+        Repeats,
+        Option(
+            "Right answers that stand in the history: keep, or drop (a negative never does).",
+            panel=KEEPING,
+        ),
+    ] = "keep"
     split: Annotated[
         SplitKind,
         Option(
-            "auto is fixed where some users have candidates fixed by the source (these test), "
-            "else users.",
+            "By users; by time (one cut for all); the last item of each user; the parts that the "
+            "source is published in. auto is fixed where some users have candidates fixed by the "
+            "source (these test), parts where these are named, else users.",
             panel=ASKING,
         ),
     ] = "auto"
+    valid_from: Annotated[
+        str | None,
+        Option("--split time: validate from this date on.", panel=ASKING, default_text="by shares"),
+    ] = None
+    test_from: Annotated[
+        str | None,
+        Option("--split time: test from this date on.", panel=ASKING, default_text="by shares"),
+    ] = None
+    targets: Annotated[
+        Targets,
+        Option(
+            "--split time: ask for the last event of a user in each period, or for all; "
+            "--split leave-last-out: all earlier items train, too.",
+            panel=ASKING,
+        ),
+    ] = "last"
     negatives: Annotated[
         Negatives,
         Option(
@@ -217,15 +290,16 @@ class PrepareOptions:
             min_history=defaults.min_history if self.min_history is None else self.min_history,
             max_history=self.max_history or defaults.max_history,
             long=self.long or defaults.long,
-            sizes=parse_sizes(
-                self.train_users,
-                self.valid_users,
-                self.test_users,
-                predict=self.choices.predict,
-            ),
+            sizes=self._sizes(),
             written=self.catalogue or ("all" if self.choices.predict else "used"),
             **{each.name: getattr(self.choices, each.name) for each in fields(Choices)},
         )
+
+    def _sizes(self) -> Sizes | None:
+        texts = (self.train_users, self.valid_users, self.test_users)
+        if texts == (None, None, None):
+            return None
+        return parse_sizes(*texts, predict=self.choices.predict)
 
 
 _SINCE_THE_START = frozenset(
@@ -258,6 +332,7 @@ class PrepareSettings(Choices):
     Attributes:
         min_history, max_history: items before the target; ``long`` says whether a longer
             history loses its oldest items (keep-last) or the example is dropped.
+        sizes: of the splits; None is :func:`usual_sizes`.
         number: negatives of an example; None is 20 drawn ones, or all that the source gives.
         written: items of the examples alone (used), or the whole catalogue.
     """
@@ -266,7 +341,7 @@ class PrepareSettings(Choices):
     min_history: int
     max_history: int
     long: Long
-    sizes: Sizes = Sizes()
+    sizes: Sizes | None = None
     written: Written = "used"
 
     def __post_init__(self) -> None:
@@ -285,17 +360,68 @@ class PrepareSettings(Choices):
             raise UsageError("--population shown needs --target impression")
         if self.split == "leave-last-out" and self.read.target == "impression":
             raise UsageError("--split leave-last-out needs --target history")
-        if self.split == "leave-last-out" and self.sizes != Sizes():
-            raise UsageError(f"--split leave-last-out has no sizes: leave out {_NAMES}")
+        if self.split in ("leave-last-out", "parts") and self.sizes and self.sizes.total:
+            raise UsageError(f"--split {self.split} has no sizes: leave out {_NAMES}")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Check the dates, and the options that go with them."""
+        if (self.valid_from is None) != (self.test_from is None):
+            raise UsageError("give --valid-from and --test-from together, or none of them")
+        if self.valid_from_time is not None and self.test_from_time is not None:
+            if self.split != "time" or self.sizes:
+                raise UsageError(
+                    f"--valid-from and --test-from need --split time, without {_NAMES}"
+                )
+            if self.valid_from_time > self.test_from_time:
+                raise UsageError("--valid-from is later than --test-from")
+        since, until = self.since_time, self.until_time
+        if since is not None and until is not None and since >= until:
+            raise UsageError("--since is not before --until")
+        if self.targets == "all" and self.split not in ("time", "leave-last-out"):
+            raise UsageError("--targets all needs --split time or leave-last-out")
+        if self.read.target == "impression" and (self.k_core > 1 or self.targets == "all"):
+            raise UsageError("--k-core and --targets all need --target history")
+
+    @property
+    def since_time(self) -> float | None:
+        """Seconds of --since."""
+        return None if self.since is None else moment(self.since)
+
+    @property
+    def until_time(self) -> float | None:
+        """Seconds of --until."""
+        return None if self.until is None else moment(self.until)
+
+    @property
+    def valid_from_time(self) -> float | None:
+        """Seconds of --valid-from."""
+        return None if self.valid_from is None else moment(self.valid_from)
+
+    @property
+    def test_from_time(self) -> float | None:
+        """Seconds of --test-from."""
+        return None if self.test_from is None else moment(self.test_from)
+
+    @property
+    def asks_with_answer(self) -> bool:
+        """Whether any question with an answer is made."""
+        return self.sizes is None or bool(self.sizes.total) or not self.predict
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings for a manifest."""
         read = _recorded(self.read)
         read.pop("items", None)  # its hash is among those of the inputs
-        recorded = {**_recorded(self), "read": read, "sizes": str(self.sizes)}
+        recorded = {**_recorded(self), "read": read, "sizes": self._recorded_sizes()}
+        if self.split == "time":
+            recorded["periods"] = True  # it once asked for a user's last event alone
         if self.draws and self.drawn_from != "catalogue":
             return {**recorded, "population": self.drawn_from}
         return {name: value for name, value in recorded.items() if name != "population"}
+
+    def _recorded_sizes(self) -> str:
+        without = self.split in ("leave-last-out", "parts") or self.valid_from is not None
+        return str(self.sizes or (Sizes() if without else "usual"))
 
     @property
     def draws(self) -> bool:

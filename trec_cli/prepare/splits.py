@@ -1,11 +1,11 @@
-"""Who trains, who validates, who tests: by (seed, user) alone, or by time.
+"""Who trains, who validates, who tests: by (seed, user) alone, or by the source's parts.
 
 Shares of users go by a hash of (seed, user), so a user's split stays what it is when other
 users are added, left out or reordered.  Numbers of users go by the rank of that hash.
 """
 
-import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Split
@@ -22,7 +22,7 @@ def hash_order(users: Iterable[str], seed: int) -> list[str]:
 
 
 def _share(seed: int, user: str) -> float:
-    """Place a user in [0, 1), independently of :func:`hash_order`."""
+    """Return a point of a user in [0, 1), independently of :func:`hash_order`."""
     return derive_seed(seed, user, "split") / _ALL
 
 
@@ -48,10 +48,10 @@ def by_users(users: Sequence[str], sizes: Sizes, seed: int) -> dict[str, Split]:
     return splits | dict.fromkeys(ranked[test + valid : sizes.total], "train")
 
 
-def _by_share(place: float, sizes: Sizes) -> Split:
-    if place < sizes.test:
+def _by_share(point: float, sizes: Sizes) -> Split:
+    if point < sizes.test:
         return "test"
-    return "valid" if place < sizes.test + sizes.valid else "train"
+    return "valid" if point < sizes.test + sizes.valid else "train"
 
 
 def by_fixed(users: Sequence[str], offered: set[str], sizes: Sizes, seed: int) -> dict[str, Split]:
@@ -73,31 +73,30 @@ def by_fixed(users: Sequence[str], offered: set[str], sizes: Sizes, seed: int) -
     return splits | by_users(others, second, seed)
 
 
-def by_time(questions: Sequence[Question], sizes: Sizes) -> list[Split]:
-    """Split by the time of the target: the earliest train, the latest test.
+def by_parts(questions: Sequence[Question], seed: int) -> dict[str, dict[str, Split]]:
+    """Return the split of every part and user, where the source is published in parts.
 
-    Cuts lie where the shares of examples (numbers are taken as shares) put them; equal
-    times stay together, on the earlier side.
+    Part ``train`` trains.  Where part ``test`` has answers it tests and ``dev`` validates;
+    where it has none, as in MIND, ``dev`` tests, and a twelfth of the users of ``train``
+    validate.
 
     Raises:
-        UsageError: an example has no time.
+        UsageError: the parts are not there.
     """
-    times = [q.timestamp for q in questions if q.timestamp is not None]
-    if len(times) < len(questions):
+    parts = {q.part for q in questions}
+    if None in parts or len(parts) < 2 or "train" not in parts:
         raise UsageError(
-            f"--split time needs the time of every target; {len(questions) - len(times):,} of "
-            f"{len(questions):,} examples have none. Use --split users or leave-last-out"
+            "--split parts needs a source published in parts, train and dev or test; "
+            "use --split users"
         )
-    ordered = sorted(times)
-    total = sizes.train + sizes.valid + sizes.test
-    last_train = _cut(ordered, math.ceil(len(times) * sizes.train / total))
-    last_valid = _cut(ordered, math.ceil(len(times) * (sizes.train + sizes.valid) / total))
-    return [
-        "train" if time <= last_train else "valid" if time <= last_valid else "test"
-        for time in times
-    ]
-
-
-def _cut(ordered: Sequence[float], count: int) -> float:
-    """Give the time of the ``count``-th example, or before all of them for none."""
-    return ordered[count - 1] if count else -math.inf
+    found: dict[str, dict[str, Split]] = {str(part): {} for part in parts}
+    sizes = Sizes(Fraction(11, 12), Fraction(1, 12), Fraction(0))
+    for question in questions:
+        user, part = question.user_id, str(question.part)
+        if part == "train" and "test" not in parts:
+            found[part][user] = _by_share(_share(seed, user), sizes)
+        elif part == "dev":
+            found[part][user] = "valid" if "test" in parts else "test"
+        else:
+            found[part][user] = "train" if part == "train" else "test"
+    return found
