@@ -52,12 +52,12 @@ class Item:
         """Write the attributes as ``name: value; name: value``, empty ones skipped.
 
         ``names`` chooses and orders the attributes; None takes all in source order.
-        White space (newlines too) inside a value becomes one blank, so that one
+        White space (newlines too) inside a name or a value becomes one blank, so that one
         item is always one line.
         """
         chosen = self.attributes if names is None else names
         pairs = ((name, " ".join(self.attributes.get(name, "").split())) for name in chosen)
-        return "; ".join(f"{name}: {value}" for name, value in pairs if value)
+        return "; ".join(f"{' '.join(name.split())}: {value}" for name, value in pairs if value)
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ _PAGE_SCRIPT = ("aPageStart", "a-box-inner{", "getTime()")
 """Marks of a page's script or style sheet that was scraped in place of the text."""
 
 
-_NOTHING = frozenset({"None", "nan", "NaN", "null", "NULL", "<NA>"})
+NOTHING = frozenset({"None", "nan", "NaN", "null", "NULL", "<NA>"})
 """What programs write where there is no text."""
 
 
 def meant(text: str) -> str:
     """Return a text, or nothing where it only says that there is none."""
-    return "" if text.strip() in _NOTHING else text
+    return "" if text.strip() in NOTHING else text
 
 
 def plain_text(text: str) -> str:
@@ -66,6 +66,7 @@ def _unpacked(value: object) -> object:
     found: object = None
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         found = ast.literal_eval(value)
+        msgspec.json.encode(found)  # half a character cannot be written
     with suppress(msgspec.DecodeError, RecursionError):
         found = msgspec.json.decode(value)
     texts = isinstance(found, list) and all(isinstance(part, str | None) for part in found)

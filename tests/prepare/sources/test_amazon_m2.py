@@ -93,6 +93,15 @@ def test_one_locale_is_read_and_sessions_keep_their_number(tmp_path: Path, end: 
     }
 
 
+def test_texts_that_say_there_is_none_and_products_without_id_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, [["['B1']", "B2", "UK"]])
+    with (tmp_path / "products_train.csv").open("a") as file:
+        file.write("B7,UK,Seven,nan,None,null,,,,,NaN\n,UK,Nameless,1,,,,,,,\n")
+    items, _ = read(tmp_path)
+    assert items["B7"].attributes == {"title": "Seven"}
+    assert counts(tmp_path)["products without id"] == 1
+
+
 def test_a_zip_and_gz_are_read(tmp_path: Path) -> None:
     plain = write(tmp_path, [["['B1']", "B2", "UK"]])
     names = ("products_train.csv", "sessions_train.csv")

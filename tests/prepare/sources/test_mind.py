@@ -147,6 +147,24 @@ def test_labelled_and_unlabelled_parts_go_together(tmp_path: Path) -> None:
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
+    write(tmp_path)
+    for name in ("news.tsv", "behaviors.tsv"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    items, questions = read(tmp_path, target="impression", per_impression=True)
+    assert list(items) == ["N1", "N2", "N3", "N4"]
+    assert [q.example_id for q in questions] == ["U1-1", "U1-3"]
+
+
+def test_of_articles_that_differ_the_longest_text_counts_wherever_it_stands(
+    tmp_path: Path,
+) -> None:
+    short = "N1\tsports\tsoccer\tShort\t\t\t[]\t[]"
+    for news in ([short, *NEWS], [*NEWS, short]):
+        items, _ = read(write(tmp_path, news=news))
+        assert items["N1"].title == 'A "quoted" title'
+
+
 def test_line_ends_of_windows_and_blank_lines_are_fine(tmp_path: Path) -> None:
     write(tmp_path)
     for name in ("news.tsv", "behaviors.tsv"):

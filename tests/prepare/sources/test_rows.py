@@ -80,6 +80,15 @@ def test_jsonl_is_read_and_so_are_python_dictionaries(tmp_path: Path) -> None:
     assert got == [(1, {"a": 1, "b": ["x"]}), (2, {"a": 2, "b": None})]
 
 
+def test_blanks_around_names_and_decimals_of_parquet_do_no_harm(tmp_path: Path) -> None:
+    assert rows(write(tmp_path, "a.csv", "user , item\nu,i\n")) == [(2, {"user": "u", "item": "i"})]
+    frame = pl.DataFrame({"user": ["u"], "rating": ["4.5"]})
+    frame.with_columns(pl.col("rating").cast(pl.Decimal(10, 1))).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    assert rows(tmp_path / "a.parquet") == [(1, {"user": "u", "rating": 4.5})]
+
+
 def test_parquet_is_read(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user": [1, 2], "text": ["a", None]})
     frame.write_parquet(tmp_path / "a.parquet")

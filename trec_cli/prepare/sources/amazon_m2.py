@@ -25,6 +25,7 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.text import NOTHING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -104,11 +105,15 @@ def _read_products(
         texts = [
             (price if name == "price" else pl.col(_COLUMNS[name])).alias(name) for name in names
         ]
-        frame = (
-            scan.filter((pl.col("locale") == locale) & pl.col("id").is_not_null())
-            .select(pl.col("id").alias("item_id"), *texts)
+        meant = [pl.when(~text.str.strip_chars().is_in(NOTHING)).then(text) for text in texts]
+        everything = (
+            scan.filter(pl.col("locale") == locale)
+            .select(pl.col("id").alias("item_id"), *meant)
             .collect()
         )
+        frame = everything.filter(pl.col("item_id").is_not_null())
+        if len(frame) < len(everything):
+            counts["products without id"] = len(everything) - len(frame)
         if frame.is_empty():
             there = scan.select(pl.col("locale").unique().sort()).collect().to_series()
             named = ", ".join(map(str, there)) or "none"

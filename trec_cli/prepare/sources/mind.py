@@ -4,9 +4,8 @@ Texts stand unquoted between tabs.  The clicks of a user's history have no time 
 own; an impression has one.  Times are read as UTC, since the collection names no zone.
 """
 
-import gzip
+import codecs
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from datetime import UTC, datetime
 from sys import intern
 
 from trec_cli.core.errors import InputError
-from trec_cli.core.jsonl import FaultList, open_input
+from trec_cli.core.jsonl import FaultList, numbered_lines, open_input
 from trec_cli.core.progress import Progress, Silent
-from trec_cli.core.records import PREDICT, Item
+from trec_cli.core.records import PREDICT
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -28,12 +27,12 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.sources.catalogues import Texts
 
 _TEXTS = {"title": 3, "category": 1, "subcategory": 2, "abstract": 4}
 _NEWS_COLUMNS = range(4, 9)
 _BEHAVIOR_COLUMNS = range(5, 6)
 _TIME = "%m/%d/%Y %I:%M:%S %p"
-_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 _PARTS: dict[str, Part] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
 _PART = re.compile(rf"(?:.*[^a-z]|mind(?:small|large)?|)({'|'.join(_PARTS)})(?![a-z]).*")
 
@@ -91,13 +90,10 @@ def _rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of a tab-separated file; what is wrong becomes a fault."""
     with source.reading(member) as path, open_input(path) as stream:
-        try:
-            for line, raw in enumerate(stream, 1):
-                fields = _fields(raw, columns, line, faults)
-                if fields is not None:
-                    yield line, fields
-        except _DAMAGED as error:
-            faults.add(None, f"the compressed file is damaged: {error}", "fetch it again")
+        for line, raw in numbered_lines(stream, faults):
+            fields = _fields(raw.removeprefix(codecs.BOM_UTF8), columns, line, faults)
+            if fields is not None:
+                yield line, fields
 
 
 def _fields(raw: bytes, columns: range, line: int, faults: FaultList) -> list[str] | None:
@@ -124,9 +120,10 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     check_attributes(options.attributes, _TEXTS)
     counts: Counter[str] = Counter()
     names = options.attributes or tuple(_TEXTS)
-    items: dict[str, Item] = {}
+    texts = Texts()
     for member in files["news"]:
-        _read_news(source, member, names, items)
+        _read_news(source, member, names, texts)
+    items = texts.items(counts, "news that stand in several files or twice")
     counts["news"] = len(items)
     catalogue = catalogue_of(items, ", ".join(map(str, files["news"])))
     impressions = _impressions(source, files["behaviors"], counts, progress)
@@ -137,21 +134,19 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     return Collection(catalogue, questions, "impression", counts)
 
 
-def _read_news(
-    source: Source, member: Member, names: tuple[str, ...], items: dict[str, Item]
-) -> None:
-    """Add a file's articles; one that is there already (train and dev share many) is kept."""
+def _read_news(source: Source, member: Member, names: tuple[str, ...], texts: Texts) -> None:
+    """Add a file's articles; train and dev share many."""
     faults = FaultList(str(member))
-    before = len(items)
+    empty = True
     for line, fields in _rows(source, member, _NEWS_COLUMNS, faults):
         item_id = intern(fields[0])
         if not item_id:
             faults.add(line, "has no news id", "the first column holds it")
-        if item_id not in items:
-            texts = {name: fields[_TEXTS[name]] for name in names if _TEXTS[name] < len(fields)}
-            items[item_id] = Item(item_id, texts)
+        found = {name: fields[_TEXTS[name]] for name in names if _TEXTS[name] < len(fields)}
+        texts.add(item_id, found)
+        empty = False
     faults.raise_if_any()
-    if not items and before == 0:
+    if empty:
         raise InputError.of(member, "is empty", "fetch it again")
 
 

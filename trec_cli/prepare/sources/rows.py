@@ -14,7 +14,6 @@ import ast
 import csv
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import count
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -40,13 +39,17 @@ csv.field_size_limit(_LONGEST_FIELD)
 def read_first(source: Source, member: Member) -> Cells:
     """Return the first row of cells, or the names of columns where the file itself has them.
 
+    Blanks around a name are left out, and so are the types of atomic files
+    (``user_id:token``).
+
     Raises:
         InputError: the file is empty, damaged or not what its name says.
     """
     suffix = PurePath(member.base).suffix
     with source.reading(member) as path:
         if suffix == ".parquet":
-            return list(_parquet(path).collect_schema().names())
+            with _parquet(path) as file:
+                return list(file.schema_arrow.names)
         if suffix in _JSON:
             for _, record in read_lines(path, decode_object):
                 return list(record)
@@ -56,7 +59,8 @@ def read_first(source: Source, member: Member) -> Cells:
         faults.raise_if_any()
     if first is None:
         raise InputError.of(member, "is empty", "fetch it again")
-    return _plain_names(first[1]) if suffix in _ATOMIC else first[1]
+    names = [cell.split(":", 1)[0] if suffix in _ATOMIC else cell for cell in first[1]]
+    return [name.strip() for name in names]
 
 
 def read_rows(
@@ -97,7 +101,9 @@ def decode_object(line: str) -> dict[str, Any]:
     """Decode a JSON object, or a Python dictionary as Amazon's edition of 2014 has them."""
     if is_python(line):
         try:
-            return msgspec.convert(ast.literal_eval(line), dict[str, Any])
+            found = msgspec.convert(ast.literal_eval(line), dict[str, Any])
+            msgspec.json.encode(found)  # half a character cannot be written
+            return found
         except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
             raise ValueError(f"not a Python dictionary: {error}") from None
     return _decode_object(line)
@@ -107,32 +113,38 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _parquet(path: Path) -> Any:
-    """Scan a Parquet file; what polars says of a damaged one is an InputError."""
-    import polars as pl
+    """Open a Parquet file; one that is damaged is an InputError."""
+    import pyarrow as pa
+    from pyarrow import parquet
 
     try:
-        frame = pl.scan_parquet(path, glob=False)
-        frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from None
-    return frame
 
 
 def _parquet_rows(
     path: Path, only: Collection[str] | None
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import polars as pl
+    import pyarrow as pa
 
-    try:
-        frame = _parquet(path).select(only or pl.all()).collect()
-    except pl.exceptions.PolarsError as error:
-        raise _damaged(path, error) from None
-    for start, batch in zip(count(1, _BATCH), frame.iter_slices(_BATCH), strict=False):
-        yield from enumerate(batch.iter_rows(named=True), start)
+    with _parquet(path) as file:
+        decimals = [f.name for f in file.schema_arrow if pa.types.is_decimal(f.type)]
+        line = 0
+        try:
+            for batch in file.iter_batches(_BATCH, columns=None if only is None else list(only)):
+                for row in batch.to_pylist():
+                    line += 1
+                    for name in decimals:
+                        if row.get(name) is not None:
+                            row[name] = float(row[name])
+                    yield line, row
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    problem = str(error).strip().splitlines()[0]
+    problem = str(error).strip().splitlines()[0][:200]
     return InputError.of(path, f"is not a readable Parquet file: {problem}", "fetch it again")
 
 
@@ -225,8 +237,3 @@ def _colons(line: str) -> Cells:
 
 def _atomic(line: str) -> Cells:
     return line.split("\t")
-
-
-def _plain_names(header: Cells) -> Cells:
-    """Leave out the types: ``user_id:token`` is ``user_id``."""
-    return [cell.split(":", 1)[0] for cell in header]
