@@ -66,6 +66,8 @@ def _write(
         terminal.info(f"{out} is finished already; nothing to do")
         terminal.result(out=str(out), done_before=True)
         return
+    if tally.earlier.examples:
+        terminal.info(tally.growth())
     if tally.continued:
         terminal.info(f"{tally.continued} users had been scored before")
     for line in (tally.note(), *job.remarks()):

@@ -165,9 +165,10 @@ _FIX = "remove it, or give --overwrite"
 
 
 class _Record(msgspec.Struct):
-    """All that a journal knows of a record."""
+    """All that a journal knows of a line: whose record it is, or how long a batch took."""
 
-    example_id: str
+    example_id: str = ""
+    seconds: float = 0.0
 
 
 _decode_record = msgspec.json.Decoder(_Record).decode
@@ -180,6 +181,10 @@ class Journal:
     lines by id; a line that was cut off or garbled by a crash is dropped.  A batch is written with
     one call, so whoever plans the same batches again sees each either whole or partial,
     and redoes the partial ones: the final bytes are those of an undisturbed run.
+
+    Attributes:
+        records: encoded lines by id.
+        seconds: that earlier runs have spent on them.
     """
 
     def __init__(self, path: Path, settings: Settings, *, overwrite: bool = False) -> None:
@@ -196,6 +201,7 @@ class Journal:
         self.file = path.with_name(f".{path.name}.partial")
         self.settings = plain_settings(settings)
         self.records: dict[str, bytes] = {}
+        self.seconds = 0.0
         try:
             self._load()
         except (SettingsChanged, InputError):
@@ -222,7 +228,10 @@ class Journal:
         for line in lines:
             # What a crash of the machine garbled is dropped, too, and done again.
             with suppress(msgspec.MsgspecError):
-                self.records[_decode_record(line).example_id] = line
+                found = _decode_record(line)
+                self.seconds += found.seconds
+                if found.example_id:
+                    self.records[found.example_id] = line
 
     def _read(self) -> bytes:
         if self.file.is_dir():
@@ -242,11 +251,15 @@ class Journal:
         """Return whether a whole batch is finished."""
         return all(identifier in self.records for identifier in ids)
 
-    def append(self, records: Sequence[tuple[str, bytes]]) -> None:
-        """Add a finished batch of (id, encoded line) and flush it to the disk."""
+    def append(self, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None:
+        """Add a finished batch of (id, encoded line) and flush it to the disk.
+
+        ``seconds`` that it took are kept for whoever continues.
+        """
+        spent = encode({"seconds": round(seconds, 3)}) if seconds else b""
         try:
             with self.file.open("ab") as stream:
-                stream.write(b"".join(line for _, line in records))
+                stream.write(b"".join([*(line for _, line in records), spent]))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:

@@ -150,6 +150,7 @@ class Job:
         examples: in the order of the output.
         settings: everything beside the inputs that decides the scores.
         inputs: the files that decide them.
+        fixed: the last of these, which are the same model: they never grow.
         hashes: those of the inputs that are known already, by path.
     """
 
@@ -159,11 +160,12 @@ class Job:
         material: Material,
         settings: Mapping[str, Any],
         inputs: Sequence[Path] = (),
+        fixed: Sequence[Path] = (),
     ) -> None:
-        """Prepare to score; ``settings`` and ``inputs`` are those beside the material's."""
+        """Prepare to score; settings and files are those beside the material's."""
         self.system, self.examples, self.hashes = system, material.examples, material.hashes
         self.settings = {**material.settings, **settings}
-        self.inputs = [*material.files, *inputs]
+        self.inputs, self.fixed = [*material.files, *inputs, *fixed], fixed
 
     def batches(self) -> Sequence[Sequence[int]]:
         """Plan the batches, as indices into ``examples``; the same every time."""
@@ -177,6 +179,13 @@ class Job:
             PartialError: this batch failed and others may not; it is left for the next run.
         """
         raise NotImplementedError
+
+    def keys(self, batch: Sequence[int]) -> list[str] | None:  # noqa: ARG002
+        """Hash, for each example of a batch, all that decides its scores beside the settings.
+
+        None where a score depends on more than the batch, as it does where it was learnt.
+        """
+        return None
 
     def cost(self, index: int) -> Cost:
         """Return what an example costs."""

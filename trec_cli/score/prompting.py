@@ -1,6 +1,7 @@
 """What a language model is asked, wherever it runs: prompts, and the jobs that are made of them."""
 
 import dataclasses
+import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -163,13 +164,22 @@ class Prompting:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The questions of a material as prompts for one tokenizer."""
+    """The questions of a material as prompts for one tokenizer.
+
+    Attributes:
+        material: what was read.
+        questions: examples with what stands in their prompts.
+        builder: makes the prompts.
+        settings: what decides them.
+        inputs, adapter: further files that do.
+    """
 
     material: Material
     questions: Sequence[SummarizedExample]
     builder: PromptBuilder
     settings: Mapping[str, Any]
     inputs: Sequence[Path]
+    adapter: Sequence[Path]
 
 
 def make_prompts(
@@ -214,8 +224,14 @@ def make_prompts(
         "prompt": dataclasses.asdict(builder.settings),
         "template": template_hash(builder.template),
     }
-    inputs = [*(target.files if target else []), *(adapter.files if adapter else [])]
-    return Prompts(material, questions, builder, settings, inputs)
+    return Prompts(
+        material=material,
+        questions=questions,
+        builder=builder,
+        settings=settings,
+        inputs=target.files if target else [],
+        adapter=adapter.files if adapter else [],
+    )
 
 
 def _other_evidence(
@@ -258,7 +274,13 @@ class TreeJob(Job):
         self, system: str, prompts: Prompts, settings: Mapping[str, Any], progress: Progress
     ) -> None:
         """Prepare to score; ``settings`` are those beside the prompts'."""
-        super().__init__(system, prompts.material, {**prompts.settings, **settings}, prompts.inputs)
+        super().__init__(
+            system,
+            prompts.material,
+            {**prompts.settings, **settings},
+            prompts.inputs,
+            prompts.adapter,
+        )
         self._questions, self._builder = prompts.questions, prompts.builder
         self._progress = progress
         self._trees: dict[int, PromptTree] = {}
@@ -308,6 +330,15 @@ class TreeJob(Job):
     def _size(self, tree: PromptTree) -> int:
         """Return the tokens that a tree costs."""
         return tree.size
+
+    def keys(self, batch: Sequence[int]) -> list[str]:
+        """Hash the tokens of a batch; who shares a batch changes the last bits of a score."""
+        digest = hashlib.blake2b(digest_size=16)
+        for index in batch:
+            tree = self.tree(index)
+            for part in (tree.prefix, *tree.branches):
+                digest.update(array("q", [len(part), *part]).tobytes())
+        return [f"{digest.hexdigest()}-{position}" for position in range(len(batch))]
 
     def cost(self, index: int) -> Cost:
         """Return what an example costs."""

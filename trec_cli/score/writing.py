@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from trec_cli.core.errors import ModelError, OutputFailed, PartialError
+from trec_cli.core.errors import ModelError, OutputFailed, PartialError, SettingsChanged
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import Journal, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Scores
+from trec_cli.score.growth import Earlier, read_earlier, write_keys
 from trec_cli.score.job import Cost, Job
 from trec_cli.score.recommendations import Recommendations, best_items, write_recommendations
 
@@ -27,10 +28,22 @@ _decode = msgspec.json.Decoder(Scores).decode
 
 @dataclass
 class Tally:
-    """What this run has scored since it started."""
+    """What was scored, by this run and by those that it continues.
+
+    Attributes:
+        cost: of all examples that a run has computed.
+        continued: examples that earlier runs had scored.
+        earlier: the output that is replaced because its inputs have grown.
+        kept, added: examples whose scores are taken from it, and those that it has not.
+        seconds: that earlier runs took.
+    """
 
     cost: Cost = field(default_factory=Cost)
     continued: int = 0
+    earlier: Earlier = field(default_factory=Earlier)
+    kept: int = 0
+    added: int = 0
+    seconds: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
 
     def add(self, cost: Cost) -> None:
@@ -39,12 +52,17 @@ class Tally:
 
     def rates(self) -> dict[str, float]:
         """Return users, candidates and tokens per second."""
-        seconds = max(time.perf_counter() - self._started, 1e-9)
+        seconds = max(self.seconds + time.perf_counter() - self._started, 1e-9)
         return {
             "users_per_second": round(self.cost.users / seconds, 3),
             "candidates_per_second": round(self.cost.candidates / seconds, 3),
             "tokens_per_second": round(self.cost.tokens / seconds, 1),
         }
+
+    @property
+    def remade(self) -> int:
+        """Examples of the earlier output that were scored again."""
+        return len(self.earlier.examples) - self.kept
 
     def note(self) -> str:
         """Say how fast it goes."""
@@ -57,9 +75,18 @@ class Tally:
             note += f" · {self.cost.saved:.0%} tokens saved by sharing"
         return note
 
+    def growth(self) -> str:
+        """Say what became of an output whose inputs have grown."""
+        return (
+            f"the inputs have grown: kept the scores of {self.kept} examples, scored "
+            f"{self.remade} again and {self.added} new ones"
+        )
+
     def details(self) -> dict[str, Any]:
         """Return the same for the manifest."""
+        grown = {"kept": self.kept, "remade": self.remade, "added": self.added}
         return {
+            **(grown if self.earlier.examples else {}),
             "users": self.cost.users,
             "candidates": self.cost.candidates,
             "tokens": self.cost.tokens,
@@ -70,9 +97,11 @@ class Tally:
 
 
 class _Keeper(Protocol):
+    seconds: float
+
     def has(self, ids: Iterable[str]) -> bool: ...
 
-    def append(self, records: Sequence[tuple[str, bytes]]) -> None: ...
+    def append(self, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None: ...
 
 
 class _Collected:
@@ -80,11 +109,12 @@ class _Collected:
 
     def __init__(self) -> None:
         self.records: dict[str, bytes] = {}
+        self.seconds = 0.0
 
     def has(self, ids: Iterable[str]) -> bool:  # noqa: ARG002 - a journal's interface
         return False
 
-    def append(self, records: Sequence[tuple[str, bytes]]) -> None:
+    def append(self, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None:  # noqa: ARG002
         self.records.update(records)
 
 
@@ -130,18 +160,24 @@ def write_scores(
     """
     if is_stream(out):
         collected = _Collected()
-        tally = _score(job, collected, progress)
+        tally = _score(job, collected, Earlier(), progress)
         _write(job, out, collected.records, top)
         return tally
     settings = job.settings if top is None else {**job.settings, **asdict(top)}
     with locked(out):
         provenance = Provenance("score", settings, job.inputs, job.hashes)
-        if up_to_date(out, provenance.settings, overwrite=overwrite):
-            return None
-        journal = Journal(out, provenance.settings, overwrite=overwrite)
-        tally = _score(job, journal, progress)
+        earlier = Earlier()
+        try:
+            if up_to_date(out, provenance.settings, overwrite=overwrite):
+                return None
+        except SettingsChanged as change:
+            earlier = read_earlier(job, out, provenance.settings, change, top=top is not None)
+        again = overwrite or bool(earlier.examples)
+        journal = Journal(out, provenance.settings, overwrite=again)
+        tally = _score(job, journal, earlier, progress)
         with provenance.publish(out) as details:
             _write(job, out, journal.records, top)
+            write_keys(job, out, journal.records, top=top is not None)
             details.update({**tally.details(), **job.details()})
         journal.discard()
     return tally
@@ -156,27 +192,52 @@ def _write(job: Job, out: Path, records: Mapping[str, bytes], top: Top | None) -
         write_recommendations(out, top.lists(lines))
 
 
-def _score(job: Job, keeper: _Keeper, progress: Progress) -> Tally:
+def _score(job: Job, keeper: _Keeper, earlier: Earlier, progress: Progress) -> Tally:
     examples = job.examples
     batches = job.batches()
-    tally = Tally()
+    tally = Tally(earlier=earlier, seconds=keeper.seconds)
+    tally.added = sum(e.example_id not in earlier.examples for e in examples)
     failed: list[tuple[str, PartialError]] = []
     with progress.task("scoring", len(examples)) as bar:
-        for batch in batches:
-            if keeper.has(examples[index].example_id for index in batch):
-                tally.continued += len(batch)
-            else:
-                try:
-                    keeper.append(_records(job, batch))
-                    tally.add(sum(map(job.cost, batch), Cost()))
-                except OutputFailed:
-                    raise
-                except PartialError as error:
-                    failed += [(examples[index].example_id, error) for index in batch]
+        kept = _keep(job, keeper, earlier, batches)
+        tally.kept = sum(len(batches[number]) for number in kept)
+        for number, batch in enumerate(batches):
+            if number not in kept and (error := _advance(job, keeper, batch, tally)):
+                failed += [(examples[index].example_id, error) for index in batch]
             bar.advance(len(batch), tally.note())
     if failed:
         raise _incomplete(failed, len(examples))
     return tally
+
+
+def _keep(
+    job: Job, keeper: _Keeper, earlier: Earlier, batches: Sequence[Sequence[int]]
+) -> set[int]:
+    """Take over the batches that an earlier output was asked just so; return their numbers."""
+    found = {n: scores for n, batch in enumerate(batches) if (scores := earlier.of(job, batch))}
+    records = [one for n, scores in found.items() for one in _records(job, batches[n], scores)]
+    if not keeper.has(name for name, _ in records):
+        keeper.append(records)
+    return set(found)
+
+
+def _advance(job: Job, keeper: _Keeper, batch: Sequence[int], tally: Tally) -> PartialError | None:
+    """Score a batch, unless an earlier run has; return why it failed."""
+    if keeper.has(job.examples[index].example_id for index in batch):
+        tally.continued += len(batch)
+        if not keeper.seconds:  # nobody wrote down how long it took
+            return None
+    else:
+        started = time.perf_counter()
+        try:
+            records = _records(job, batch, job.score(batch))
+        except OutputFailed:
+            raise
+        except PartialError as error:
+            return error
+        keeper.append(records, time.perf_counter() - started)
+    tally.add(sum(map(job.cost, batch), Cost()))
+    return None
 
 
 def _incomplete(failed: Sequence[tuple[str, PartialError]], total: int) -> PartialError:
@@ -189,10 +250,12 @@ def _incomplete(failed: Sequence[tuple[str, PartialError]], total: int) -> Parti
     )
 
 
-def _records(job: Job, batch: Sequence[int]) -> list[tuple[str, bytes]]:
+def _records(
+    job: Job, batch: Sequence[int], scores: Sequence[list[float]]
+) -> list[tuple[str, bytes]]:
     chosen = [job.examples[index] for index in batch]
-    pairs = zip(chosen, job.score(batch), strict=True)
-    return [(example.example_id, encode(_as_record(example, scores))) for example, scores in pairs]
+    pairs = zip(chosen, scores, strict=True)
+    return [(example.example_id, encode(_as_record(example, row))) for example, row in pairs]
 
 
 def _as_record(example: Example, scores: list[float]) -> Scores:

@@ -1,0 +1,129 @@
+"""Scores that stay when the inputs have only grown.
+
+Beside an output lie the keys of its batches, ``.NAME.keys``: a hash of all that each was
+asked.  A batch that is asked the same again, by the same model with the same settings, keeps
+its scores, so the output is that of a fresh run to the byte.  A scorer that learns from all
+examples has no keys and starts again.  A file of recommendations has the best items alone;
+all scores behind it are kept in ``.NAME.kept``.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.jsonl import open_input
+from trec_cli.core.manifest import file_hash, recorded_settings
+from trec_cli.core.outputs import Settings, write_bytes
+from trec_cli.core.records import Scores
+from trec_cli.score.job import Job
+
+_decode = msgspec.json.Decoder(Scores).decode
+
+
+class _Keys(msgspec.Struct):
+    """What each example of an output was asked, and the hash of the file with its scores."""
+
+    sha256: str
+    keys: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The output that is replaced because its inputs have grown.
+
+    Attributes:
+        examples: that it has.
+        keys: of what they were asked; empty where no score may be kept.
+        scores: of its examples.
+    """
+
+    examples: frozenset[str] = frozenset()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, list[float]] = field(default_factory=dict)
+
+    def of(self, job: Job, batch: Sequence[int]) -> list[list[float]] | None:
+        """Return the scores of a batch; None where it is asked something else now."""
+        names = [job.examples[index].example_id for index in batch]
+        if not all(name in self.keys and name in self.scores for name in names):
+            return None
+        if job.keys(batch) != [self.keys[name] for name in names]:
+            return None
+        return [self.scores[name] for name in names]
+
+
+def read_earlier(
+    job: Job, out: Path, settings: Settings, change: SettingsChanged, *, top: bool
+) -> Earlier:
+    """Read the output whose inputs have changed.
+
+    Args:
+        job: that makes it again.
+        out: where it lies.
+        settings: of the job, inputs included.
+        change: what is different.
+        top: whether it has recommendations.
+
+    Raises:
+        SettingsChanged: more is different than inputs that have grown: a setting, an adapter,
+            or an example that is gone.
+    """
+    old, fixed = recorded_settings(out) or {}, len(job.fixed)
+    if not change.only_inputs or (fixed and old["inputs"][-fixed:] != settings["inputs"][-fixed:]):
+        raise change
+    source = _scores_of(out, top=top)
+    keys = _read_keys(out, source)
+    scores = _read_scores(source)
+    examples = keys.keys() if top else scores.keys()
+    if not examples or examples - {example.example_id for example in job.examples}:
+        raise change
+    return Earlier(frozenset(examples), keys, scores)
+
+
+def write_keys(job: Job, out: Path, records: Mapping[str, bytes], *, top: bool) -> None:
+    """Keep what the next run needs to keep scores, where the scorer has keys."""
+    keys: dict[str, str] = {}
+    for batch in job.batches():
+        names = [job.examples[index].example_id for index in batch]
+        own = job.keys(batch)
+        if own is None and not top:
+            return
+        keys.update(zip(names, own or [""] * len(names), strict=True))
+    source = _scores_of(out, top=top)
+    if top:
+        write_bytes(source, (records[name] for name in keys))
+    content = msgspec.json.encode(_Keys(file_hash(source), keys))
+    write_bytes(_keys_path(out), [content])
+
+
+def _keys_path(out: Path) -> Path:
+    return out.with_name(f".{out.name}.keys")
+
+
+def _scores_of(out: Path, *, top: bool) -> Path:
+    """Name the file with all scores of an output."""
+    return out.with_name(f".{out.name}.kept") if top else out
+
+
+def _read_keys(out: Path, source: Path) -> dict[str, str]:
+    """Read the keys of an output; empty where they are not there, or of another file."""
+    with suppress(OSError, msgspec.MsgspecError):
+        found = msgspec.json.decode(_keys_path(out).read_bytes(), type=_Keys)
+        if found.sha256 == file_hash(source):
+            return found.keys
+    return {}
+
+
+def _read_scores(source: Path) -> dict[str, list[float]]:
+    """Read scores by example; what is damaged is left out and scored again."""
+    found: dict[str, list[float]] = {}
+    if source.is_file():
+        with open_input(source) as stream:
+            for line in stream:
+                with suppress(msgspec.MsgspecError):
+                    record = _decode(line)
+                    found[record.example_id] = record.scores
+    return found
