@@ -12,7 +12,7 @@ DATA ?= ../shared/data
 PEERS := .venv-peers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page clean
+.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page yardstick-industrial clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (6 minutes on two cores)"
@@ -23,6 +23,7 @@ help:
 	@echo "make check      what CI runs: ruff, mypy --strict, docs up to date, tests"
 	@echo "make docs       write docs/cli.md from the commands' own help"
 	@echo "make bench      measure against vLLM, TRL and others (an hour; leave the machine alone), on DATA=folder"
+	@echo "make yardstick-industrial  the published Industrial questions: signals, blend, published figures (minutes)"
 	@echo "make bench-page write docs/performance.md from what was measured"
 	@echo "make clean      remove the environment, the model and the demo's run"
 
@@ -95,6 +96,10 @@ bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.
 	$(BIN)/python -m benchmarks.summaries --data $(DATA) --model $(MODEL) --vllm $(PEERS)/vllm/bin/python
 	$(BIN)/python -m benchmarks.eval_million
 	$(MAKE) bench-page
+
+# Every signal and the blend on the published Industrial questions, beside the published figures.
+yardstick-industrial: $(INSTALLED) $(EMBEDDER)/config.json
+	$(BIN)/python -m benchmarks.published_industrial --data $(DATA)
 
 bench-page: $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt 'matplotlib>=3.8'

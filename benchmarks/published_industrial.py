@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -29,10 +29,12 @@ from trec_cli.models.embedder import EmbedderSource
 from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, item_vectors
+from trec_cli.retrieve.search import Retriever
+from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.signals.blend import Blend, Learner, fit_blend
 from trec_cli.signals.catalogue import Catalogue
 from trec_cli.signals.histories import Events, Histories
-from trec_cli.signals.kinds import Signal, Values
+from trec_cli.signals.kinds import Values
 
 PUBLISHED = {
     "SASRec": 0.0806,
@@ -47,7 +49,12 @@ NEGATIVES = 500
 """Wrong answers drawn per validation question."""
 ATTRIBUTES = ("title", "brand")
 """What the vectors are made of."""
+CANDIDATES = 200
+"""Of the retrieval."""
 _BLOCK = 256
+WANTED = RetrieveSettings(count=CANDIDATES, repeats=True)
+_BEHIND = -1.0e9
+"""Score of what was not retrieved."""
 
 STRICT = "each user's earliest history in valid.jsonl; weights: the validation questions"
 RENEWED = "histories and answers of valid.jsonl; weights: as blend"
@@ -62,7 +69,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Collection:
     """Items, and the examples that the two files give."""
 
     items: dict[str, Item]
@@ -71,7 +78,7 @@ class Protocol:
     test: list[Example]
 
 
-def read_protocol(data: Path) -> Protocol:
+def read_protocol(data: Path) -> Collection:
     """Read the published questions; what is learnt from ends where validation begins."""
     valid = _questions(data / "industrial_published" / "valid.jsonl")
     test = _questions(data / "industrial_published" / "test.jsonl")
@@ -81,7 +88,7 @@ def read_protocol(data: Path) -> Protocol:
         if known is None or len(question.history) < len(known.history):
             earliest[question.user_id] = question
     past = [Question(q.user_id, q.history[:-1], q.history[-1]) for q in earliest.values()]
-    return Protocol(
+    return Collection(
         read_items(data / "industrial" / "items.jsonl"),
         _examples(past, "train"),
         _examples(valid, "valid"),
@@ -108,7 +115,7 @@ def _examples(questions: Sequence[Question], split: Split) -> list[Example]:
     ]
 
 
-def renewed(protocol: Protocol) -> list[Example]:
+def renewed(protocol: Collection) -> list[Example]:
     """Let the validation answers count, too: all are older than the test questions."""
     again = [msgspec.structs.replace(e, split="train") for e in protocol.valid]
     return [*protocol.train, *again]
@@ -131,8 +138,43 @@ def _blocks(examples: Sequence[Example], catalogue: Catalogue) -> Iterator[tuple
         yield asked.block(start, stop), slice(start, stop)
 
 
+class Scorer(Protocol):
+    """What ranks the whole catalogue: a signal, the blend, a retrieval."""
+
+    def everywhere(self, asked: Histories) -> Values:
+        """Score all items for each question: [questions, items]."""
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A retrieval alone: its candidates by their fused ranks, every other item behind them."""
+
+    retriever: Retriever
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Scorer`."""
+        scores = np.full((len(asked), len(self.retriever.allowed)), _BEHIND, np.float32)
+        for start, block, found in self.retriever.blocks(asked):
+            part = scores[start : start + len(block)]
+            np.put_along_axis(part, found.rows, found.fused, axis=1)
+        return scores
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The blend on what a retrieval found; every other item behind that."""
+
+    retrieved: Retrieved
+    blend: Blend
+
+    def everywhere(self, asked: Histories) -> Values:
+        """See :class:`Scorer`."""
+        found = self.retrieved.everywhere(asked) > _BEHIND
+        return np.where(found, self.blend.everywhere(asked), np.float32(_BEHIND))
+
+
 def evaluate(
-    scorers: Mapping[str, Signal | Blend], examples: Sequence[Example], catalogue: Catalogue
+    scorers: Mapping[str, Scorer], examples: Sequence[Example], catalogue: Catalogue
 ) -> dict[str, dict[str, Floats]]:
     """Rank the whole catalogue for every question: metrics of each, by system."""
     right = np.array([catalogue.rows[e.positives[0]] for e in examples])
@@ -151,10 +193,10 @@ def _rank(scores: Values, right: np.ndarray[Any, Any]) -> Ranks:
 
 def _metrics(parts: Sequence[Ranks]) -> dict[str, Floats]:
     """Compute NDCG and HR (recall of a single right answer) at every cut-off."""
+    wanted = [("ndcg", ndcg, k) for k in KS] + [("hr", recall, k) for k in (*KS, CANDIDATES)]
     return {
         f"{name}@{k}": np.concatenate([metric(ranks, k) for ranks in parts])
-        for name, metric in (("ndcg", ndcg), ("hr", recall))
-        for k in KS
+        for name, metric, k in wanted
     }
 
 
@@ -172,13 +214,16 @@ def summary(metrics: Mapping[str, Floats], examples: Sequence[Example]) -> dict[
     }
 
 
-def measure(protocol: Protocol, catalogue: Catalogue, asked: Sequence[Example]) -> dict[str, Any]:
+def measure(protocol: Collection, catalogue: Catalogue, asked: Sequence[Example]) -> dict[str, Any]:
     """Learn, fit and rank ``asked``; return the systems' figures and the blend's weights."""
     learner = Learner(catalogue, Events.of(protocol.train, catalogue.rows))
     blend = fit_blend(learner, protocol.valid, negatives=NEGATIVES)
     later = Learner(catalogue, Events.of(renewed(protocol), catalogue.rows))
-    scorers: dict[str, Signal | Blend] = {
+    retrieved = Retrieved(Retriever.of(protocol.items, catalogue, learner.signals(), WANTED))
+    scorers: dict[str, Scorer] = {
         **learner.signals(),
+        "retrieval of 200": retrieved,
+        "cascade: 200 by blend": Cascade(retrieved, blend),
         "blend": blend,
         "blend (renewed)": Blend(later, blend.logit),
     }
@@ -198,9 +243,9 @@ def table(systems: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Write our systems and the published ones, best first."""
     rows = [(f["ndcg@10"], name, f"{f['hr@10']:.4f}", "here") for name, f in systems.items()]
     rows += [(value, name, "", "published") for name, value in PUBLISHED.items()]
-    yield f"{'system':<18} {'NDCG@10':>8} {'HR@10':>8}  from"
+    yield f"{'system':<22} {'NDCG@10':>8} {'HR@10':>8}  from"
     for value, name, hits, origin in sorted(rows, reverse=True):
-        yield f"{name:<18} {value:8.4f} {hits:>8}  {origin}"
+        yield f"{name:<22} {value:8.4f} {hits:>8}  {origin}"
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_user_gets_ten_ranked_items_that_are_not_in_the_history(run: Path) -> None:
-    lines = _lines(run / "recommendations-blend.jsonl")
+    lines = _lines(run / "recommendations-catalogue.jsonl")
     assert [line["user_id"] for line in lines] == [e.user_id for e in _users()]
     for line, example in zip(lines, _users(), strict=True):
         items = [entry["item_id"] for entry in line["items"]]
@@ -78,10 +78,10 @@ def test_every_user_gets_ten_ranked_items_that_are_not_in_the_history(run: Path)
 def test_what_followed_in_other_histories_is_recommended_and_the_reason_stands_in_the_own(
     run: Path,
 ) -> None:
-    first = _lines(run / "recommendations-blend.jsonl")[0]
+    first = _lines(run / "recommendations-catalogue.jsonl")[0]
     assert first["items"][0]["item_id"] == "i4"
     histories = {e.user_id: e.history for e in _users()}
-    for line in _lines(run / "recommendations-blend.jsonl"):
+    for line in _lines(run / "recommendations-catalogue.jsonl"):
         for entry in line["items"]:
             if "because" in entry:
                 assert entry["because"]["history_item"] in histories[line["user_id"]]
@@ -89,17 +89,17 @@ def test_what_followed_in_other_histories_is_recommended_and_the_reason_stands_i
 
 
 def test_a_user_without_history_gets_a_list_without_reasons(run: Path) -> None:
-    last = _lines(run / "recommendations-blend.jsonl")[-1]
+    last = _lines(run / "recommendations-catalogue.jsonl")[-1]
     assert last["user_id"] == "new"
     assert len(last["items"]) == 10
     assert all("because" not in entry for entry in last["items"])
 
 
 def test_the_same_command_again_does_nothing(run: Path) -> None:
-    before = (run / "recommendations-blend.jsonl").read_bytes()
+    before = (run / "recommendations-catalogue.jsonl").read_bytes()
     result = _trec(run)
     assert "is finished already" in result.stderr
-    assert (run / "recommendations-blend.jsonl").read_bytes() == before
+    assert (run / "recommendations-catalogue.jsonl").read_bytes() == before
 
 
 def test_csv_and_parquet_hold_the_same_lists(run: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_csv_and_parquet_hold_the_same_lists(run: Path, tmp_path: Path) -> None:
         assert _trec(run, "--out", tmp_path / name).exit_code == 0
     expected = [
         (line["user_id"], entry["item_id"], entry["rank"], entry["score"])
-        for line in _lines(run / "recommendations-blend.jsonl")
+        for line in _lines(run / "recommendations-catalogue.jsonl")
         for entry in line["items"]
     ]
     with (tmp_path / "out.csv").open() as stream:
@@ -122,14 +122,14 @@ def test_the_next_night_keeps_the_lists_of_users_with_the_same_history(
 ) -> None:
     folder = _write(tmp_path / "shop", _users())
     assert _trec(folder).exit_code == 0
-    before = {line["user_id"]: line for line in _lines(folder / "recommendations-blend.jsonl")}
+    before = {line["user_id"]: line for line in _lines(folder / "recommendations-catalogue.jsonl")}
     grown = [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:], _asked("fresh", ["i1"])]
     _write(folder, grown)
     result = _trec(folder, "--json")
     assert result.exit_code == 0, result.stderr
     assert "30 of 32 lists kept" in result.stderr
     assert json.loads(result.stdout.splitlines()[-1])["weights_kept"]
-    after = {line["user_id"]: line for line in _lines(folder / "recommendations-blend.jsonl")}
+    after = {line["user_id"]: line for line in _lines(folder / "recommendations-catalogue.jsonl")}
     assert after["u1"] == before["u1"]
     assert "i4" not in [entry["item_id"] for entry in after["u0"]["items"]]
     assert len(after["fresh"]["items"]) == 10
@@ -143,7 +143,7 @@ def test_an_item_that_sold_out_is_gone_from_kept_lists_too(tmp_path: Path) -> No
     out_of_stock.write_text("i4\n")
     result = _trec(folder, "--exclude", out_of_stock)
     assert result.exit_code == 0, result.stderr
-    lines = _lines(folder / "recommendations-blend.jsonl")
+    lines = _lines(folder / "recommendations-catalogue.jsonl")
     assert "i4" not in {entry["item_id"] for line in lines for entry in line["items"]}
 
 
@@ -164,7 +164,7 @@ def test_a_shortlist_is_a_file_of_questions_for_another_scorer(run: Path, tmp_pa
     questions = read_examples(out)
     assert [q.user_id for q in questions] == [e.user_id for e in _users()]
     assert all(len(q.candidates) == 12 and q.split == "predict" for q in questions)
-    best = {line["user_id"]: line for line in _lines(run / "recommendations-blend.jsonl")}
+    best = {line["user_id"]: line for line in _lines(run / "recommendations-catalogue.jsonl")}
     for question in questions:
         top = {entry["item_id"] for entry in best[question.user_id]["items"]}
         assert top <= set(question.candidates)
@@ -186,7 +186,7 @@ def test_recall_is_stated_where_answers_are_known(tmp_path: Path) -> None:
     result = _trec(folder, "--split", "test", "--retrieve", 10)
     assert result.exit_code == 0, result.stderr
     assert "1 of 2 right answers retrieved" in result.stderr
-    assert (folder / "recommendations-blend-test.jsonl").exists()
+    assert (folder / "recommendations-catalogue-test.jsonl").exists()
 
 
 def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from trec_cli.retrieve.settings import DEFAULT_COUNT
 from trec_cli.score.recommendations import check_format
 
 PANEL = "What is recommended"
-NAME = "blend"
+NAME = "catalogue"
+"""In ``recommendations-NAME.jsonl``: candidates come from the whole catalogue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class RecommendOptions:
     @property
     def weights_file(self) -> Path | None:
         """The weights of the blend in RUN, from one night to the next."""
-        return None if self.run is None else self.run / "blend.json"
+        return None if self.run is None else self.run / "model-blend-catalogue.json"
 
     @property
     def out_file(self) -> Path:
