@@ -392,3 +392,42 @@ def test_tables_do_not_go_to_standard_output(tmp_path: Path, option: str) -> Non
     result = run_eval(make_run(tmp_path), option, "-")
     assert result.exit_code == 2
     assert "cannot go to standard output" in result.stderr
+
+
+def test_minds_metrics_by_option(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    result = run_eval(run, "--metrics", "mind", "--no-report")
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert list(metrics["chance"]) == ["auc", "mrr", "ndcg@5", "ndcg@10"]
+    settings = json.loads((run / "metrics.json.manifest.json").read_text())["settings"]
+    assert settings["metrics"] == "mind"
+    assert list(metrics["audit"]["no_user"])[:2] == ["auc", "mrr"]
+
+
+def test_all_metrics_by_option(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert run_eval(run, "--metrics", "all", "--k", 2).exit_code == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"hit@2", "precision@2", "map@2", "recall@2", "auc"} <= set(metrics["chance"])
+    assert metrics["systems"]["good"]["hit@2"] == metrics["systems"]["good"]["recall@2"]
+
+
+def test_minds_cut_offs_are_its_own(tmp_path: Path) -> None:
+    refused = run_eval(make_run(tmp_path), "--metrics", "mind", "--k", 3)
+    assert refused.exit_code == 2
+    assert "leave out --k" in refused.stderr
+
+
+def test_the_table_says_which_difference_can_be_seen(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    result = run_eval(run, "--no-audit", "--no-report")
+    (found,) = {
+        entry["detectable"]
+        for entry in json.loads((run / "metrics.json").read_text())["comparisons"]
+        if entry["metric"] == "ndcg@10"
+    }
+    said = " ".join(result.stdout.split())
+    assert "With 40 users a difference from blind in ndcg@10 is likely to be seen" in said
+    assert f"from {found:.3f} on" in said
+    assert "Ranked among 8 candidates, not the whole catalogue" in said

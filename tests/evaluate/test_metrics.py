@@ -22,6 +22,7 @@ from trec_cli.evaluate.metrics import (
     rank,
     recall,
 )
+from trec_cli.evaluate.settings import Family
 
 KS = (1, 2, 3, 5, 10)
 
@@ -236,3 +237,82 @@ def test_metrics_of_chance_are_those_of_a_constant_scorer(shapes: list[tuple[int
     assert list(found) == list(constant)
     for name, values in constant.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def mind_metrics(right: list[int], scores: list[float]) -> dict[str, float]:
+    """Compute an impression's metrics as MIND's own evaluation script defines them."""
+
+    def dcg(labels: list[int], by: list[float], k: int) -> float:
+        order = np.argsort(by)[::-1]
+        gains = 2.0 ** np.take(labels, order[:k]) - 1
+        return float(np.sum(gains / np.log2(np.arange(len(gains)) + 2)))
+
+    def ndcg_at(k: int) -> float:
+        return dcg(right, scores, k) / dcg(right, [float(label) for label in right], k)
+
+    ordered = np.take(right, np.argsort(scores)[::-1])
+    good = [s for s, label in zip(scores, right, strict=True) if label]
+    bad = [s for s, label in zip(scores, right, strict=True) if not label]
+    return {
+        "auc": sum(g > b for g in good for b in bad) / (len(good) * len(bad)),
+        "mrr": float(np.sum(ordered / (np.arange(len(ordered)) + 1)) / np.sum(ordered)),
+        "ndcg@5": ndcg_at(5),
+        "ndcg@10": ndcg_at(10),
+    }
+
+
+@given(
+    labels=st.lists(st.integers(0, 1), min_size=2, max_size=40).filter(
+        lambda labels: 0 < sum(labels) < len(labels)
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_minds_metrics_are_those_of_its_leaderboard(labels: list[int], seed: int) -> None:
+    scores = np.random.default_rng(seed).permutation(len(labels)).astype(float).tolist()
+    found = all_metrics(rank(Pools.of([scores], [[label == 1 for label in labels]])), (), "mind")
+    expected = mind_metrics(labels, scores)
+    assert list(found) == list(expected)
+    for name, values in found.items():
+        assert values[0] == pytest.approx(expected[name], abs=1e-12)
+
+
+def by_definition(order: list[int], right: set[int], k: int) -> dict[str, float]:
+    """Compute hit rate, precision, average precision and MIND's MRR of one strict order."""
+    at = [place for place, item in enumerate(order, 1) if item in right]
+    found = [place for place in at if place <= k]
+    return {
+        f"hit@{k}": float(bool(found)),
+        f"precision@{k}": len(found) / k,
+        f"map@{k}": sum(n / place for n, place in enumerate(found, 1)) / len(right),
+        "mrr": sum(1 / place for place in at) / len(right),
+    }
+
+
+@given(
+    scores=st.lists(st.integers(0, 2), min_size=1, max_size=6),
+    data=st.data(),
+    k=st.integers(1, 8),
+)
+@settings(deadline=None)
+def test_ties_of_the_other_metrics_are_the_mean_over_all_orders(
+    scores: list[int], data: st.DataObject, k: int
+) -> None:
+    right = data.draw(st.sets(st.sampled_from(range(len(scores))), min_size=1))
+    orders = [
+        order
+        for order in itertools.permutations(range(len(scores)))
+        if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
+    ]
+    rows = [by_definition(list(order), right, k) for order in orders]
+    ranks = rank(Pools.of([scores], [[item in right for item in range(len(scores))]]))
+    found = {**all_metrics(ranks, (k,), "all"), **all_metrics(ranks, (k,), "mind")}
+    for name in rows[0]:
+        assert found[name][0] == pytest.approx(np.mean([row[name] for row in rows])), name
+
+
+def test_a_missed_positive_is_no_hit() -> None:
+    pools = Pools(np.array([2.0, 1.0]), np.array([0, 2]), np.array([-1]))
+    families: tuple[Family, ...] = ("all", "mind")
+    for family in families:
+        for name, values in all_metrics(rank(pools), (1,), family).items():
+            assert values.tolist() == [0.0], name

@@ -10,6 +10,7 @@ from trec_cli.evaluate import statistics
 from trec_cli.evaluate.statistics import (
     UserSums,
     bootstrap,
+    detectable,
     effect_size,
     holm,
     interval,
@@ -220,3 +221,30 @@ def test_paired_tests_of_very_many_users_are_those_of_each_system(
 def test_one_user_or_no_replicate_gives_no_interval() -> None:
     assert np.isnan(intervals(sums([0.5]), 0, 100, seed=0).low).all()
     assert np.isnan(intervals(sums([0.5, 1.0]), 0, 0, seed=0).high_difference).all()
+
+
+def test_the_detectable_difference_is_that_of_a_paired_test() -> None:
+    random = np.random.default_rng(0)
+    differences = random.normal(0.1, 0.5, size=400)
+    found = detectable(differences[:, None, None], np.ones((400, 1)))
+    expected = 2.801585 * differences.std(ddof=1) / np.sqrt(400)
+    assert found[0, 0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_four_of_five_samples_show_the_detectable_difference() -> None:
+    random = np.random.default_rng(1)
+    effect = 2.801585 / np.sqrt(200)
+    samples = random.normal(effect, 1.0, size=(2000, 200))
+    z = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / np.sqrt(200))
+    assert (np.abs(z) > 1.96).mean() == pytest.approx(0.80, abs=0.03)
+
+
+def test_examples_of_one_user_are_one_observation() -> None:
+    once = np.array([1.0, -1.0, 0.5, 0.0])
+    alone = detectable(once[:, None, None], np.ones((4, 1)))
+    five_times = detectable(5 * once[:, None, None], np.full((4, 1), 5.0))
+    assert five_times == pytest.approx(alone), "repeating a user's question adds nothing"
+
+
+def test_one_user_shows_no_difference() -> None:
+    assert np.isnan(detectable(np.ones((1, 1, 1)), np.ones((1, 1)))).all()

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trec_cli.evaluate.settings import DEFAULT_KS, Family
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-DEFAULT_KS = (3, 5, 10)
 BEYOND = 1 << 40
 """Candidates ahead of a positive that was not ranked: it stands behind every cut-off."""
 _CELLS = 1 << 20
@@ -188,7 +189,9 @@ def chance(ranks: Ranks) -> Ranks:
     )
 
 
-def chance_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:
+def chance_metrics(
+    ranks: Ranks, ks: Iterable[int] = DEFAULT_KS, family: Family = "standard"
+) -> dict[str, Floats]:
     """Compute every metric of :func:`chance`, by name; equal to ``all_metrics(chance(ranks))``.
 
     They depend on nothing but the numbers of ranked items and positives, of which few
@@ -204,7 +207,7 @@ def chance_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Fl
     nth = np.arange(len(example)) - (np.cumsum(positives) - positives)[example]
     ahead, none = np.where(nth < ranked[example], 0, BEYOND), np.zeros_like(example)
     blind = Ranks(example, ahead, none, none, none, candidates, positives, ranked)
-    metrics = all_metrics(chance(blind), ks)
+    metrics = all_metrics(chance(blind), ks, family)
     return {name: values[index] for name, values in metrics.items()}
 
 
@@ -301,17 +304,108 @@ def auc(ranks: Ranks) -> Floats:
     return area
 
 
+def reciprocal_ranks(ranks: Ranks) -> Floats:
+    """MRR as MIND's leaderboard has it: the mean of 1 / rank over *all* positives, no cut-off.
+
+    A tied positive takes each of its group's *t* ranks behind *g* better ones with
+    probability 1/t: ``(H(g + t) - H(g)) / t``, H being harmonic numbers.
+    """
+    longest = int(ranks.candidates.max(initial=0))
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, longest + 1))])
+    found = np.flatnonzero(~ranks.missed)
+    values = np.zeros(len(ranks.example))
+    ahead, tied = ranks.ahead[found], ranks.tied[found]
+    values[found] = (harmonic[ahead + tied] - harmonic[ahead]) / tied
+    means: Floats = _per_example(ranks, values) / ranks.positives
+    return means
+
+
+def hit(ranks: Ranks, k: int) -> Floats:
+    """HitRate@K: 1 where a positive is among the first K.  With one positive it is recall@K.
+
+    The first positive decides: it lies in the best tie group that holds any, *p* of *t*
+    behind *g* better ones, and none of the p is among the first ``m = K - g`` of the group
+    with probability ``C(t - p, m) / C(t, m)``, the product of ``(t - p - i) / (t - i)``.
+    """
+    first = np.flatnonzero((ranks.positives_ahead == 0) & ~ranks.missed)
+    tied, group = ranks.tied[first], ranks.tied_positives[first]
+    slots = np.clip(k - ranks.ahead[first], 0, tied)
+    miss = np.ones(len(first))
+    for step in range(int(slots.max(initial=0))):
+        live = slots > step
+        miss[live] *= np.maximum(tied[live] - group[live] - step, 0) / (tied[live] - step)
+    spread = np.zeros(len(ranks.example))
+    spread[first] = (1 - miss) / group
+    return _per_example(ranks, spread)
+
+
+def precision(ranks: Ranks, k: int) -> Floats:
+    """Precision@K: the share of positives among the first K; shorter lists are filled up to K."""
+    within = np.clip((k - ranks.ahead) / ranks.tied, 0.0, 1.0)
+    return _per_example(ranks, within) / k
+
+
+def average_precision(ranks: Ranks, k: int) -> Floats:
+    """MAP@K of one example: the sum of precision at the rank of each positive, over positives.
+
+    Positives beyond K add 0; the divisor is the number of positives (RecTools and
+    trec_eval divide so, others by ``min(K, positives)``).  A positive at place *j* of its
+    tie group has ``(j - 1)(p - 1) / (t - 1)`` of the p - 1 others of the group before it in
+    expectation, and all *a* positives of better groups:
+    ``sum over j <= K - g of (a + 1 + (j - 1)(p - 1) / (t - 1)) / (t (g + j))``.
+    """
+    value = np.zeros(len(ranks.example))
+    ahead, tied = ranks.ahead, ranks.tied
+    beside = (ranks.tied_positives - 1) / np.maximum(tied - 1, 1)
+    step = 1
+    live = np.flatnonzero(ahead + step <= k)
+    while live.size:
+        before = ranks.positives_ahead[live] + 1 + (step - 1) * beside[live]
+        value[live] += before / (tied[live] * (ahead[live] + step))
+        step += 1
+        live = live[(ahead[live] + step <= k) & (step <= tied[live])]
+    averages: Floats = _per_example(ranks, value) / ranks.positives
+    return averages
+
+
+Metric = Callable[[Ranks], Floats]
+
 METRICS_AT_K: dict[str, Callable[[Ranks, int], Floats]] = {
     "recall": recall,
     "mrr": reciprocal_rank,
     "ndcg": ndcg,
 }
+_MORE_AT_K: dict[str, Callable[[Ranks, int], Floats]] = {
+    "hit": hit,
+    "precision": precision,
+    "map": average_precision,
+}
+_MIND: dict[str, Metric] = {
+    "auc": auc,
+    "mrr": reciprocal_ranks,
+    "ndcg@5": lambda ranks: ndcg(ranks, 5),
+    "ndcg@10": lambda ranks: ndcg(ranks, 10),
+}
+"""Metrics of MIND's leaderboard, in its order."""
 
 
-def metric_names(ks: Iterable[int]) -> list[str]:
-    """Name all metrics in the order of the tables."""
+def metric_set(ks: Iterable[int], family: Family = "standard") -> dict[str, Metric]:
+    """Return the metrics of a family by name, in the order of the tables."""
+    if family == "mind":
+        return _MIND
+    at_k = {**METRICS_AT_K, **(_MORE_AT_K if family == "all" else {})}
     cutoffs = list(ks)
-    return [f"{name}@{k}" for name in METRICS_AT_K for k in cutoffs] + ["auc"]
+    named = {f"{name}@{k}": _at(metric, k) for name, metric in at_k.items() for k in cutoffs}
+    return {**named, "auc": auc}
+
+
+def _at(metric: Callable[[Ranks, int], Floats], k: int) -> Metric:
+    return lambda ranks: metric(ranks, k)
+
+
+def metric_names(ks: Iterable[int], family: Family = "standard") -> list[str]:
+    """Name all metrics in the order of the tables."""
+    return list(metric_set(ks, family))
 
 
 def headline(names: Sequence[str]) -> str:
@@ -319,13 +413,11 @@ def headline(names: Sequence[str]) -> str:
     return [name for name in names if name.startswith("ndcg@")][-1]
 
 
-def all_metrics(ranks: Ranks, ks: Iterable[int] = DEFAULT_KS) -> dict[str, Floats]:
+def all_metrics(
+    ranks: Ranks, ks: Iterable[int] = DEFAULT_KS, family: Family = "standard"
+) -> dict[str, Floats]:
     """Compute every metric, per example, by name (``recall@3``, …, ``auc``)."""
-    cutoffs = list(ks)
-    values = {
-        f"{name}@{k}": metric(ranks, k) for name, metric in METRICS_AT_K.items() for k in cutoffs
-    }
-    return {**values, "auc": auc(ranks)}
+    return {name: metric(ranks) for name, metric in metric_set(ks, family).items()}
 
 
 def evaluate(

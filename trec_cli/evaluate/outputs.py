@@ -194,7 +194,9 @@ def write(
 
     ``blind`` is what an audit has found of the same questions.
     """
-    evaluation = evaluate_systems(systems, plan.options.ks, pool=plan.options.pool)
+    evaluation = evaluate_systems(
+        systems, plan.options.ks, pool=plan.options.pool, family=plan.options.metrics
+    )
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
     summary["protocol"] = protocol(plan, evaluation)
     if blind:

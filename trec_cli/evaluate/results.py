@@ -13,7 +13,6 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.evaluate.metrics import (
-    DEFAULT_KS,
     Floats,
     Pools,
     Ranks,
@@ -24,10 +23,11 @@ from trec_cli.evaluate.metrics import (
     rank,
 )
 from trec_cli.evaluate.scores import System
-from trec_cli.evaluate.settings import Options
+from trec_cli.evaluate.settings import DEFAULT_KS, Family, Options
 from trec_cli.evaluate.statistics import (
     Intervals,
     UserSums,
+    detectable,
     effect_size,
     holm,
     intervals,
@@ -144,7 +144,8 @@ def audit_entry(evaluation: Evaluation, blind: Blind, options: Options) -> dict[
     """
     if blind.pools is None:
         return blind.summary
-    values = np.stack(list(all_metrics(rank(blind.pools), options.ks).values()), axis=1)
+    found = all_metrics(rank(blind.pools), options.ks, options.metrics)
+    values = np.stack(list(found.values()), axis=1)
     wider = replace(
         evaluation,
         members={NO_USER: [], **evaluation.members},
@@ -161,7 +162,11 @@ def audit_entry(evaluation: Evaluation, blind: Blind, options: Options) -> dict[
 
 
 def evaluate_systems(
-    runs: Sequence[System], ks: Sequence[int] = DEFAULT_KS, *, pool: bool = True
+    runs: Sequence[System],
+    ks: Sequence[int] = DEFAULT_KS,
+    *,
+    pool: bool = True,
+    family: Family = "standard",
 ) -> Evaluation:
     """Compute all metrics of aligned runs (see :func:`trec_cli.evaluate.scores.align`).
 
@@ -170,17 +175,17 @@ def evaluate_systems(
     """
     members = pool_runs([run.name for run in runs], pool=pool)
     ranks = [rank(run.pools) for run in runs]
-    values = np.empty((len(runs), len(runs[0].users), len(metric_names(ks))))
+    values = np.empty((len(runs), len(runs[0].users), len(metric_names(ks, family))))
     for index, found in enumerate(ranks):
-        np.stack(list(all_metrics(found, ks).values()), axis=1, out=values[index])
+        np.stack(list(all_metrics(found, ks, family).values()), axis=1, out=values[index])
     return Evaluation(
         list(runs),
         ranks,
         members,
-        metric_names(ks),
+        metric_names(ks, family),
         values,
         _pooled(values, members),
-        np.stack(list(chance_metrics(ranks[0], ks).values()), axis=1),
+        np.stack(list(chance_metrics(ranks[0], ks, family).values()), axis=1),
     )
 
 
@@ -286,6 +291,7 @@ def _comparisons(
     means = data.means()
     sums = data.sums[:, others] - data.sums[:, [reference]]
     p, corrected, effect = _tests(sums, data.counts, options)
+    visible = detectable(sums, data.counts)
     return [
         {
             "system": names[other],
@@ -297,6 +303,7 @@ def _comparisons(
             "p": _number(p[row, column]),
             "p_holm": _number(corrected[row, column]),
             "effect_size": _number(effect[row, column]),
+            "detectable": _number(visible[row, column]),
         }
         for row, other in enumerate(others)
         for column, metric in enumerate(evaluation.metrics)

@@ -10,6 +10,9 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Option, check_choice
 from trec_cli.core.records import ANSWERED, PREDICT
 
+DEFAULT_KS = (3, 5, 10)
+Family = Literal["standard", "all", "mind"]
+"""Sets of metrics."""
 NUMBERS = "Numbers"
 STUDIES = "Studies: many arms run and compared by one command"
 
@@ -27,7 +30,7 @@ class Options:
             minimum=1,
             default_text="3, 5, 10",
         ),
-    ] = (3, 5, 10)
+    ] = DEFAULT_KS
     replicates: Annotated[
         int,
         Option("Resamples for the intervals.", panel=NUMBERS, names=("--bootstrap",), minimum=0),
@@ -76,6 +79,14 @@ class Options:
         ),
     ] = False
 
+    metrics: Annotated[
+        Family,
+        Option(
+            "standard: recall, MRR, NDCG at K, and AUC; all: also hit rate, precision and MAP at "
+            "K; mind: AUC, MRR over all positives, NDCG@5 and NDCG@10, as MIND's leaderboard.",
+            panel=NUMBERS,
+        ),
+    ] = "standard"
     audit: Annotated[
         bool,
         Option(
@@ -86,7 +97,13 @@ class Options:
     ] = True
 
     def __post_init__(self) -> None:
-        """Put cut-offs in order, and drop what is given twice."""
+        """Put cut-offs in order, and drop what is given twice.
+
+        Raises:
+            UsageError: cut-offs are given for metrics that have their own.
+        """
+        if self.metrics == "mind" and tuple(self.ks) != DEFAULT_KS:
+            raise UsageError("--metrics mind has its own cut-offs: leave out --k")
         object.__setattr__(self, "ks", tuple(sorted(set(self.ks))))
         object.__setattr__(self, "slice_by", tuple(dict.fromkeys(self.slice_by)))
 

@@ -6,6 +6,7 @@ so they are drawn, and flipped, together.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import cast
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from trec_cli.core.seeds import generator
 from trec_cli.evaluate.metrics import Floats, Ints
 
-LEVEL = 0.95
+LEVEL, POWER = 0.95, 0.80
 _CELLS = 1 << 20
 """Weights held at once; bounds the memory of resampling …"""
 _ROWS = 8
@@ -261,6 +262,29 @@ def holm(p: Floats) -> Floats:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected
+
+
+def detectable(sums: Floats, counts: Floats) -> Floats:
+    """Return the smallest difference that so many users show, four times of five.
+
+    The minimum detectable effect of a two-sided paired test at 5 % with 80 % power:
+    ``(z(.975) + z(.80)) * standard error`` of the mean difference over examples, which is a
+    ratio of sums over users: ``SE = sqrt(n / (n - 1) * sum of (s - d c) ** 2) / sum of c``
+    for a user's sum s and count c, and the mean difference d.
+
+    Args:
+        sums: differences summed over each user's examples, ``[users, systems, metrics]``.
+        counts: examples of each user, ``[users, metrics]``.
+
+    Returns:
+        ``[systems, metrics]``; NaN for fewer than two users.
+    """
+    users = (counts > 0).sum(axis=0)
+    total = counts.sum(axis=0)
+    rest = sums - ratio(sums.sum(axis=0), total) * counts[:, None]
+    spread = np.sqrt((rest**2).sum(axis=0) * users / np.maximum(users - 1, 1))
+    wanted = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2) + NormalDist().inv_cdf(POWER)
+    return np.where(users > 1, wanted * ratio(spread, total), np.nan)
 
 
 def effect_size(differences: Floats) -> Floats:

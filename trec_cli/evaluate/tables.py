@@ -119,6 +119,8 @@ def notes_of(summary: Summary) -> list[str]:
     ]
     if protocol := summary.get("protocol"):
         notes.append(_protocol_note(protocol))
+    if visible := _power_note(summary):
+        notes.append(visible)
     if audit := summary.get("audit"):
         notes.append(_audit_note(audit))
     if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
@@ -148,6 +150,20 @@ def _protocol_note(protocol: Mapping[str, Any]) -> str:
     if missed := protocol["positives_missed"]:
         note += f" {missed} of {protocol['positives']} positives are not listed: missed."
     return note
+
+
+def _power_note(summary: Summary) -> str:
+    """Describe which difference from the reference so many users can show."""
+    found = [entry for entry in summary["comparisons"] if entry.get("detectable") is not None]
+    if not found:
+        return ""
+    metric = headline([entry["metric"] for entry in found])
+    least, *more = sorted({number(e["detectable"]) for e in found if e["metric"] == metric})
+    span = f"{least} to {more[-1]} (by system)" if more else least
+    return (
+        f"With {summary['users']} users a difference from {found[0]['reference']} in {metric} is "
+        f"likely to be seen (80 % power, one paired test at 5 %) from {span} on."
+    )
 
 
 def _audit_note(audit: Mapping[str, Any]) -> str:

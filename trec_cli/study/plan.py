@@ -11,7 +11,8 @@ import msgspec
 
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Mode
-from trec_cli.evaluate.metrics import DEFAULT_KS, metric_names
+from trec_cli.evaluate.metrics import metric_names
+from trec_cli.evaluate.settings import DEFAULT_KS
 from trec_cli.score.kinds import RECBOLE, check_scorer, foreign
 
 Value = str | int | float | bool | list[str | int | float]
@@ -323,7 +324,8 @@ def _check_evaluation(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
     """Refuse a metric that is not computed, and scores of another split than is evaluated."""
     given = file.eval.get("k", list(DEFAULT_KS))
     ks = [k for k in (given if isinstance(given, list) else [given]) if isinstance(k, int)]
-    known = metric_names(sorted(ks))
+    family: Any = file.eval.get("metrics", "standard")
+    known = metric_names(sorted(ks), family)
     if file.metric not in known:
         raise InputError.of(
             path,
