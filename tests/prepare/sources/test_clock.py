@@ -82,6 +82,17 @@ def test_a_missing_time_written_as_0_fits_every_unit() -> None:
     assert [clock.seconds(n) for n in (0, 1_588_687_728_923, 0)] == [0, 1_588_687_728.923, 0]
 
 
+def test_ranks_beyond_19_million_are_no_dates() -> None:
+    clock = Clock()
+    assert [clock.seconds(n) for n in (1, 20_230_209)] == [1, 20_230_209]
+
+
+@given(st.lists(st.integers(10**8, 7 * 10**9), min_size=1), st.sampled_from([1, 10**3, 10**6]))
+def test_every_unit_gives_the_same_seconds(moments: list[int], per_second: int) -> None:
+    clock = Clock()
+    assert [clock.seconds(str(m * per_second)) for m in moments] == moments
+
+
 def test_the_named_form_is_used_for_all() -> None:
     clock = Clock("%d.%m.%Y")
     assert clock.seconds("9.2.2023") == DAY

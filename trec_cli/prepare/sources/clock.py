@@ -26,6 +26,7 @@ _LATEST = 7_258_118_400.0
 _EARLIEST = -5_364_662_400.0
 """The year 1800."""
 _HUGE = 1e20
+_MOST_DIGITS = 30
 _COMPACT = range(19_000_101, 21_001_232)
 _DATES = (
     "%m/%d/%Y",
@@ -72,6 +73,8 @@ class Clock:
         self.unit: str | None = None
         self._per_second = 1
         self._undecided = 0.0
+        self._usual = (math.inf, -math.inf)
+        """Numbers between these are surely of the unit; most are, and take the short way."""
 
     def seconds(self, value: object) -> float:
         """Return seconds since 1970, whole ones as an integer.
@@ -81,7 +84,9 @@ class Clock:
             UnsetTime: a text or number that says that no time was set.
             ValueError: it is no time, saying why.
         """
-        if isinstance(value, bool) or value is None or value == "":
+        if isinstance(value, str):
+            return self._of_text(value.strip())
+        if isinstance(value, bool) or value is None:
             raise ValueError("the time is missing")
         if isinstance(value, int | float):
             return self._of_number(value)
@@ -89,9 +94,7 @@ class Clock:
             return _whole(check_time(_timestamp(value), value))
         if isinstance(value, date):
             return _whole(check_time(_timestamp(datetime.combine(value, time())), value))
-        if not isinstance(value, str):
-            raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
-        return self._of_text(value.strip())
+        raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
 
     def tell(self, progress: Progress) -> None:
         """Say what times are taken for, where it is neither seconds nor ISO dates."""
@@ -100,6 +103,8 @@ class Clock:
             progress.info(f"times are read as {read_as}")
 
     def _of_text(self, text: str) -> float:
+        if not text:
+            raise ValueError("the time is missing")
         if self.form is not None:
             return _whole(check_time(_parsed(text, self.form), text))
         number = _number(text)
@@ -112,10 +117,13 @@ class Clock:
         return _whole(check_time(_timestamp(moment), text))
 
     def _of_number(self, number: float) -> float:
+        low, high = self._usual
+        if low <= number <= high:
+            return _whole(number / self._per_second)
         if not abs(number) < _HUGE:
             raise ValueError(f"{str(number)[:40]} is no time")
         size = abs(number)
-        if size < _ANY_UNIT and number not in _COMPACT:
+        if size < _ANY_UNIT and (number not in _COMPACT or self._undecided):
             self._undecided = max(self._undecided, size) if self.unit is None else 0.0
         else:
             self._decide(number, size)
@@ -133,6 +141,8 @@ class Clock:
             if self._undecided and per_second != 1:
                 raise ValueError(f"{number:.0f} is in {name}, earlier times are not")
             self.unit, self._per_second = name, per_second
+            if per_second:
+                self._usual = _ANY_UNIT * per_second, _LATEST * per_second
         elif name != self.unit:
             raise ValueError(f"{number:.0f} is in {name}, earlier times are in {self.unit}")
 
@@ -145,6 +155,8 @@ def _unit(size: float, number: float) -> tuple[str, int]:
 
 def _number(text: str) -> float | None:
     """Read a number exactly; Python's own separators ``_`` are none."""
+    if text.isdecimal():
+        return int(text) if len(text) < _MOST_DIGITS else math.inf
     if "_" in text:
         return None
     try:
