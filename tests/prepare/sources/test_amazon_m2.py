@@ -45,6 +45,15 @@ def test_products_have_the_papers_attributes_and_empty_ones_are_skipped(tmp_path
     assert items["B2"].attributes == {"title": "Small box", "author": "A. Writer"}
 
 
+def test_of_products_that_stand_twice_the_one_with_most_text_counts(tmp_path: Path) -> None:
+    write(tmp_path, [["['B1']", "B2", "UK"]])
+    path = tmp_path / "products_train.csv"
+    for rows in (PRODUCTS, PRODUCTS[::-1]):
+        path.write_text(as_csv(HEADER, rows))
+        items, _ = read(tmp_path)
+        assert items["B2"].attributes == {"title": "Small box", "author": "A. Writer"}
+
+
 def test_attributes_are_chosen(tmp_path: Path) -> None:
     write(tmp_path, [["['B1']", "B2", "UK"]])
     items, _ = read(tmp_path, attributes=("description", "title"))

@@ -9,9 +9,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from tests.prepare.helpers import write_jsonl
+from trec_cli.commands.app import app
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import read_examples
+from trec_cli.core.manifest import read_manifest
 from trec_cli.core.progress import Silent
 from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Source
@@ -342,3 +346,24 @@ def test_meta_files_keep_the_items_of_the_log_alone(tmp_path: Path) -> None:
     assert list(items) == ["a", "b", "c"]
     assert counts["items outside the log"] == 1
     assert json.dumps(counts)
+
+
+def test_a_log_is_read_from_standard_input(tmp_path: Path) -> None:
+    folder, out = tmp_path / "shop", tmp_path / "run"
+    events_csv(folder)
+    with (folder / "items.csv").open("a") as file:
+        file.write("d,Thing D\n")
+    log = (folder / "clicks.csv").read_text() + "u2,d,1,3\n"
+    (folder / "clicks.csv").unlink()
+    command = ["prepare", "-", "--items", str(folder / "items.csv"), "--out", str(out)]
+    first = CliRunner().invoke(app, command, input=log)
+    assert first.exit_code == 0, first.output
+    asked = {e.user_id: (e.history, e.positives) for e in read_examples(out / "examples.jsonl")}
+    assert asked["u1"] == (["b", "c"], ["a"])
+    manifest = read_manifest(out / "examples.jsonl") or {}
+    assert "standard input" in manifest["inputs"]
+    again = CliRunner().invoke(app, command, input=log)
+    assert "nothing to do" in again.output
+    other = CliRunner().invoke(app, command, input=log.replace("u2", "u3"))
+    assert other.exit_code == 2
+    assert "other content now in standard input" in other.output

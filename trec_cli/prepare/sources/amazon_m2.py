@@ -118,7 +118,9 @@ def _read_products(
             there = scan.select(pl.col("locale").unique().sort()).collect().to_series()
             named = ", ".join(map(str, there)) or "none"
             raise InputError.of(member, f"has no product of {locale}; it has {named}", "--locale")
-    once = frame.unique("item_id", keep="first", maintain_order=True)
+    length = pl.sum_horizontal(pl.col(names).str.len_chars().fill_null(0))
+    fullest = frame.sort(length, *names, descending=[True, *(False for _ in names)])
+    once = fullest.unique("item_id", keep="first", maintain_order=True)
     counts[f"products of {locale}"] = len(once)
     counts["products that stand twice"] = len(frame) - len(once)
     has_text = pl.any_horizontal(pl.col(names).str.contains(r"\S").fill_null(False))
