@@ -6,6 +6,7 @@ import pytest
 
 from samples.tiny_model import build_tokenizer
 from trec_cli.core.errors import ModelError
+from trec_cli.models.answers import find_answers
 from trec_cli.models.chat import Frame, encode_text, make_frame
 
 
@@ -99,3 +100,69 @@ def test_a_template_that_trims_the_message_works() -> None:
 def test_a_template_with_a_date_gives_the_same_prompt_on_every_day() -> None:
     tokenizer = _tokenizer("{{ strftime_now('%d %b %Y') }}: {{ messages[0]['content'] }}")
     assert _whole(tokenizer, make_frame(tokenizer), "tea") == "26 Jul 2024: tea"
+
+
+TURN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{THOUGHT}{{ m.content }}<|im_end|>\n{% endfor %}"  # noqa: E501
+EMPTY = "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+START = "{% if add_generation_prompt %}<|im_start|>assistant\n{OPEN}{% endif %}"
+
+
+def _thinking(thought: str, opened: str) -> str:
+    return TURN.replace("{THOUGHT}", thought) + START.replace("{OPEN}", opened)
+
+
+SWITCH = (
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (_thinking(EMPTY, SWITCH), "thinking is switched off"),
+        (_thinking("", SWITCH), "thinking is switched off"),
+        (_thinking(EMPTY, "<think>\n"), "an empty thought is closed"),
+        (_thinking("", "<think>\n"), "an empty thought is closed"),
+        (_thinking(EMPTY, ""), "an empty thought is closed"),
+    ],
+)
+def test_a_model_that_thinks_first_finds_its_thought_closed(template: str, said: str) -> None:
+    tokenizer = _tokenizer(template)
+    frame = make_frame(tokenizer)
+    assert frame.thinking.startswith(said)
+    assert _whole(tokenizer, frame, "tea").endswith(
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    answers = find_answers(tokenizer, "", chat=True)
+    assert (answers.yes_text, answers.no_text) == ("Yes", "No")
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed"), [("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>")]
+)
+def test_other_names_of_a_thought_are_known(opened: str, closed: str) -> None:
+    tokenizer = _tokenizer(_thinking("", opened))
+    assert _whole(tokenizer, make_frame(tokenizer), "tea").endswith(f"{opened}\n\n{closed}\n\n")
+
+
+def test_the_channel_of_an_answer_is_opened() -> None:
+    channel = "{% if m.role == 'assistant' %}<|channel|>final<|message|>{% endif %}"
+    tokenizer = _tokenizer(_thinking(channel, ""))
+    frame = make_frame(tokenizer)
+    assert _whole(tokenizer, frame, "tea").endswith("assistant\n<|channel|>final<|message|>")
+    assert frame.thinking == ""
+
+
+def test_where_nobody_thinks_nothing_changes_and_nothing_is_said() -> None:
+    tokenizer = _tokenizer(_thinking("", ""))
+    frame = make_frame(tokenizer)
+    assert frame.thinking == ""
+    assert _whole(tokenizer, frame, "tea").endswith("<|im_start|>assistant\n")
+
+
+def test_a_template_that_takes_no_answers_can_still_ask() -> None:
+    tokenizer = _tokenizer(
+        "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}"
+        "{{ messages[0].content }}|<think>\n"
+    )
+    assert _whole(tokenizer, make_frame(tokenizer), "tea") == "tea|<think>\n\n</think>\n\n"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trec_cli.core.errors import ModelError
+from trec_cli.models.chat import open_answer
 
 _WORDS = (("Yes", "No"), ("yes", "no"))
-_ASK = [{"role": "user", "content": "?"}]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ def find_answers(tokenizer: Any, context: str, *, chat: bool) -> AnswerTokens:
     Raises:
         ModelError: the tokenizer has no two distinct next tokens for yes and no.
     """
-    before, lead = _chat_context(tokenizer) if chat else (context, " ")
+    before, lead = context, " "
+    if chat:
+        opening = open_answer(tokenizer, "?")
+        before, lead = opening.text, opening.blank
     pairs = [_encoded(tokenizer, before, blank, words) for words, blank in _spellings(lead)]
     usable = [pair for pair in pairs if _usable(tokenizer, pair)]
     whole = [pair for pair in usable if _are_whole_words(tokenizer, pair)]
@@ -59,17 +62,6 @@ def _spellings(lead: str) -> list[tuple[tuple[str, str], str]]:
     """Order the spellings to try: as the context leads to them first."""
     blanks = dict.fromkeys((lead, "", " "))
     return [(words, blank) for blank in blanks for words in _WORDS]
-
-
-def _chat_context(tokenizer: Any) -> tuple[str, str]:
-    """Give the end of the chat prompt, and what the template writes before an answer."""
-    prompt: str = tokenizer.apply_chat_template(_ASK, tokenize=False, add_generation_prompt=True)
-    dialogue = [*_ASK, {"role": "assistant", "content": "Yes"}]
-    answered: str = tokenizer.apply_chat_template(dialogue, tokenize=False)
-    rest = answered.removeprefix(prompt)
-    lead, found, _ = rest.partition("Yes")
-    follows = answered.startswith(prompt) and found and not lead.strip()
-    return prompt, lead if follows else ""
 
 
 def _encoded(tokenizer: Any, before: str, blank: str, words: tuple[str, str]) -> AnswerTokens:

@@ -1,5 +1,7 @@
 """The frame around a user message: the model's chat template, or nothing but BOS."""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,21 @@ from trec_cli.core.errors import ModelError
 # that Llama's template falls back to; a macro, because only plain data reaches a template.
 _SAME_DAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
 _PLACE = "\ue000trec\ue000"
+_NO_THINKING = {"enable_thinking": False, "thinking": False}
+"""What switches thinking off in the templates that know such a switch."""
+_THOUGHTS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+}
+"""Openings of a thought, and how it ends."""
+_OF_THOUGHT = re.compile("think|thought|reason", re.IGNORECASE)
+_SWITCHED_OFF = "thinking is switched off in the chat template"
+_CLOSED = "an empty thought is closed before the answer"
 
 
 @dataclass(frozen=True)
@@ -20,11 +37,29 @@ class Frame:
         tail: the closing of the user's turn and the opening of the assistant's;
             empty where the model has no chat template.
         chat: whether a chat template was used.
+        thinking: what was done so that the model answers without thinking first; empty where
+            nothing had to be.
     """
 
     head: tuple[int, ...]
     tail: tuple[int, ...]
     chat: bool
+    thinking: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A user's message in its chat template, up to where the model's answer begins.
+
+    Attributes:
+        text: the prompt, an empty thought included where the template opens one.
+        blank: white space that the template writes before an answer.
+        thinking: see :class:`Frame`.
+    """
+
+    text: str
+    blank: str
+    thinking: str
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -48,25 +83,60 @@ def make_frame(tokenizer: Any, *, chat: bool | None = None) -> Frame:
         raise ModelError("the model has no chat template; leave --chat-template out")
     if chat is False or not has_template:
         return Frame(_opening(tokenizer), (), chat=False)
-    messages = [{"role": "user", "content": _PLACE}]
     try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            chat_template=_dateless(tokenizer.get_chat_template()),
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        opening = open_answer(tokenizer, _PLACE)
     except Exception as error:
         raise ModelError(f"the model's chat template cannot be used: {error}") from error
-    head, found, tail = text.partition(_PLACE)
+    head, found, tail = opening.text.partition(_PLACE)
     if not found:
         raise ModelError("the model's chat template does not show the user's message")
     before, after = (tokenizer.encode(part, add_special_tokens=False) for part in (head, tail))
-    return Frame(tuple(before), tuple(after), chat=True)
+    return Frame(tuple(before), tuple(after), chat=True, thinking=opening.thinking)
+
+
+def open_answer(tokenizer: Any, message: str) -> Opening:
+    """Write a message in the chat template, so that the answer comes next.
+
+    A model that thinks before it answers would begin with its thoughts.  Thinking is switched
+    off where the template can; else what the template writes between the prompt and an answer
+    (an empty thought, an answer's channel) stands in the prompt; else an open thought is
+    closed.
+    """
+    asked = [{"role": "user", "content": message}]
+    usual = _rendered(tokenizer, asked, add_generation_prompt=True)
+    text = _rendered(tokenizer, asked, add_generation_prompt=True, **_NO_THINKING)
+    thinking = "" if text == usual else _SWITCHED_OFF
+    lead = _lead(tokenizer, asked, text)
+    if lead.strip():
+        closed = _CLOSED if _OF_THOUGHT.search(lead) else ""
+        return Opening(text + lead, "", thinking or closed)
+    opened = next((tag for tag in _THOUGHTS if text.rstrip().endswith(tag)), None)
+    if opened:
+        return Opening(f"{text.rstrip()}\n\n{_THOUGHTS[opened]}\n\n", "", _CLOSED)
+    return Opening(text, lead, thinking)
+
+
+def _lead(tokenizer: Any, asked: Sequence[Mapping[str, str]], prompt: str) -> str:
+    """Return what the template writes between a prompt and its answer."""
+    dialogue = [*asked, {"role": "assistant", "content": "Yes"}]
+    try:
+        answered = _rendered(tokenizer, dialogue, **_NO_THINKING)
+    except Exception:  # a template may refuse what it was not made for in any way it likes
+        return ""
+    lead, found, _ = answered.removeprefix(prompt).partition("Yes")
+    return lead if found and answered.startswith(prompt) else ""
+
+
+def _rendered(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
+    template = _dateless(tokenizer.get_chat_template())
+    text: str = tokenizer.apply_chat_template(
+        list(messages), chat_template=template, tokenize=False, **options
+    )
+    return text
 
 
 def _opening(tokenizer: Any) -> tuple[int, ...]:
-    """Give what stands before plain text: BOS, where the model has one; never EOS alone."""
+    """Return what stands before plain text: BOS, where the model has one; never EOS alone."""
     ids = tokenizer("")["input_ids"]
     closing = tokenizer.eos_token_id != tokenizer.bos_token_id
     return tuple(i for i in ids if not (closing and i == tokenizer.eos_token_id))

@@ -249,6 +249,11 @@ class PromptBuilder:
         return self._encode(self.items[item_id].text(self.settings.attributes)) or self._unknown
 
     @property
+    def thinking(self) -> str:
+        """What was done so that a model answers without thinking first; empty if nothing."""
+        return self._frame.thinking
+
+    @property
     def _instruction_tokens(self) -> int:
         return sum(map(len, self._fixed))
 

@@ -224,6 +224,9 @@ def make_prompts(
         "prompt": dataclasses.asdict(builder.settings),
         "template": template_hash(builder.template),
     }
+    if builder.thinking:
+        progress.info(builder.thinking)
+        settings["thinking"] = builder.thinking
     return Prompts(
         material=material,
         questions=questions,
