@@ -81,7 +81,8 @@ def _run(
     described = {"format": found.format.name, **settings.as_dict()}
     dry_run = invocation.dry_run
     with nullcontext() if dry_run else locked(run.examples):
-        provenance = Provenance("prepare", described, found.inputs)
+        own = settings.candidates_file
+        provenance = Provenance("prepare", described, [*found.inputs, *([own] if own else [])])
         provenance.inputs = files.as_named(provenance.inputs)
         replaced = invocation.overwrite or dry_run
         done = [

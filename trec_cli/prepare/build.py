@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from trec_cli.core.errors import InputError, UsageError
@@ -14,6 +16,11 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Item, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
+from trec_cli.prepare.candidates import (
+    named_candidates,
+    retrieved_candidates,
+    with_candidates,
+)
 from trec_cli.prepare.collection import Catalogue, Collection, Question
 from trec_cli.prepare.filters import check_unique, usable_questions
 from trec_cli.prepare.negatives import Negatives, Observed, Sampler, answer_counts
@@ -46,19 +53,52 @@ class Prepared:
     def examples(self) -> Iterator[Example]:
         """Yield the examples, each with its candidates."""
         signals = Signals(self._popularity(), answer_counts(self.questions)["train"])
-        negatives = self._negatives(signals)
-        with self.progress.task("drawing negatives", total=len(self.questions)) as task:
-            for number, question in enumerate(self.questions, 1):
-                example = self._example(question, negatives)
+        drawn = self._drawn(signals) if self.settings.candidates is None else self._named()
+        with self.progress.task("choosing candidates", total=len(self.questions)) as task:
+            for number, (question, example) in enumerate(drawn, 1):
                 if number % _NOTED == 0:
                     task.advance(_NOTED)
                 if example is None:
-                    self.report.dropped["no negative left"] += 1
+                    self.report.dropped[self._reason_without()] += 1
                     continue
                 self.report.counts_of(example.split).add(example, question, signals)
-                self._used.update(example.history, example.candidates)
+                self._used.update(example.history, example.candidates, example.missed or ())
                 yield example
+
+    def _reason_without(self) -> str:
+        """Say why a question has no candidates."""
+        if self.settings.candidates is None:
+            return "no negative left"
+        return "no wrong candidate, or (train, valid) no right one"
+
+    def _drawn(self, signals: Signals) -> Iterator[tuple[Question, Example | None]]:
+        """Yield the questions with drawn candidates, or those of the source."""
+        negatives = self._negatives(signals)
+        for question in self.questions:
+            yield question, self._example(question, negatives)
         self.report.negatives_outside = negatives.outside
+
+    def _named(self) -> Iterator[tuple[Question, Example | None]]:
+        """Yield the questions with candidates from a file or a retrieval."""
+        settings, bare = self.settings, [self._bare(question) for question in self.questions]
+        if settings.retrieved is not None:
+            self.progress.info(f"retrieving {settings.retrieved} candidates for each question")
+            items = {
+                item.item_id: item for item in self.catalogue.fetch(sorted(self.catalogue.ids))
+            }
+            items |= {name: Item(name, {}) for name in sorted(self.drawable - items.keys())}
+            lists = retrieved_candidates(items, bare, settings.retrieved, settings.seed)
+        else:
+            lists = named_candidates(Path(settings.candidates or ""), bare)
+        for question, example, candidates in zip(self.questions, bare, lists, strict=True):
+            if candidates is None:
+                self.report.dropped["no candidates in the file"] += 1
+                continue
+            counts = self.report.counts_of(example.split)
+            yield (
+                question,
+                with_candidates(example, candidates, self.drawable, counts, settings.seed),
+            )
 
     def _negatives(self, signals: Signals) -> Negatives:
         """Prepare the draw, and note from what."""
@@ -105,12 +145,20 @@ class Prepared:
         if not wrong and not future:
             return None
         candidates = sorted({*question.positives, *wrong})
+        return msgspec.structs.replace(
+            self._bare(question),
+            candidates=[candidates[i] for i in rng.permutation(len(candidates)).tolist()],
+        )
+
+    def _bare(self, question: Question) -> Example:
+        """Return the example of a question, without candidates."""
+        assert question.split is not None
         return Example(
             example_id=question.example_id,
             user_id=question.user_id,
             split=question.split,
             history=self._kept(question),
-            candidates=[candidates[i] for i in rng.permutation(len(candidates)).tolist()],
+            candidates=[],
             positives=question.positives,
             timestamp=question.timestamp,
             start=max(0, len(question.history) - self.settings.max_history),
@@ -198,6 +246,12 @@ def _choose_negatives(
     questions: list[Question], collection: Collection, settings: PrepareSettings, report: Report
 ) -> None:
     """Decide whether the source's negatives are used; forget them where they are not."""
+    if settings.candidates is not None:
+        report.choices["candidates"] = settings.candidates
+        for question in questions:
+            question.offered = None
+        report.choices["negatives"] = "none"
+        return
     there = collection.offers if any(q.offered for q in questions) else None
     asked = settings.negatives
     if asked in ("fixed", "impression") and asked != there:

@@ -98,6 +98,8 @@ class SplitCounts:
     positive_popularity: int = 0
     negative_popularity: int = 0
     compared: int = 0
+    missed: int = 0
+    candidates_unknown: int = 0
     auc: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, example: Example, question: Question, signals: Signals) -> None:
@@ -148,6 +150,9 @@ class SplitCounts:
             "positives_not_in_train_histories": self.never_trained,
             "mean_popularity_of_positives": _mean(self.positive_popularity, self.positives),
             "mean_popularity_of_negatives": _mean(self.negative_popularity, negatives),
+            "positives_missed": self.missed,
+            "candidates_without_text": self.candidates_unknown,
+            "recall_of_candidates": _mean(self.positives, self.positives + self.missed),
             "auc_without_user": {
                 name: _mean(total, self.compared) for name, total in self.auc.items()
             },
@@ -313,6 +318,13 @@ _ROWS = {
     "mean_popularity_of_positives": "mean popularity of positives",
     "mean_popularity_of_negatives": "mean popularity of negatives",
 }
+_OF_CANDIDATES = {
+    "recall_of_candidates": "right answers among the candidates, share",
+    "positives_missed": "right answers missed",
+    "candidates_without_text": "candidates without text, left out",
+}
+"""Rows of candidates from a file or a retrieval."""
+
 _OF_PREDICT = ("examples", "users", "mean_history", "histories_shortened", "mean_candidates")
 """The rows that say something of questions without an answer."""
 
@@ -392,7 +404,8 @@ def _splits(report: Report) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     values = {split: counts.as_dict() for split, counts in report.splits.items()}
-    for key, words in _ROWS.items():
+    rows = _ROWS | (_OF_CANDIDATES if "candidates" in report.choices else {})
+    for key, words in rows.items():
         table.add_row(
             words,
             *(

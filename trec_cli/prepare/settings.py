@@ -11,6 +11,7 @@ from trec_cli.core.files import Seed
 from trec_cli.core.options import Option
 from trec_cli.core.records import ANSWERED, Split
 from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
+from trec_cli.retrieve.settings import PREFIX, parse_count
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "clicks"]
 Unknown = Literal["drop", "keep", "fail"]
@@ -207,6 +208,16 @@ class Choices:
             default_text="20 drawn, or all of the source's",
         ),
     ] = None
+    candidates: Annotated[
+        str | None,
+        Option(
+            "Candidates of your own (JSONL: user_id or example_id, candidates), or retrieve:200 "
+            "for the best 200 of the whole catalogue.",
+            panel=ASKING,
+            metavar="FILE|retrieve:N",
+            default_text="right answers and negatives",
+        ),
+    ] = None
     predict: Annotated[
         bool,
         Option(
@@ -263,7 +274,7 @@ class PrepareOptions:
         Option(
             "Write the items of the examples, or all with text.",
             panel=KEEPING,
-            default_text="used; with --predict all",
+            default_text="used; all with --predict or a retrieval",
         ),
     ] = None
     train_users: Annotated[
@@ -291,15 +302,25 @@ class PrepareOptions:
             max_history=self.max_history or defaults.max_history,
             long=self.long or defaults.long,
             sizes=self._sizes(),
-            written=self.catalogue or ("all" if self.choices.predict else "used"),
+            written=self.catalogue or self._written(),
             **{each.name: getattr(self.choices, each.name) for each in fields(Choices)},
         )
+
+    def _written(self) -> Written:
+        """Write all items where any may be recommended."""
+        retrieved = is_retrieval(self.choices.candidates)
+        return "all" if self.choices.predict or retrieved else "used"
 
     def _sizes(self) -> Sizes | None:
         texts = (self.train_users, self.valid_users, self.test_users)
         if texts == (None, None, None):
             return None
         return parse_sizes(*texts, predict=self.choices.predict)
+
+
+def is_retrieval(candidates: str | None) -> bool:
+    """Tell ``retrieve:200`` from the name of a file."""
+    return candidates is not None and candidates.partition(":")[0] == PREFIX
 
 
 _SINCE_THE_START = frozenset(
@@ -362,6 +383,12 @@ class PrepareSettings(Choices):
             raise UsageError("--split leave-last-out needs --target history")
         if self.split in ("leave-last-out", "parts") and self.sizes and self.sizes.total:
             raise UsageError(f"--split {self.split} has no sizes: leave out {_NAMES}")
+        if self.candidates is not None and (
+            self.negatives != "auto" or self.population != "auto" or self.number
+        ):
+            raise UsageError(
+                "--candidates takes the place of --negatives, --population and --num-negatives"
+            )
         self._check_times()
 
     def _check_times(self) -> None:
@@ -382,6 +409,18 @@ class PrepareSettings(Choices):
             raise UsageError("--targets all needs --split time or leave-last-out")
         if self.read.target == "impression" and (self.k_core > 1 or self.targets == "all"):
             raise UsageError("--k-core and --targets all need --target history")
+
+    @property
+    def retrieved(self) -> int | None:
+        """How many candidates to retrieve, or None."""
+        return parse_count(self.candidates or "") if is_retrieval(self.candidates) else None
+
+    @property
+    def candidates_file(self) -> Path | None:
+        """The file of candidates, or None."""
+        if self.candidates is None or is_retrieval(self.candidates):
+            return None
+        return Path(self.candidates)
 
     @property
     def since_time(self) -> float | None:
@@ -413,6 +452,8 @@ class PrepareSettings(Choices):
         read = _recorded(self.read)
         read.pop("items", None)  # its hash is among those of the inputs
         recorded = {**_recorded(self), "read": read, "sizes": self._recorded_sizes()}
+        if self.candidates_file is not None:
+            recorded["candidates"] = "file"  # its hash is among those of the inputs
         if self.split == "time":
             recorded["periods"] = True  # it once asked for a user's last event alone
         if self.draws and self.drawn_from != "catalogue":
@@ -427,8 +468,10 @@ class PrepareSettings(Choices):
     def draws(self) -> bool:
         """Whether any negative may be drawn: impressions bring all of theirs."""
         impressions = self.read.target == "impression"
-        return self.negatives != "fixed" and not (
-            impressions and self.negatives in ("auto", "impression")
+        return (
+            self.candidates is None
+            and self.negatives != "fixed"
+            and not (impressions and self.negatives in ("auto", "impression"))
         )
 
     @property
