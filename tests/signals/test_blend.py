@@ -9,10 +9,13 @@ from tests.signals.small import ITEMS, ROWS, example
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Example
 from trec_cli.signals.blend import (
+    VARYING,
     Blend,
     Learner,
     drawn_candidates,
+    feature_names,
     fit_blend,
+    history_size,
     load_logit,
     save_logit,
 )
@@ -107,3 +110,11 @@ def test_a_broken_file_of_weights_is_named(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputError, match="is no saved blend"):
         load_logit(path)
+
+
+def test_the_weight_of_a_signal_may_depend_on_the_length_of_the_history() -> None:
+    sizes = history_size(Histories.of([[], list("abcda"), list("a" * 60), list("a" * 90)], ROWS))
+    assert sizes.tolist() == pytest.approx([-np.log(6), 0, np.log(51 / 6), np.log(51 / 6)])
+    blend = _blend(_examples())
+    assert blend.logit.names == tuple(feature_names(blend.learner.signals()))
+    assert len(blend.logit.names) == len(blend.learner.signals()) + len(VARYING)

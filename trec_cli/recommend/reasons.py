@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trec_cli.recommend.records import Reason
-from trec_cli.signals.blend import Blend, Pairs
+from trec_cli.signals.blend import VARYING, Blend, Pairs
 from trec_cli.signals.histories import Histories, Rows
 from trec_cli.signals.learn import DECAY, OF_ITEMS
 
@@ -54,8 +54,12 @@ def _strongest(
     sums = np.zeros((count, features.shape[1]))
     np.add.at(sums, pairs.questions, features)
     own = features[chosen] - (sums / number[:, None])[pairs.questions[chosen]]
-    contributions = own * blend.logit.weights
-    contributions[:, [name in OF_ITEMS for name in blend.logit.names]] = -np.inf
+    weighed = own * blend.logit.weights
+    names = list(blend.learner.signals())
+    contributions = weighed[:, : len(names)]
+    for column, name in enumerate(VARYING, start=len(names)):
+        contributions[:, names.index(name)] += weighed[:, column]
+    contributions[:, [name in OF_ITEMS for name in names]] = -np.inf
     best = contributions.argmax(axis=1)
     return best, contributions[np.arange(len(chosen)), best]
 

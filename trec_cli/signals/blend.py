@@ -29,6 +29,11 @@ MOST_QUESTIONS = 5000
 ENOUGH_QUESTIONS = 1000
 """From so many questions of split valid on, none of train is added."""
 FOLDS = 10
+VARYING = ("popularity", "unseen", "follows", "bm25", "vector_last", "vector_nearest")
+"""Signals whose weight depends on the length of the history: popularity counts for more where
+little is known of a user, and the nearest of many items is nearer by chance."""
+BY_LENGTH = " by length"
+_LONG = 50
 _DECIMALS = 5
 """Beyond them, equal evidence would differ by the order in which a machine adds."""
 
@@ -62,9 +67,24 @@ class Pairs:
         return cls(Histories.of(histories, rows), np.repeat(np.arange(len(lengths)), lengths), flat)
 
     def features(self, signals: Mapping[str, Signal]) -> Array:
-        """Compute every signal for every pair: [pairs, signals]."""
-        columns = [s.at(self.asked, self.questions, self.candidates) for s in signals.values()]
-        return np.column_stack(columns).astype(float)
+        """Compute every signal for every pair, and again times the length: [pairs, features]."""
+        columns = {
+            name: signal.at(self.asked, self.questions, self.candidates)
+            for name, signal in signals.items()
+        }
+        length = history_size(self.asked)[self.questions]
+        varying = [columns[name] * length for name in VARYING]
+        return np.column_stack([*columns.values(), *varying]).astype(float)
+
+
+def history_size(asked: Histories) -> Values:
+    """Return ``log((1 + length) / 6)`` of each history: 0 for five items, at most 2.1."""
+    return np.log((1 + np.minimum(asked.lengths, _LONG)) / 6).astype(np.float32)
+
+
+def feature_names(signals: Iterable[str]) -> list[str]:
+    """Name the features: every signal, and those whose weight varies with the history."""
+    return [*signals, *(name + BY_LENGTH for name in VARYING)]
 
 
 @dataclass
@@ -133,11 +153,12 @@ class Blend:
 
     def everywhere(self, asked: Histories) -> Values:
         """Score the whole catalogue for a block of questions: [questions, items]."""
-        signals = self.learner.signals()
         total = np.zeros((len(asked), len(self.learner.catalogue)), np.float32)
-        weights = self.logit.weights.astype(np.float32)
-        for signal, weight in zip(signals.values(), weights, strict=True):
-            if weight:
+        weights = dict(zip(self.logit.names, self.logit.weights.astype(np.float32), strict=True))
+        length = history_size(asked)[:, None]
+        for name, signal in self.learner.signals().items():
+            weight = weights[name] + weights.get(name + BY_LENGTH, np.float32(0)) * length
+            if weight.any():
                 total += weight * signal.everywhere(asked)
         return np.round(total, _DECIMALS)
 
@@ -173,7 +194,7 @@ def fit_blend(
         asked = [drawn_candidates(example, items, negatives, learner.seed) for example in chosen]
     choices = _choices(learner, chosen, asked)
     users = [derive_seed(learner.seed, "user", e.user_id) for e in chosen]
-    return Blend(learner, fit_logit(choices, list(learner.signals()), groups=users))
+    return Blend(learner, fit_logit(choices, feature_names(learner.signals()), groups=users))
 
 
 def choose_questions(
@@ -221,12 +242,18 @@ def _choices(
     return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool))
 
 
+def _meaning(feature: str) -> str:
+    if not feature.endswith(BY_LENGTH):
+        return meaning(feature)
+    return f"how the weight of {feature.removesuffix(BY_LENGTH)} grows with log(history length)"
+
+
 def save_logit(path: Path, logit: ConditionalLogit, details: Mapping[str, Any]) -> None:
     """Write the weights as JSON, one readable entry per signal."""
     signals = [
         {
             "name": name,
-            "says": meaning(name),
+            "says": _meaning(name),
             "coefficient": float(logit.coefficients[n]),
             "standard_error": float(logit.errors[n]),
             "mean": float(logit.means[n]),
