@@ -21,10 +21,9 @@ from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.models.load import LanguageModel, load_model, model_identity
 from trec_cli.models.packed_linear import pack_linears
 from trec_cli.models.source import Decoding, ModelSource
-from trec_cli.summarize.engine import LocalEngine
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
-from trec_cli.summarize.setup import Setup
+from trec_cli.summarize.setup import LocalEngine, Setup
 
 NEW_TOKENS = 64
 BATCH = 32

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from trec_cli.commands.options import Config
+from trec_cli.commands.build import CONFIG
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def score(
     scores: Annotated[list[str] | None, typer.Option()] = None,
     json_line: Annotated[bool, typer.Option("--json")] = False,
     model: Annotated[str, typer.Option(envvar="TREC_TEST_MODEL")] = "small",
-    config: Config = None,
+    config: CONFIG = None,
 ) -> None:
     """Print what was understood."""
     typer.echo(f"{run} {max_length} {chat} {scores or []} {json_line} {model}")

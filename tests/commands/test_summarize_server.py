@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -86,6 +87,22 @@ def test_a_server_writes_the_summaries(run: Path, trec: Trec, api: FaultyServer,
     )
     assert fields["endpoint"] == asked
     assert no_key_in(run)
+
+
+def test_an_answer_far_beyond_what_was_asked_is_cut_before_it_is_checked(
+    run: Path, trec: Trec, api: FaultyServer
+) -> None:
+    write_lines(run / "examples.jsonl", [example(1, 3)])
+    api.plan = lambda *_: finish("stop", "jazz tea, " * 300_000)
+    result = trec(run)
+    assert result.exit_code == 0, result.stderr
+    database = sqlite3.connect(run / "generations.sqlite")
+    [(text, stopped)] = database.execute("SELECT text, stopped FROM generations").fetchall()
+    database.close()
+    assert (len(text), stopped) == (12 * 64, 0)
+    manifest = read_manifest(run / "summaries-hier.jsonl")
+    assert manifest is not None
+    assert manifest["at_limit"] == 1
 
 
 def test_the_chat_endpoint_gets_the_message_and_greedy_decoding(

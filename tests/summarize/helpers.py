@@ -8,11 +8,12 @@ from functools import cache
 from typing import Any
 
 from samples.tiny_model import build_tokenizer
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Item
 from trec_cli.models.chat import make_frame
 from trec_cli.summarize.asking import Asker
-from trec_cli.summarize.engine import IN_MEMORY, Generation, Store, id_bytes
+from trec_cli.summarize.engine import Generation, Store, id_bytes
 from trec_cli.summarize.prompts import Answer, Prompt, PromptWriter
 from trec_cli.summarize.settings import SummarySettings
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, history, make_asker, make_writer, texts_of
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import ModelError, PartialError
-from trec_cli.summarize.engine import IN_MEMORY, Generation, Keys, Store
+from trec_cli.summarize.engine import Generation, Keys, Store
 from trec_cli.summarize.prompts import Prompt
 
 

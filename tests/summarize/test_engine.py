@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import InputError, OutputFailed, PartialError
-from trec_cli.summarize.engine import IN_MEMORY, Generation, Keys, Store
+from trec_cli.summarize.engine import Generation, Keys, Store
 
 WRITER = """
 import sys
@@ -98,6 +99,33 @@ def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(InputError, match="damaged"), Store(path) as store:
         store.get(bytes([n]) * 16 for n in range(200))
+
+
+@pytest.mark.parametrize("column", ["text", "prompt_tokens", "stopped"])
+def test_a_value_of_another_type_is_a_clear_error(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store.put({b"k": generation()})
+        store._db.execute(f"UPDATE generations SET {column} = ?", (b"\xff",))
+        with pytest.raises(InputError, match=rf"generations\.{column} holds no .*\.recover"):
+            store.get([b"k"])
+
+
+def test_a_text_that_is_not_utf_8_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store.put({b"k": generation()})
+        store._db.execute("UPDATE generations SET text = CAST(x'ff41' AS TEXT)")
+        with pytest.raises(InputError, match="damaged or not a store"):
+            store.get([b"k"])
+
+
+def test_a_table_of_other_columns_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store._db.execute("ALTER TABLE generations DROP COLUMN stopped")
+    with Store(path) as store, pytest.raises(InputError, match="no such column"):
+        store.get([b"k"])
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:

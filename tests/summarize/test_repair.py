@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 
 from tests.summarize.helpers import ScriptedEngine, make_asker, make_writer, tokenizer
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import ModelError
 from trec_cli.core.records import Item
 from trec_cli.models.chat import encode_text
 from trec_cli.summarize.asking import Asker
-from trec_cli.summarize.engine import IN_MEMORY, Generation, Store
+from trec_cli.summarize.engine import Generation, Store
 from trec_cli.summarize.modes import summarize_hierarchical, summarize_recurrent
 from trec_cli.summarize.prompts import Answer, Prompt
 from trec_cli.summarize.repair import Checker

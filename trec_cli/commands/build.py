@@ -149,13 +149,13 @@ def _sign(run: Callable[..., None], options: list[Declared]) -> None:
             )
             for option in shown
         ),
-        inspect.Parameter("config", keyword, annotation=_CONFIG, default=None),
+        inspect.Parameter("config", keyword, annotation=CONFIG, default=None),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
 
 
-_CONFIG = Annotated[
+CONFIG = Annotated[
     Path | None,
     typer.Option(
         callback=load_config,

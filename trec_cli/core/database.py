@@ -27,6 +27,7 @@ _KEY_BYTES = 16
 _AT_ONCE = 500
 """Keys of one query; SQLite allows 999 in every build."""
 _WAIT_SECONDS = 60
+_TYPES: Mapping[str, type] = {"TEXT": str, "INTEGER": int, "BLOB": bytes}
 _TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS {table} (key BLOB PRIMARY KEY, {columns}) WITHOUT ROWID;
@@ -127,8 +128,19 @@ class ContentStore(Generic[Value]):
                     f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})", some
                 )
                 for key, *row in rows:
+                    self._check(row)
                     found[key] = self._from_row(*row)
         return found
+
+    def _check(self, row: Sequence[Any]) -> None:
+        """Refuse values of another type than their column has: SQLite itself takes any.
+
+        Raises:
+            sqlite3.DatabaseError: naming the column.
+        """
+        for (name, kind), value in zip(self.columns.items(), row, strict=True):
+            if not isinstance(value, _TYPES[kind.split()[0]]):
+                raise sqlite3.DatabaseError(f"{self.table}.{name} holds no {kind.split()[0]}")
 
     def put(self, made: Mapping[bytes, Value]) -> None:
         """Keep a batch, whole or not at all; what is there already stays."""
@@ -150,7 +162,7 @@ class ContentStore(Generic[Value]):
             row = self._db.execute(
                 "SELECT missing FROM plans WHERE signature = ?", (signature,)
             ).fetchone()
-            if row:
+            if row and isinstance(row[0], bytes):
                 return _split(row[0])
             found = self.get(keys)
             missing = [key for key in keys if key not in found]
@@ -202,7 +214,9 @@ class ContentStore(Generic[Value]):
         return InputError.of(
             self._path,
             f"is damaged or not a store ({error})",
-            "remove it and run again, or name another with --store",
+            "move it away, with its -wal and -shm files, and run again: texts that are missing are "
+            "made again. sqlite3 OLD .recover | sqlite3 NEW may save most of them; name the new "
+            "file with --store",
         )
 
 

@@ -20,6 +20,8 @@ from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
 from trec_cli.summarize.setup import Setup
 
 _NAME_CHARACTERS = 100
+_MOST_CHARACTERS = 64
+"""Of a token, on average over a whole text: hardly any token is longer by itself."""
 _MORE_PENALTY = 0.4
 """Added to the frequency penalty with every attempt; servers allow up to 2."""
 
@@ -104,11 +106,17 @@ class RemoteEngine:
 
 
 def _generation(reply: TextReply, request: Request[TextReply]) -> Generation:
-    """Count tokens as the server does; where it does not, as asked for."""
+    """Count tokens as the server does; where it does not, as asked for.
+
+    A text that no number of tokens asked for could fill is cut here, before it is kept or
+    checked.
+    """
     prompt_tokens, new_tokens = request.prompt_tokens, request.new_tokens
     if reply.usage:
         prompt_tokens, new_tokens = reply.usage.prompt_tokens, reply.usage.new_tokens
-    return Generation(reply.text, prompt_tokens, new_tokens, reply.stopped)
+    most = _MOST_CHARACTERS * request.new_tokens
+    stopped = reply.stopped and len(reply.text) <= most
+    return Generation(reply.text[:most], prompt_tokens, new_tokens, stopped)
 
 
 def _name(prompts: Sequence[Prompt], place: int) -> str:

@@ -1,5 +1,6 @@
 """Asking a server that refuses, hangs, lies, or dies in the middle."""
 
+import gzip
 import json
 import threading
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import pytest
 
 from tests.models.endpoint.faulty_server import KEY, Fault, FaultyServer, finish, text_for
 from trec_cli.core.errors import ModelError, UsageError
+from trec_cli.models.endpoint import server as server_module
 from trec_cli.models.endpoint.faults import Failure
-from trec_cli.models.endpoint.replies import TextReply, read_chat, read_completion
+from trec_cli.models.endpoint.replies import TextReply, Usage, read_chat, read_completion
 from trec_cli.models.endpoint.server import Request, Server
 from trec_cli.models.endpoint.settings import EndpointSettings, parse_extra
 
@@ -50,6 +52,59 @@ def test_every_question_gets_its_own_answer(api: FaultyServer) -> None:
     assert (server.tally.prompt_tokens, server.tally.new_tokens) == (60, 90)
     assert set(api.keys) == {f"Bearer {KEY}"}
     assert set(api.paths) == {"/v1/chat/completions"}
+
+
+@pytest.mark.parametrize(
+    ("location", "followed"),
+    [
+        ("http://elsewhere.example/v1/chat/completions", False),
+        ("//elsewhere.example/x", False),
+        ("http://127.0.0.1:1/v1/chat/completions", False),
+        ("/v1/chat/completions?again", True),
+    ],
+)
+def test_a_redirect_is_followed_on_the_same_server_alone(
+    api: FaultyServer, location: str, followed: bool
+) -> None:
+    moved = Fault(307, headers={"Location": location})
+    api.plan = lambda number, _: None if followed and number else moved
+    [outcome] = ask(Server(settings(api)), "question")
+    if followed:
+        assert outcome == TextReply(text_for("question"), True, Usage(1, 3))
+    else:
+        assert "which is not followed" in reason(outcome)
+        assert "elsewhere.example" in reason(outcome) or "127.0.0.1:1" in reason(outcome)
+
+
+def test_no_more_is_read_than_an_answer_can_be(
+    api: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MOST_BYTES", 1 << 20)
+    api.plan = lambda *_: Fault(body=b'"' + b"x" * (1 << 20) + b'"')
+    [outcome] = ask(Server(settings(api)), "question")
+    assert reason(outcome) == "the answer is longer than 1 MiB"
+
+
+def test_a_compressed_answer_is_not_unpacked(api: FaultyServer) -> None:
+    packed = gzip.compress(b" " * 1000)
+    api.plan = lambda *_: Fault(headers={"Content-Encoding": "gzip"}, body=packed)
+    [outcome] = ask(Server(settings(api)), "question")
+    assert "compressed" in reason(outcome)
+
+
+def test_a_server_that_counts_impossible_tokens_is_a_bad_reply(api: FaultyServer) -> None:
+    def change(answer: dict[str, Any]) -> None:
+        answer["usage"]["completion_tokens"] = 10**30
+
+    api.plan = lambda *_: Fault(change=change)
+    [outcome] = ask(Server(settings(api)), "question")
+    assert "a number of tokens that cannot be" in reason(outcome)
+
+
+def test_an_odd_charset_of_an_error_does_no_harm(api: FaultyServer) -> None:
+    api.plan = lambda *_: Fault(400, {"Content-Type": "text/plain; charset=rot13"}, b"no\xff")
+    [outcome] = ask(Server(settings(api)), "question")
+    assert reason(outcome).startswith("HTTP 400 no")
 
 
 def test_no_questions_ask_nothing(api: FaultyServer) -> None:

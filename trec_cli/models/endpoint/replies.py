@@ -11,6 +11,7 @@ _TOKEN_ID = "token_id:"
 _ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 _CUT = {"length", "max_tokens"}
 _DECLINED = "content_filter"
+_MOST_TOKENS = 1 << 40
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are no JSON, or that are nested beyond all measure."""
 
@@ -123,8 +124,8 @@ def _said(content: bytes) -> str:
 def _usage(usage: _Usage | None) -> Usage | None:
     if usage is None:
         return None
-    if usage.prompt_tokens < 0 or usage.completion_tokens < 0:
-        raise BadReply("the answer counts less than no tokens")
+    if not all(0 <= n <= _MOST_TOKENS for n in (usage.prompt_tokens, usage.completion_tokens)):
+        raise BadReply("the answer counts a number of tokens that cannot be")
     return Usage(usage.prompt_tokens, usage.completion_tokens)
 
 

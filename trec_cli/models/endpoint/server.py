@@ -8,7 +8,15 @@ an answer or an error, holds it.
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
@@ -22,6 +30,7 @@ from trec_cli.models.endpoint.replies import UNREADABLE, BadReply, Usage
 from trec_cli.models.endpoint.settings import EndpointSettings
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import AsyncOpenAI
 
 Kind = Literal["chat", "completions"]
@@ -29,6 +38,8 @@ _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _LEAST_SECRET = 8
 """Shorter keys (``none``, ``EMPTY``) are words, and are left in texts."""
 _HOPELESS = {401, 402, 403, 404}
+MOST_BYTES = 1 << 24
+"""Of one answer; a server that sends more is not read to its end."""
 
 
 class _Reply(Protocol):
@@ -229,7 +240,8 @@ class Server:
         try:
             response = await self._create(request)
         except openai.APIStatusError as error:
-            raise self._status_failure(error.status_code, error.response.text) from None
+            said = error.response.content.decode("utf-8", "replace")
+            raise self._status_failure(error.status_code, said) from None
         except (openai.APIConnectionError, openai.OpenAIError) as error:
             raise self._connection_failure(error) from None
         except TimeoutError:
@@ -260,6 +272,8 @@ class Server:
     def _connection_failure(self, error: Exception) -> Failed:
         """Say what a connection died of: the client's own words are only "Connection error"."""
         cause = error.__cause__ or error
+        if isinstance(cause, Failed):
+            return cause
         name = type(cause).__name__
         if "Timeout" in name:
             return Failed(f"no answer within {self.settings.timeout:g} s")
@@ -294,17 +308,22 @@ class _OverBudget(Exception):  # noqa: N818 - reads as a statement
 def _client(settings: EndpointSettings, key: str) -> "AsyncOpenAI":
     """Build the official client; every answer must be whole within the time-out.
 
-    The client's own time-out starts anew with every byte, so that a server that sends one
+    The client's own time-out starts again with every byte, so that a server that sends one
     now and then would keep it for ever.
     """
     import openai
 
-    async def read_in_time(response: Any) -> None:
+    async def read_in_time(response: "httpx2.Response") -> None:
+        _check_redirect(response)
+        response.stream = _bounded(response)
         async with asyncio.timeout(settings.timeout):
             await response.aread()
 
     transport = openai.DefaultAsyncHttpxClient(
-        timeout=settings.timeout, event_hooks={"response": [read_in_time]}
+        timeout=settings.timeout,
+        event_hooks={"response": [read_in_time]},
+        # A compressed answer could be small here and fill the memory afterwards.
+        headers={"Accept-Encoding": "identity"},
     )
     return openai.AsyncOpenAI(
         base_url=settings.base_url,
@@ -313,6 +332,57 @@ def _client(settings: EndpointSettings, key: str) -> "AsyncOpenAI":
         max_retries=settings.retries,
         http_client=transport,
     )
+
+
+def _check_redirect(response: "httpx2.Response") -> None:
+    """Refuse to follow a redirect to another server: prompts are for the one that was named.
+
+    Raises:
+        Failed: naming the other.
+    """
+    if not response.has_redirect_location:
+        return
+    here, there = response.url, response.url.join(response.headers["location"])
+    secured = (here.scheme, there.scheme) == ("http", "https") and there.port is None
+    if here.host != there.host or not (secured or _origin(here) == _origin(there)):
+        raise Failed(
+            f"redirects to {shorten(f'{there.scheme}://{there.netloc.decode()}')}, which is not "
+            "followed; if that is the server, name it with --base-url",
+            hopeless=True,
+            free=True,
+        )
+
+
+def _origin(url: "httpx2.URL") -> tuple[str, int | None]:
+    return url.scheme, url.port
+
+
+def _bounded(response: "httpx2.Response") -> "httpx2.AsyncByteStream":
+    """Return the body of an answer as a stream that ends where no answer is so long.
+
+    Raises:
+        Failed: it is compressed, which nobody asked for: its true length is unknown.
+    """
+    import httpx2
+
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    body: httpx2.AsyncByteStream = response.stream
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Failed("the answer is compressed, which was not asked for")
+
+    class Bounded(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            size = 0
+            async for part in body:
+                size += len(part)
+                if size > MOST_BYTES:
+                    raise Failed(f"the answer is longer than {MOST_BYTES >> 20} MiB")
+                yield part
+
+        async def aclose(self) -> None:
+            await body.aclose()
+
+    return Bounded()
 
 
 def _check_prompt(request: Request[Any], usage: Usage) -> None:
