@@ -1,6 +1,7 @@
 """The audit in ``trec eval``: the row without user, differences to it, warnings."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,34 @@ def test_faulty_examples_are_named(tmp_path: Path) -> None:
     result = run_eval(run)
     assert result.exit_code == 3
     assert "examples.jsonl, line 191" in result.stderr
+
+
+def prepare(*arguments: object) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["prepare", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.stderr
+    told: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return {**told, "stderr": result.stderr}
+
+
+def test_prepare_shows_the_audit_of_what_it_wrote(tmp_path: Path) -> None:
+    told = prepare("samples/shop", "--out", tmp_path)
+    assert "a model that never sees the user" in told["stderr"]
+    assert "Without the user (split test" in told["stderr"]
+    assert told["audit"]["questions"] == told["counts"]["splits"]["test"]["examples"]
+    assert "audit" not in prepare("samples/shop", "--out", tmp_path / "dry", "--dry-run")
+
+
+@pytest.mark.parametrize(("population", "alarming"), [("catalogue", True), ("auto", False)])
+def test_the_shortcut_of_mind_is_found_and_gone(
+    tmp_path: Path, real_data: Callable[[str], Path], population: str, alarming: bool
+) -> None:
+    source = (real_data("mind"), "--target", "impression", "--min-history", 5)
+    sizes = ("--train-users", 1110, "--valid-users", 150, "--test-users", 400)
+    how = ("--negatives", "popularity", "--population", population)
+    told = prepare(*source, *sizes, *how, "--out", tmp_path)
+    area = told["audit"]["no_user"]["auc"]
+    assert (area["value"] > 0.98) == alarming
+    assert (area["low"] < 0.55) != alarming
+    assert ("warning: a model that never sees the user" in told["stderr"]) == alarming
+    if alarming:
+        assert told["audit"]["signals"]["in no history"] > 0.95

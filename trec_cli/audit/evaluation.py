@@ -1,4 +1,4 @@
-"""The audit of an evaluation: of the questions that systems have answered."""
+"""The audit of a run folder: of what was prepared, and of what systems have answered."""
 
 from array import array
 from collections.abc import Iterator
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from rich.table import Table
 
 from trec_cli.audit.run import Audit, audit_examples
 from trec_cli.core.jsonl import read_items, read_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Split
+from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.metrics import Floats, Pools
 from trec_cli.evaluate.results import Blind
 from trec_cli.evaluate.scores import System
@@ -25,6 +27,48 @@ class _Line(Example, frozen=True, kw_only=True):
     history: list[str] = msgspec.field(default_factory=list)
     candidates: list[str] = msgspec.field(default_factory=list)
     positives: list[str] = msgspec.field(default_factory=list)
+
+
+_PREPARED = 200_000
+"""Examples above which `trec prepare` leaves the audit to `trec eval`: it would take minutes."""
+_SHOWN = 6
+
+
+def audit_prepared(run: RunFolder, number: int, seed: int) -> Audit | None:
+    """Audit the examples that were just written: split test, or valid where there is no test.
+
+    Args:
+        run: the folder.
+        number: of examples in it.
+        seed: of the audit.
+
+    Returns:
+        None where there are too few to learn anything, or too many to do it in passing.
+    """
+    if number > _PREPARED:
+        return None
+    items, examples = read_items(run.items), list(_read(run.examples))
+    splits: tuple[Split, ...] = ("test", "valid")
+    found = (audit_examples(items, examples, split, seed) for split in splits)
+    return next(filter(None, found), None)
+
+
+def audit_table(audit: Audit) -> Table:
+    """Draw what an audit found: the model without user, and the strongest signals alone."""
+    table = Table("", "AUC", title=f"Without the user (split {audit.split}; chance is 0.5)")
+    table.columns[1].justify = "right"
+    style = "red" if audit.is_alarming else None
+    table.add_row("a model that never sees the user", str(audit.no_user), style=style)
+    table.add_section()
+    for name, value in [*audit.signals.items()][:_SHOWN]:
+        table.add_row(f"{name}, alone", f"{value:.3f}")
+    return table
+
+
+def _read(path: Path) -> Iterator[Example]:
+    """Yield every example of a file."""
+    for _, line in read_lines(path, msgspec.json.Decoder(_Line).decode):
+        yield msgspec.structs.replace(line, example_id=line.example_id or line.user_id)
 
 
 def audit_systems(
@@ -73,8 +117,7 @@ class _Answered:
 
     def __iter__(self) -> Iterator[Example]:
         """Yield every example."""
-        for _, line in read_lines(self.path, msgspec.json.Decoder(_Line).decode):
-            example = msgspec.structs.replace(line, example_id=line.example_id or line.user_id)
+        for example in _read(self.path):
             if example.split == self.split:
                 self._note(example)
             yield example

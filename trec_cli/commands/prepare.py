@@ -16,6 +16,7 @@ from trec_cli.prepare.collection import ReadOptions
 from trec_cli.prepare.settings import PrepareOptions, PrepareSettings
 
 if TYPE_CHECKING:
+    from trec_cli.audit.run import Audit
     from trec_cli.prepare.archive import Source
     from trec_cli.prepare.build import Prepared
     from trec_cli.prepare.formats import Found
@@ -125,12 +126,25 @@ def _report(terminal: Terminal, prepared: "Prepared", run: RunFolder, *, dry_run
     report = prepared.report
     for table in report_tables(report):
         terminal.table(table)
-    for message in report.warnings():
-        terminal.warn(message)
+    audit = None if dry_run else _audit(terminal, run, report.examples, prepared.settings.seed)
+    for message in (*report.warnings(), *([audit.warning()] if audit else [])):
+        if message:
+            terminal.warn(message)
     for message in report.alarms():
         terminal.alarm(message)
-    terminal.result(counts=report.as_dict(), out=str(run.path), dry_run=dry_run)
+    audited = {"audit": audit.as_dict()} if audit else {}
+    terminal.result(counts=report.as_dict(), out=str(run.path), dry_run=dry_run, **audited)
     if dry_run:
         terminal.info("dry run: nothing was written")
     else:
         terminal.info(f"wrote {run.items} and {run.examples}; next: trec summarize {run.path}")
+
+
+def _audit(terminal: Terminal, run: RunFolder, examples: int, seed: int) -> "Audit | None":
+    """Measure how well the right answer is told without the user, and show it."""
+    from trec_cli.audit.evaluation import audit_prepared, audit_table
+
+    audit = audit_prepared(run, examples, seed)
+    if audit is not None:
+        terminal.table(audit_table(audit))
+    return audit
