@@ -35,6 +35,8 @@ ADJECTIVES = "small large light steel wooden red blue green black folding quiet 
 _START = 1_700_000_000
 _DAY = 86_400
 _DAYS = 90
+_SESSION = 5
+"""Clicks of a visitor of the next day."""
 
 
 def main() -> None:
@@ -57,11 +59,15 @@ def main() -> None:
     with (options.folder / "clicks.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("user_id", "item_id", "timestamp"))
-        for rows in shop.clicks(options.users, options.clicks, _START, _DAYS, draws):
+        weights = draws.gamma(0.8, size=options.users)
+        everyone = np.arange(options.users)
+        for rows in shop.clicks(everyone, weights, options.clicks, _START, _DAYS):
             writer.writerows(rows)
         if options.more:
-            tomorrow = _START + _DAYS * _DAY
-            for rows in shop.clicks(options.users, options.more, tomorrow, 1, draws):
+            active = max(1, min(options.more // _SESSION, options.users))
+            visitors = draws.choice(everyone, active, replace=False, p=weights / weights.sum())
+            ones = np.ones(active)
+            for rows in shop.clicks(visitors, ones, options.more, _START + _DAYS * _DAY, 1):
                 writer.writerows(rows)
 
 
@@ -99,17 +105,19 @@ class Shop:
             yield f"p{item}", f"{brand} {' '.join(words)} {number % 90 + 10}", brand, name
 
     def clicks(
-        self, users: int, count: int, start: int, days: int, draws: np.random.Generator
+        self, users: Ints, weights: NDArray[np.float64], count: int, start: int, days: int
     ) -> Iterator[list[tuple[str, str, int]]]:
-        """Yield the lines of clicks.csv, a user at a time; some click far more than others."""
-        weights = draws.gamma(0.8, size=users)
-        once = (np.arange(users) < count).astype(np.int64)
-        lengths = once + draws.multinomial(max(0, count - users), weights / weights.sum())
-        for user in np.flatnonzero(lengths).tolist():
-            length = int(lengths[user])
-            items = self._walk(np.random.default_rng((user, start)), length)
-            times = np.sort(draws.integers(0, days * _DAY, size=length)) + start
-            names = (f"p{item}" for item in items)
+        """Yield the lines of clicks.csv, a user at a time; some click far more than others.
+
+        Every user clicks once, where there are so many clicks; the weights share out the rest.
+        """
+        draws = np.random.default_rng((len(users), count, start))
+        once = (np.arange(len(users)) < count).astype(np.int64)
+        more = draws.multinomial(max(0, count - len(users)), weights / weights.sum())
+        for user, length in zip(users.tolist(), (once + more).tolist(), strict=True):
+            own = np.random.default_rng((user, start))
+            times = np.sort(own.integers(0, days * _DAY, size=length)) + start
+            names = (f"p{item}" for item in self._walk(own, length))
             yield [(f"u{user}", name, int(time)) for name, time in zip(names, times, strict=True)]
 
     def _walk(self, draws: np.random.Generator, length: int) -> list[int]:
