@@ -111,7 +111,7 @@ class Source:
         self._unpacked.remove()
 
     def as_named(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Put what the user named in place of the temporary files made of it."""
+        """Replace temporary files by what the user named, from which they were made."""
         names = {str(m.file): m.source for m in self.members if m.source is not None}
         return {names.get(file, file): digest for file, digest in inputs.items()}
 
@@ -158,11 +158,11 @@ def _list(path: Path) -> list[Member]:
         ]
     members: list[Member] = []
     for file in sorted(path.rglob("*")):
-        place = file.relative_to(path)
-        if not file.is_file() or not _wanted(place.as_posix()):
+        inner = file.relative_to(path)
+        if not file.is_file() or not _wanted(inner.as_posix()):
             continue
         if file.suffix == ".zip":
-            members += _list_zip(file, PurePosixPath(place.parent.as_posix()))
+            members += _list_zip(file, PurePosixPath(inner.parent.as_posix()))
         else:
             members.append(_plain(file, path))
     return members
@@ -184,13 +184,13 @@ def _list_zip(file: Path, folder: PurePosixPath) -> list[Member]:
         raise InputError.of(file, "is encrypted", "unpack it with its password first")
     members = []
     for name in names:
-        place = folder / (name if "/" in name else f"{file.stem}/{name}")
-        members.append(Member(str(place).removesuffix(".gz"), file, name))
+        inner = folder / (name if "/" in name else f"{file.stem}/{name}")
+        members.append(Member(str(inner).removesuffix(".gz"), file, name))
     return members
 
 
 def _wanted(name: str) -> bool:
-    """Leave out hidden files and what macOS puts into archives."""
+    """Exclude hidden files and what macOS puts into archives."""
     return not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 

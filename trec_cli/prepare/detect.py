@@ -1,4 +1,4 @@
-"""Telling a collection's format by the names of its files."""
+"""Recognise a collection's format by the names of its files, or by their columns."""
 
 from collections.abc import Iterable
 

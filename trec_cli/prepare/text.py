@@ -24,7 +24,7 @@ def meant(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Take out markup, entities and superfluous white space; cuts nothing off.
+    """Remove markup, entities and superfluous white space; cuts nothing off.
 
     Text without markup never meets the HTML parser, so ``5 < 6`` stays as it is.  A
     page's script or style sheet, scraped in place of a title or price, gives nothing.

@@ -28,8 +28,9 @@ class UnpackedFolder:
     """Made when it is first needed."""
 
     def __init__(self) -> None:
-        """Make nothing yet."""
+        """Make nothing yet; remove what killed runs left."""
         self._folder: Path | None = None
+        _remove_leftovers(Path(tempfile.gettempdir()))
 
     def path_of(self, file: Path, inside: str | None, name: str, *, unpack_gz: bool) -> Path:
         """Return where a member of an archive lies unpacked; it is unpacked where it is not yet.
@@ -54,7 +55,7 @@ class UnpackedFolder:
         return path
 
     def spool(self, stream: BinaryIO) -> Path:
-        """Keep standard input in a file, named after what it looks like."""
+        """Copy standard input to a file whose ending says what it looks like."""
         start = stream.read(_PEEKED)
         ending = "parquet" if start.startswith(b"PAR1") else "csv"
         ending = "jsonl" if start.lstrip().startswith(b"{") else ending
@@ -75,7 +76,6 @@ class UnpackedFolder:
     def made(self) -> Path:
         """Return the folder, made when it is not there yet."""
         if self._folder is None:
-            _remove_leftovers(Path(tempfile.gettempdir()))
             self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         return self._folder
 

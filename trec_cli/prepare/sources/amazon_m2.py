@@ -1,7 +1,7 @@
 """Amazon-M2 (KDD Cup 2023): ``products_train.csv`` and ``sessions_train.csv``.
 
 ``prev_items`` is a numpy array as numpy prints it: quoted ids between brackets, parted by
-blanks and line breaks.  Sessions carry no user, so each is its own, numbered by its place
+blanks and line breaks.  Sessions carry no user, so each is its own, numbered by its index
 in the file.  Products are keyed by (locale, id); one locale is read.
 """
 
@@ -97,7 +97,7 @@ def _csv(source: Source, member: Member, columns: list[str]) -> "Iterator[pl.Laz
 def _read_products(
     source: Source, member: Member, locale: str, names: tuple[str, ...], counts: Counter[str]
 ) -> "pl.DataFrame":
-    """Give the products of a locale: ``item_id`` and the attributes, only those with text."""
+    """Return the products of a locale: ``item_id`` and the attributes, only those with text."""
     import polars as pl
 
     with _csv(source, member, ["id", "locale", *map(_COLUMNS.__getitem__, names)]) as scan:
@@ -128,7 +128,7 @@ def _read_products(
 
 
 def _catalogue(frame: "pl.DataFrame", name: str) -> Catalogue:
-    """Leave the texts in the frame; items are made of those that are asked for."""
+    """Keep the texts in the frame; make items only of those that are asked for."""
     import polars as pl
 
     def fetch(ids: list[str]) -> Iterator[Item]:
@@ -166,7 +166,7 @@ def _questions(
 def _read_sessions(
     source: Source, member: Member, locale: str, counts: Counter[str]
 ) -> "pl.DataFrame":
-    """Give number, line, whether it can be read, quoted ids and target of every session."""
+    """Return number, line, whether it can be read, quoted ids and target of every session."""
     import polars as pl
 
     previous = pl.col("prev_items")

@@ -119,7 +119,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
 
 
 def _edition(source: Source, member: Member) -> _Edition:
-    """Tell the edition by the fields of the first review."""
+    """Recognise the edition by the fields of the first review."""
     with source.reading(member) as path:
         decoder = msgspec.json.Decoder(dict[str, Any])
         _, first = next(iter(read_lines(path, decoder.decode)))

@@ -45,14 +45,14 @@ def identifier(value: object) -> str:
 
 
 class Texts:
-    """Collects the texts of items; of several that differ the order of the file decides none."""
+    """Collects the texts of items; where rows of an item differ, their order never decides."""
 
     def __init__(self) -> None:
         """Start without items."""
         self._seen: dict[str, Counter[tuple[tuple[str, str], ...]]] = {}
 
     def add(self, item_id: str, texts: Mapping[str, str]) -> None:
-        """Note the texts of an item in one row."""
+        """Add the texts of an item in one row."""
         self._seen.setdefault(item_id, Counter())[tuple(texts.items())] += 1
 
     def items(self, counts: Counter[str], repeats: str) -> dict[str, Item]:

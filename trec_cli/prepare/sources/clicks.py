@@ -162,17 +162,17 @@ class _LogReader:
         return item
 
     def finish(self, progress: Progress) -> None:
-        """Understand the dates that are not in ISO form, and say what times were taken for."""
+        """Parse the dates that are not in ISO form, and report how times were read."""
         if self._dates and self._clock.unit is not None:
             raise InputError.of(
                 self._file, "has times as numbers and as dates", "write all in one way"
             )
         if self._dates:
-            self._understand_dates(progress)
+            self._parse_dates(progress)
         else:
-            self._clock.tell(progress)
+            self._clock.report(progress)
 
-    def _understand_dates(self, progress: Progress) -> None:
+    def _parse_dates(self, progress: Progress) -> None:
         texts = set(self._dates.values())
         form = guess_form(texts, self._file)
         known = {text: read_date(text, form) or 0 for text in texts}

@@ -96,8 +96,8 @@ class Clock:
             return _whole(check_time(_timestamp(datetime.combine(value, time())), value))
         raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
 
-    def tell(self, progress: Progress) -> None:
-        """Say what times are taken for, where it is neither seconds nor ISO dates."""
+    def report(self, progress: Progress) -> None:
+        """Report how times were read, where it is neither seconds nor ISO dates."""
         read_as = self.form or self.unit
         if read_as not in (None, "seconds"):
             progress.info(f"times are read as {read_as}")
@@ -240,10 +240,10 @@ def read_date(text: str, form: str) -> float | None:
         return _parsed(text, form)
     numbers = list(re.finditer(r"\d+", text))
     directives = re.findall(r"%[a-zA-Z]", form)
-    place = [d for d in directives if d not in _WORDS].index("%d")
-    if len(numbers) <= place or len(numbers[place][0]) > 2:
+    index = [d for d in directives if d not in _WORDS].index("%d")
+    if len(numbers) <= index or len(numbers[index][0]) > 2:
         return None
-    start, end = numbers[place].span()
+    start, end = numbers[index].span()
     first = f"{text[:start]}01{text[end:]}"
     if not is_date(first, form):
         return None

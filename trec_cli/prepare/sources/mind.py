@@ -233,7 +233,7 @@ def _shown(text: str) -> tuple[str, bool | None]:
 
 
 def _later(impression: _Impression, than: _Impression | None) -> bool:
-    """Tell whether an impression takes the place of a user's earlier one.
+    """Check whether an impression replaces a user's earlier one.
 
     Later by time; where times are equal or missing, later in the file.
     """

@@ -78,7 +78,7 @@ def _questions(
                 counts["sequences without items"] += 1
         faults.raise_if_any()
     counts["sequences"] = len(seen)
-    clock.tell(progress)
+    clock.report(progress)
 
 
 def _times(

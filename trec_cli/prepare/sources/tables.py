@@ -139,7 +139,7 @@ def find_tables(source: Source) -> tuple[list[Table], list[Table]] | None:
 
 
 def _catalogue(source: Source, member: Member) -> Table:
-    """Look at the table of items that the user names."""
+    """Read the columns of the table of items that the user names."""
     table = look_at(source, member, {})
     if "item" not in table.roles:
         raise InputError.of(
@@ -151,7 +151,7 @@ def _catalogue(source: Source, member: Member) -> Table:
 
 
 def _groups(tables: Iterable[Table]) -> dict[str, list[Table]]:
-    """Put the parts of one table together: ``X.train.csv`` and ``X.test.csv``."""
+    """Group the parts of one table: ``X.train.csv`` and ``X.test.csv``."""
     groups: dict[str, list[Table]] = {}
     for table in tables:
         groups.setdefault(table.stem, []).append(table)
