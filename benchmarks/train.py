@@ -49,7 +49,7 @@ def ours(model: str, prepared: Prepared, _: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         work = WorkFolder(Path(folder) / "model")
         work.open({})
-        return train(llm, prepared, work, save_every=10_000)[1].seconds
+        return train(llm, prepared, work, save_every=10_000)[1].spent.seconds
 
 
 def written_out(prompts: Prompts, prepared: Prepared) -> list[dict[str, Any]]:

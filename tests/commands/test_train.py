@@ -24,7 +24,7 @@ from trec_cli.core.manifest import Provenance, file_hash, read_manifest
 from trec_cli.core.outputs import locked, write_lines
 from trec_cli.prompts.recommend import load_settings
 from trec_cli.train.callbacks import read_log
-from trec_cli.train.work import checkpoint_folders
+from trec_cli.train.work import checkpoint_folders, is_whole
 
 PEFT_WARNS = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 """peft asks transformers 5.24 by an old name; here the test itself loads with peft."""
@@ -151,7 +151,6 @@ def test_a_dry_run_shows_a_prompt_with_its_label_and_writes_nothing(
     assert names(run) == before
 
 
-@PEFT_WARNS
 def test_all_targets_of_the_histories_are_learnt_and_scored_with(
     run: Path, tiny_model: TinyModel
 ) -> None:
@@ -174,6 +173,7 @@ def test_all_targets_of_the_histories_are_learnt_and_scored_with(
     assert scored.exit_code == 0, scored.output
 
 
+@PEFT_WARNS
 def test_merging_writes_full_weights_that_say_the_same(run: Path, tiny_model: TinyModel) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -386,9 +386,15 @@ def test_killed_and_run_again_the_adapter_is_that_of_an_undisturbed_run(
     undisturbed, killed = write_run(tmp_path / "a"), write_run(tmp_path / "b")
     assert trec(undisturbed, tiny_model(), *options).exit_code == 0
     work = killed / ".model-none.partial"
-    kill_after(process(killed, tiny_model(), *options), lambda: len(checkpoint_folders(work)) > 1)
+
+    def whole() -> list[Path]:
+        return [folder for folder in checkpoint_folders(work) if is_whole(folder)]
+
+    kill_after(process(killed, tiny_model(), *options), lambda: len(whole()) > 1)
     assert work.is_dir()
     assert not (killed / "model-none").exists()
+    optimizer = whole()[-1] / "optimizer.pt"
+    optimizer.write_bytes(bytes(optimizer.stat().st_size))
     half_written = work / "checkpoint-8"
     half_written.mkdir(exist_ok=True)
     (half_written / "adapter_model.safetensors").write_bytes(b"half")
@@ -396,6 +402,7 @@ def test_killed_and_run_again_the_adapter_is_that_of_an_undisturbed_run(
     assert again.exit_code == 0, again.output
     assert "continuing after step" in again.stderr
     assert "checkpoint-8 was not written to its end" in again.stderr
+    assert f"{optimizer.parent.name} was not written to its end, or is damaged" in again.stderr
     first, second = (folder / "model-none" for folder in (undisturbed, killed))
     expected = load_file(first / "adapter_model.safetensors")
     found = load_file(second / "adapter_model.safetensors")
@@ -404,7 +411,10 @@ def test_killed_and_run_again_the_adapter_is_that_of_an_undisturbed_run(
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6)
     log = "training-log.jsonl"
     assert (first / log).read_bytes() == (second / log).read_bytes()
-    assert (read_manifest(second) or {})["resumed_from_step"] > 0
+    once, twice = read_manifest(first) or {}, read_manifest(second) or {}
+    assert twice["resumed_from_step"] > 0
+    for name in ("prompts", "targets", "tokens", "tokens_saved_by_sharing"):
+        assert once[name] == twice[name], "what a training took is counted over all its runs"
 
 
 def test_a_killed_run_with_other_settings_is_not_continued(

@@ -4,14 +4,21 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from samples.tiny_model import FAMILIES
+from samples.tiny_model import FAMILIES, build_model
 from trec_cli.core.errors import ModelError
-from trec_cli.models.load import load_config, load_model, load_tokenizer, model_identity
+from trec_cli.models.load import (
+    load_adapted,
+    load_config,
+    load_model,
+    load_tokenizer,
+    model_identity,
+)
 from trec_cli.models.source import ModelSource
 
 TinyModel = Callable[..., Path]
@@ -154,7 +161,7 @@ def test_a_folders_identity_follows_its_content_not_its_place(copy: Path, tmp_pa
 
 @pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "tokenizer.json"])
 def test_a_model_folder_is_another_one_when_a_file_that_decides_answers_changes(
-    tmp_path: Path, tiny_model: Callable[..., Path], name: str
+    tmp_path: Path, tiny_model: TinyModel, name: str
 ) -> None:
     folder = shutil.copytree(tiny_model(), tmp_path / "model")
     before = model_identity(ModelSource(str(folder)))
@@ -163,3 +170,65 @@ def test_a_model_folder_is_another_one_when_a_file_that_decides_answers_changes(
     after = model_identity(ModelSource(str(folder)))
     assert after["name"] == before["name"]
     assert after["revision"] != before["revision"]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, tiny_model: TinyModel) -> Path:
+    """Write an adapter of the tiny Llama."""
+    from trec_cli.train.lora import add_adapter, save_adapter
+    from trec_cli.train.settings import TrainSettings
+
+    save_adapter(add_adapter(build_model("llama"), TrainSettings()), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+ODD = [
+    {"lora_alpha": None},
+    {"lora_alpha": "x"},
+    {"lora_dropout": [1]},
+    {"target_modules": 5},
+    {"target_modules": [1]},
+    {"bias": {}},
+    {"rank_pattern": None},
+    {"init_lora_weights": 1e308},
+    {"peft_type": "NOTHING"},
+    {"r": 0},
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # peft has its own
+@pytest.mark.parametrize("change", ODD)
+def test_an_odd_adapter_configuration_is_a_model_error(
+    adapter: Path, tiny_model: TinyModel, change: dict[str, Any]
+) -> None:
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(ModelError, match=r"adapter .* does not fit model"):
+        load_adapted(ModelSource(str(tiny_model())), adapter)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"r', "null", "3"])
+def test_a_damaged_adapter_configuration_is_a_model_error(
+    adapter: Path, tiny_model: TinyModel, content: str
+) -> None:
+    (adapter / "adapter_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"adapter .* does not fit model"):
+        load_adapted(ModelSource(str(tiny_model())), adapter)
+
+
+@pytest.mark.parametrize("modules", [["q_proj"], ["gate_proj"], ["q_proj", "up_proj"]])
+def test_an_adapter_of_other_modules_than_it_names_is_refused(
+    adapter: Path, tiny_model: TinyModel, modules: list[str]
+) -> None:
+    """peft itself leaves out what it does not know, and trains what is missing from zero."""
+    load_adapted(ModelSource(str(tiny_model())), adapter)
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "target_modules": modules}))
+    with pytest.raises(ModelError, match="weights are of other modules"):
+        load_adapted(ModelSource(str(tiny_model())), adapter)
+
+
+def test_an_adapter_without_safetensors_is_refused(adapter: Path, tiny_model: TinyModel) -> None:
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
+        load_adapted(ModelSource(str(tiny_model())), adapter)

@@ -46,6 +46,14 @@ def test_a_resumed_training_forgets_what_was_logged_after_its_checkpoint(
     assert path.read_text() == '{"step":1,"loss":3}\n{"step":2,"loss":2}\n'
 
 
+def test_damaged_lines_of_a_log_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(
+        b'{"step":1,"loss":2.0}\n\xff\n[]\n{"step":"x"}\n{}\n{"step":2,"loss":1.0}\n{"st'
+    )
+    assert read_log(path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+
+
 def evaluate(best: BestAdapter, told: dict[str, Any], step: int, mrr: float, loss: float) -> None:
     told["state"].global_step = step
     model = add_adapter(build_model("llama"), TrainSettings())

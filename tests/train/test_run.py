@@ -57,7 +57,7 @@ def test_the_logged_loss_is_the_mean_over_the_answers_of_a_step(tmp_path: Path) 
             with torch.no_grad():
                 logits = model(torch.tensor([[*labelled.prefix, *branch]])).logits[0, -1]
             losses.append(-logits.log_softmax(-1)[answers.yes if label else answers.no].item())
-    assert len(losses) == outcome.counts.prompts == 5 * 4
+    assert len(losses) == outcome.spent.prompts == 5 * 4
     assert log[0]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_share_a_prefix_trains_prompt_by_prompt(
         "trec_cli.models.log_odds.packed_log_odds", lambda *_: torch.full((4,), torch.nan)
     )
     separate, outcome, _ = run(tmp_path / "b", QUICK, users=8, valid=2)
-    assert outcome.counts.tokens == outcome.counts.separate_tokens
+    assert outcome.spent.tokens == outcome.spent.separate_tokens
     for name, weight in packed.items():
         torch.testing.assert_close(separate[name], weight, rtol=1e-4, atol=1e-6)
 
@@ -127,14 +127,14 @@ def test_all_targets_of_a_history_train_packed_as_prompt_by_prompt(
     settings = replace(QUICK, targets="all", loss=loss, negatives_per_positive=2)
     packed, outcome, log = run(tmp_path / "a", settings, users=8, valid=2)
     # users 0 to 7 have 0, 1, 2, 3, 0, … items of history, the first of which is not asked for
-    assert outcome.counts.targets == 8 + 2 * (0 + 0 + 1 + 2)
-    assert outcome.counts.prompts == 3 * outcome.counts.targets
-    assert outcome.counts.tokens < outcome.counts.separate_tokens
+    assert outcome.spent.targets == 8 + 2 * (0 + 0 + 1 + 2)
+    assert outcome.spent.prompts == 3 * outcome.spent.targets
+    assert outcome.spent.tokens < outcome.spent.separate_tokens
     monkeypatch.setattr(
         "trec_cli.models.log_odds.packed_log_odds", lambda *_: torch.full((4,), torch.nan)
     )
     separate, slow, slow_log = run(tmp_path / "b", settings, users=8, valid=2)
-    assert slow.counts.tokens == slow.counts.separate_tokens
+    assert slow.spent.tokens == slow.spent.separate_tokens
     assert log[0]["loss"] == pytest.approx(slow_log[0]["loss"], rel=1e-5)
     for name, weight in packed.items():
         torch.testing.assert_close(separate[name], weight, rtol=1e-4, atol=1e-6)

@@ -8,10 +8,12 @@ from trec_cli.core.errors import SettingsChanged
 from trec_cli.core.manifest import manifest_path
 from trec_cli.train.work import (
     MARKER,
+    Spent,
     WorkFolder,
     checkpoint_folders,
     latest_complete,
     mark_complete,
+    read_spent,
     remove_broken,
     replace_folder,
 )
@@ -93,13 +95,17 @@ def test_a_checkpoint_cut_off_by_a_kill_is_not_used(tmp_path: Path) -> None:
     assert checkpoint_folders(tmp_path) == [good]
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "marker"])
+@pytest.mark.parametrize("damage", ["shorter", "other", "gone", "more", "marker"])
 def test_a_checkpoint_that_changed_after_its_marker_is_not_used(
     tmp_path: Path, damage: str
 ) -> None:
     path = checkpoint(tmp_path, 10)
     if damage == "shorter":
         (path / "optimizer.pt").write_bytes(b"x")
+    elif damage == "other":
+        (path / "optimizer.pt").write_bytes(b"y" * 10)
+    elif damage == "more":
+        (path / "adapter_model.bin").touch()
     elif damage == "gone":
         (path / "trainer_state.json").unlink()
     else:
@@ -110,3 +116,40 @@ def test_a_checkpoint_that_changed_after_its_marker_is_not_used(
 def test_without_checkpoints_there_is_none(tmp_path: Path) -> None:
     assert latest_complete(tmp_path) is None
     assert latest_complete(tmp_path / "absent") is None
+
+
+def test_a_checkpoint_marked_with_sizes_by_an_earlier_version_is_used(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 10, whole=False)
+    (path / MARKER).write_text('{"optimizer.pt": 10, "trainer_state.json": 2}')
+    assert latest_complete(tmp_path) == path
+    assert read_spent(path) == Spent()
+    (path / MARKER).write_text('{"optimizer.pt": 11, "trainer_state.json": 2}')
+    assert latest_complete(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", ["settings", "no settings", "a file", "best adapter"])
+def test_damaged_work_is_begun_again_with_a_warning(tmp_path: Path, damage: str) -> None:
+    work = WorkFolder(tmp_path / "model-hier")
+    work.open({"seed": 0})
+    checkpoint(work.path, 10)
+    if damage == "settings":
+        (work.path / "settings.json").write_bytes(b"\xff{")
+    elif damage == "no settings":
+        (work.path / "settings.json").unlink()
+    elif damage == "a file":
+        work.remove()
+        work.path.write_text("garbage")
+    else:
+        work.best.mkdir()
+        (work.best / "adapter_model.safetensors").write_bytes(b"weights")
+        mark_complete(work.best)
+        work.open({"seed": 0}, warn=pytest.fail)
+        (work.best / "adapter_model.safetensors").write_bytes(b"others!")
+    warnings: list[str] = []
+    work.open({"seed": 0}, warn=warnings.append)
+    assert warnings == [f"{work.path} is damaged; training begins again"]
+    assert [path.name for path in work.path.iterdir()] == ["settings.json"]
+
+
+def test_what_was_spent_adds_up() -> None:
+    assert Spent(1, 2, 3, 4, 5.0, 6.0) + Spent(tokens=7) == Spent(1, 2, 10, 4, 5.0, 6.0)

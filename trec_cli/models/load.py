@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -21,6 +21,7 @@ from trec_cli.models.packed_linear import pack_linears
 from trec_cli.models.source import ModelSource
 from trec_cli.models.tree_attention import use_tree_attention
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _SAMPLE_BYTES = 1 << 20
 _IDENTIFYING = {".json", ".safetensors", ".model", ".jinja", ".txt", ".py"}
 """Files of a model folder that decide what it answers: weights, tokenizer, template, code."""
@@ -160,21 +161,45 @@ def load_adapted(
 def _adapted(llm: LanguageModel, adapter: Path, name: str) -> Any:
     from peft import PeftModel  # a second that only adapters are worth
 
+    weights = adapter / ADAPTER_WEIGHTS
+    if not weights.is_file():  # peft would take a pickle in its place
+        raise ModelError(f"adapter {adapter} has no {ADAPTER_WEIGHTS}; train it again")
     try:
         with warnings.catch_warnings():
             # peft 0.21 reads an attribute that transformers 5.24 calls deprecated
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
             model = PeftModel.from_pretrained(llm.model, str(adapter)).eval()
     except SafetensorError as error:
         raise ModelError(
             f"the weights of adapter {adapter} are damaged ({error}); train it again"
         ) from error
-    except (RuntimeError, ValueError, OSError) as error:
-        first = str(error).splitlines()[0]
+    except Exception as error:  # adapter_config.json may hold anything
+        first = (str(error).splitlines() or [repr(error)])[0]
         raise ModelError(f"adapter {adapter} does not fit model {name}: {first}") from error
+    _check_all_used(model, adapter)
     if llm.placement.dtype is torch.float32:
         model = model.merge_and_unload()
     return model
+
+
+def _check_all_used(model: Any, adapter: Path) -> None:
+    """Refuse an adapter of which peft has left weights out, or made some up.
+
+    Raises:
+        ModelError: configuration and weights name other modules.
+    """
+    from peft import get_peft_model_state_dict
+
+    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
+        names: list[str] = file.keys()
+    saved = {name for name in names if "lora_" in name}
+    used = get_peft_model_state_dict(model, save_embedding_layers=False)
+    if saved != {name for name in used if "lora_" in name}:
+        raise ModelError(
+            f"adapter {adapter}: its weights are of other modules than adapter_config.json names; "
+            "train it again"
+        )
 
 
 def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:

@@ -3,7 +3,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.progress import Task
 from trec_cli.train.lora import save_adapter
-from trec_cli.train.work import BEST_FILE, mark_complete, read_best, replace_folder
+from trec_cli.train.work import (
+    BEST_FILE,
+    SPENT_FILE,
+    Spent,
+    mark_complete,
+    read_best,
+    replace_folder,
+)
 
 VALID_PREFIX = "eval_"
 _TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"
@@ -84,11 +91,19 @@ def _log_line(logs: Mapping[str, float]) -> dict[str, float]:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read a training log; a last line that was cut off is left out."""
+    """Read a training log; a last line that was cut off, or one damaged, is left out."""
     if not path.exists():
         return []
     whole, _, _ = path.read_bytes().rpartition(b"\n")
-    return [msgspec.json.decode(line) for line in whole.splitlines()]
+    lines = map(_read_line, whole.splitlines())
+    return [line for line in lines if line and "step" in line]
+
+
+def _read_line(line: bytes) -> dict[str, float]:
+    try:
+        return msgspec.json.decode(line, type=dict[str, int | float])
+    except msgspec.DecodeError:
+        return {}
 
 
 class BestAdapter(TrainerCallback):  # type: ignore[misc]
@@ -121,6 +136,7 @@ class BestAdapter(TrainerCallback):  # type: ignore[misc]
         fresh = self._folder.with_name(f"{self._folder.name}-{state.global_step}")
         save_adapter(model, fresh)
         write_bytes(fresh / BEST_FILE, [msgspec.json.encode(self._best)])
+        mark_complete(fresh)
         replace_folder(fresh, self._folder)
 
     def _is_better(self, found: Mapping[str, float]) -> bool:
@@ -154,12 +170,19 @@ class StopWhenDiverged(TrainerCallback):  # type: ignore[misc]
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
     """Marks every checkpoint as whole once the Trainer has written it."""
 
+    def __init__(self, spent: Callable[[], Spent]) -> None:
+        """Take what tells, asked by all processes, what was computed until now."""
+        self._spent = spent
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Put the marker into the checkpoint of this step."""
+        """Put what was spent and the marker into the checkpoint of this step."""
+        spent = self._spent()
         if state.is_world_process_zero:
-            mark_complete(Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            write_bytes(folder / SPENT_FILE, [msgspec.json.encode(spent)])
+            mark_complete(folder)
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]

@@ -176,7 +176,7 @@ class TrainingJob:
             if not work.is_unfinished() and up_to_date(out, wanted, overwrite=overwrite):
                 return None
             if self._processes.is_main:
-                work.open(wanted, overwrite=overwrite)
+                work.open(wanted, overwrite=overwrite, warn=self._progress.warn)
             return self._train(work)
 
     def _train(self, work: WorkFolder) -> Outcome:

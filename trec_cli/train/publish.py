@@ -16,7 +16,7 @@ from trec_cli.models.load import load_adapted, load_config
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import SETTINGS_FILE, PromptBuilder, save_settings
 from trec_cli.train.lora import save_adapter
-from trec_cli.train.work import BEST_FILE, WorkFolder, replace_folder
+from trec_cli.train.work import BEST_FILE, MARKER, WorkFolder, replace_folder
 
 CARD_FILE = "README.md"
 PAPER = "https://arxiv.org/abs/2403.13325"
@@ -134,7 +134,7 @@ def publish(
     if work.read_best() is None:
         save_adapter(model, final)
     else:
-        shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE))
+        shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE, MARKER))
     save_settings(final, builder)
     shutil.copyfile(work.log, final / work.log.name)
     card.save(final)

@@ -1,7 +1,7 @@
 """One training from examples to the last step, resumable at every step."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from accelerate import PartialState
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import ModelError, TrecError, UsageError
 from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.models.device import shortage_explained
 from trec_cli.models.load import LanguageModel
@@ -20,7 +20,6 @@ from trec_cli.train.callbacks import (
     BestAdapter,
     EpochShare,
     LogFile,
-    MarkComplete,
     ShowProgress,
     StopWhenDiverged,
 )
@@ -28,9 +27,16 @@ from trec_cli.train.dataset import Draw, Prepared
 from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
-from trec_cli.train.trainer import Counts, PackedTrainer
+from trec_cli.train.trainer import PackedTrainer
 from trec_cli.train.validation import Validator
-from trec_cli.train.work import WorkFolder, latest_complete, remove_broken, step_of
+from trec_cli.train.work import (
+    Spent,
+    WorkFolder,
+    latest_complete,
+    read_spent,
+    remove_broken,
+    step_of,
+)
 
 
 @dataclass(frozen=True)
@@ -40,35 +46,31 @@ class Outcome:
     Attributes:
         steps: optimizer steps of the whole training.
         resumed: the step that this run continued from, 0 for a fresh one.
-        counts: what all processes have computed in this run.
-        seconds: that this run trained.
-        validation_seconds: that it validated.
+        spent: what all processes have taken, also in the runs that this one continued.
         best: step and validation metrics of the adapter kept; None without validation.
     """
 
     steps: int
     resumed: int
-    counts: Counts
-    seconds: float
-    validation_seconds: float
+    spent: Spent
     best: Mapping[str, float] | None
 
     def details(self) -> dict[str, Any]:
-        """Say how it went, for the manifest."""
-        counts, seconds = self.counts, max(self.seconds, 1e-9)
-        saved = 1 - counts.tokens / counts.separate_tokens if counts.separate_tokens else 0.0
+        """Describe how it went, for the manifest."""
+        spent, seconds = self.spent, max(self.spent.seconds, 1e-9)
+        saved = 1 - spent.tokens / spent.separate_tokens if spent.separate_tokens else 0.0
         return {
             "steps": self.steps,
             "resumed_from_step": self.resumed,
-            "prompts": counts.prompts,
-            "targets": counts.targets,
-            "tokens": counts.tokens,
+            "prompts": spent.prompts,
+            "targets": spent.targets,
+            "tokens": spent.tokens,
             "tokens_saved_by_sharing": round(saved, 4),
-            "prompts_per_second": round(counts.prompts / seconds, 3),
-            "targets_per_second": round(counts.targets / seconds, 3),
-            "tokens_per_second": round(counts.tokens / seconds, 1),
-            "training_seconds": round(self.seconds, 3),
-            "validation_seconds": round(self.validation_seconds, 3),
+            "prompts_per_second": round(spent.prompts / seconds, 3),
+            "targets_per_second": round(spent.targets / seconds, 3),
+            "tokens_per_second": round(spent.tokens / seconds, 1),
+            "training_seconds": round(spent.seconds, 3),
+            "validation_seconds": round(spent.validation_seconds, 3),
             "best": self.best,
         }
 
@@ -99,18 +101,15 @@ def train(
     arguments = _arguments(llm, prepared, work.path, save_every, report_to)
     checkpoint = _checkpoint(work, progress)
     scorer = _scorer(model, prepared, progress)
-    started = time.perf_counter()
     with progress.task("training", prepared.plan.steps) as bar:
-        trainer = _trainer(model, arguments, prepared, work, scorer, bar)
+        trainer = _trainer(
+            model, arguments, prepared, work, scorer, bar, earlier=read_spent(checkpoint)
+        )
         _run(trainer, checkpoint)
-    seconds = time.perf_counter() - started
-    resumed = step_of(checkpoint) if checkpoint else 0
     outcome = Outcome(
         steps=prepared.plan.steps,
-        resumed=resumed,
-        counts=trainer.total_counts(),
-        seconds=seconds - trainer.validation_seconds,
-        validation_seconds=trainer.validation_seconds,
+        resumed=step_of(checkpoint) if checkpoint else 0,
+        spent=trainer.spent(),
         best=work.read_best(),
     )
     return model, outcome
@@ -120,8 +119,29 @@ def _run(trainer: PackedTrainer, checkpoint: Path | None) -> None:
     advice = (
         "Lower --max-tokens, show shorter prompts (--max-length), or use --gradient-checkpointing."
     )
-    with shortage_explained("this training", advice):
+    with shortage_explained("this training", advice), _readable(trainer, checkpoint):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextmanager
+def _readable(trainer: PackedTrainer, checkpoint: Path | None) -> Iterator[None]:
+    """Name the checkpoint where training fails before its first step.
+
+    Raises:
+        ModelError: what is in the checkpoint cannot be continued from.
+    """
+    try:
+        yield
+    except (TrecError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        if checkpoint is None or trainer.state.global_step > step_of(checkpoint):
+            raise
+        first = (str(error).splitlines() or [repr(error)])[0]
+        raise ModelError(
+            f"{checkpoint} cannot be continued from: {first}. Remove {checkpoint.parent} to "
+            "begin again"
+        ) from error
 
 
 def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
@@ -129,7 +149,9 @@ def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
     state = PartialState()
     if state.is_main_process:
         for broken in remove_broken(work.path):
-            progress.warn(f"{broken.name} was not written to its end and is not used")
+            progress.warn(
+                f"{broken.name} was not written to its end, or is damaged: it is not used"
+            )
     state.wait_for_everyone()
     found = latest_complete(work.path)
     if found is not None:
@@ -156,6 +178,8 @@ def _trainer(
     work: WorkFolder,
     scorer: BranchScorer,
     bar: Task,
+    *,
+    earlier: Spent,
 ) -> PackedTrainer:
     settings = prepared.settings
     validator = None
@@ -181,7 +205,8 @@ def _trainer(
         ),
         packed=not scorer.fallback,
         validate=validator,
-        callbacks=[*callbacks, MarkComplete(), ShowProgress(bar)],
+        callbacks=[*callbacks, ShowProgress(bar)],
+        earlier=earlier,
     )
 
 

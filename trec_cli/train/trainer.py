@@ -8,7 +8,7 @@ does not matter how a step's users are spread over rows, accumulation and GPUs.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from trec_cli.models.packing import PackedTrees, pack, to_device
-from trec_cli.train.callbacks import VALID_PREFIX
+from trec_cli.train.callbacks import VALID_PREFIX, MarkComplete
 from trec_cli.train.dataset import StepPlan, TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, Targets, make_targets, summed_loss
+from trec_cli.train.work import Spent
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,15 @@ def _logits(model: Any, base: Any, prompt: LabelledTree) -> Tensor:
     return logits
 
 
-@dataclass
-class Counts:
-    """What was trained on since the start of this run."""
-
-    prompts: int = 0
-    targets: int = 0
-    tokens: int = 0
-    separate_tokens: int = 0
-
-    def add(self, row: Row, *, packed: bool) -> None:
-        """Count a row, computed ``packed`` or prompt by prompt."""
-        separate = sum(tree.tree.separate_size for tree in row.trees)
-        self.prompts += sum(len(tree.labels) for tree in row.trees)
-        self.targets += sum(sum(tree.labels) for tree in row.trees)
-        self.tokens += row.packed.input_ids.numel() if packed else separate
-        self.separate_tokens += separate
+def _computed(row: Row, *, packed: bool) -> Spent:
+    """Count a row, computed ``packed`` or prompt by prompt."""
+    separate = sum(tree.tree.separate_size for tree in row.trees)
+    return Spent(
+        prompts=sum(len(tree.labels) for tree in row.trees),
+        targets=sum(sum(tree.labels) for tree in row.trees),
+        tokens=row.packed.input_ids.numel() if packed else separate,
+        separate_tokens=separate,
+    )
 
 
 class PackedTrainer(Trainer):  # type: ignore[misc]
@@ -119,6 +113,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         validate: Callable[[Any], dict[str, float]] | None,
         callbacks: list[TrainerCallback],
+        earlier: Spent,
     ) -> None:
         """Take the model and what to train it on.
 
@@ -131,6 +126,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
             packed: False computes one prompt at a time.
             validate: gives metrics of the model; None for no validation.
             callbacks: beside the Trainer's own.
+            earlier: what the checkpoint had taken from which training goes on.
         """
         super().__init__(
             model=model,
@@ -140,8 +136,9 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
-        self.counts = Counts()
-        self.validation_seconds = 0.0
+        self.add_callback(MarkComplete(self.spent))
+        self._earlier, self._computed = earlier, Spent()
+        self._started, self._validating = time.perf_counter(), 0.0
         self._plan, self._validate = plan, validate
         self._collate = partial(collate, objective=objective)
         self._packed = packed
@@ -175,7 +172,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         are processes.
         """
         row = inputs["row"]
-        self.counts.add(row, packed=self._packed)
+        self._computed += _computed(row, packed=self._packed)
         summed = self._row_loss(model, self.accelerator.unwrap_model(model), row)
         share: Tensor = summed * self.accelerator.num_processes / num_items_in_batch
         return share
@@ -190,18 +187,22 @@ class PackedTrainer(Trainer):  # type: ignore[misc]
         assert self._validate is not None
         started = time.perf_counter()
         found = self._validate(self.model)
-        self.validation_seconds += time.perf_counter() - started
+        self._validating += time.perf_counter() - started
         metrics = {f"{VALID_PREFIX}{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         handler: Any = self.callback_handler
         self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def total_counts(self) -> Counts:
-        """Sum what all processes have trained on."""
-        own = torch.tensor(astuple(self.counts), device=self.args.device)
-        everywhere = self.accelerator.reduce(own, "sum").tolist()
-        return Counts(*map(int, everywhere))
+    def spent(self) -> Spent:
+        """Sum up what all processes have taken, in this run and before."""
+        here = self._computed
+        own = [here.prompts, here.targets, here.tokens, here.separate_tokens]
+        summed = self.accelerator.reduce(torch.tensor(own, device=self.args.device), "sum")
+        seconds = time.perf_counter() - self._started - self._validating
+        prompts, targets, tokens, separate = map(int, summed.tolist())
+        spent = Spent(prompts, targets, tokens, separate, seconds, self._validating)
+        return self._earlier + spent
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Count nothing: the Trainer's estimate knows no shared prefixes."""
