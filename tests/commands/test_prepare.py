@@ -1,6 +1,9 @@
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +135,46 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert result.exit_code == 5
     assert "No space left on device" in result.stderr
     assert files(tmp_path / "run") == []
+
+
+_KILLED = """
+import os, signal, sys
+from trec_cli.commands.app import main
+from trec_cli.prepare import build
+
+name, last = sys.argv[-2], int(sys.argv[-1])
+sys.argv = ["trec", *sys.argv[1:-2]]
+
+def until(records, write=build.encode_all):
+    for number, line in enumerate(write(records)):
+        if number == last:
+            os.kill(os.getpid(), getattr(signal, name))
+        yield line
+
+build.encode_all = until
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("line", [0, 30, 59])
+def test_a_killed_run_leaves_nothing_once_the_same_command_has_run(
+    source: Path, tmp_path: Path, name: str, line: int
+) -> None:
+    run = tmp_path / "run"
+    command = ["prepare", str(source), "--out", str(run), "--quiet"]
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, *command, name, str(line)], check=False, cwd=ROOT
+    )
+    assert killed.returncode == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143}[name]
+    left = [file.name for file in run.iterdir() if file.name.endswith(".tmp")]
+    assert bool(left) == (name == "SIGKILL")
+    assert not (run / "examples.jsonl").exists()
+    assert trec(source, "--out", run).exit_code == 0
+    trec(source, "--out", tmp_path / "other")
+    assert files(run) == files(tmp_path / "other")
+    for file in ("items.jsonl", "examples.jsonl"):
+        assert (run / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
 def test_items_without_text_are_said_in_red_above_half(source: Path, tmp_path: Path) -> None:

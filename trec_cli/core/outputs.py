@@ -75,17 +75,26 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of ``path`` whose writer was killed."""
-    for file in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-        pid = file.name.removeprefix(f".{path.name}.").split(".", 1)[0]
-        if pid.isdecimal() and not is_running(int(pid)):
-            for left in (file, *file.parent.glob(f".{escape(file.name)}.*.tmp")):
-                left.unlink(missing_ok=True)
+    """Remove temporary files of ``path`` whose writer was killed.
+
+    Two dots stand before those that earlier versions wrote beside another temporary file.
+    """
+    for prefix in (f".{path.name}.", f"..{path.name}."):
+        for file in path.parent.glob(f"{escape(prefix)}*.tmp"):
+            pid = file.name.removeprefix(prefix).split(".", 1)[0]
+            if pid.isdecimal() and not is_running(int(pid)):
+                file.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
     """Write ``chunks`` to ``path``, whole or not at all, flushed to the disk."""
-    with atomic(path) as temporary, temporary.open("wb") as stream:
+    with atomic(path) as temporary:
+        fill(temporary, chunks)
+
+
+def fill(temporary: Path, chunks: Iterable[bytes]) -> None:
+    """Write the file that :func:`atomic` puts into place, flushed to the disk."""
+    with temporary.open("wb") as stream:
         stream.writelines(chunks)
         stream.flush()
         os.fsync(stream.fileno())

@@ -11,7 +11,7 @@ import numpy as np
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
-from trec_cli.core.outputs import atomic, write_lines
+from trec_cli.core.outputs import atomic, fill
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Item, Split
 from trec_cli.core.runs import RunFolder
@@ -360,9 +360,9 @@ def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:
         atomic(run.examples) as examples,
         atomic(run.items) as items,
     ):
-        write_lines(examples, encode_all(prepared.examples()))
+        fill(examples, encode_all(prepared.examples()))
         check_not_empty(prepared)
-        write_lines(items, encode_all(prepared.items()))
+        fill(items, encode_all(prepared.items()))
         details["counts"] = prepared.report.as_dict()
 
 
