@@ -8,6 +8,11 @@ from trec_cli.prepare.text import plain_field, plain_text
     [
         ("plain", "plain"),
         ("  two\n\n words\t", "two words"),
+        ("Cable <USB> for <Limited Edition>", "Cable <USB> for <Limited Edition>"),
+        ("<b>Bold</b> <USB> a<c & d>e", "Bold <USB> a<c & d>e"),
+        ("if a <b and c> d", "if a <b and c> d"),
+        ("<P CLASS='x'>One<BR/>two</P>", "One two"),
+        ("call getTime() of a Date", "call getTime() of a Date"),
         ("5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
         ("Tom &amp; Jerry&#39;s &quot;hit&quot;", 'Tom & Jerry\'s "hit"'),
         ("<b>Bold</b> text<br/>next", "Bold text next"),

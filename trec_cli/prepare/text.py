@@ -9,8 +9,21 @@ import msgspec
 
 from trec_cli.core.jsonl import plain_value
 
-_TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.DOTALL)
-_PAGE_SCRIPT = ("aPageStart", "a-box-inner{", "getTime()")
+_ELEMENTS = (
+    "abbr|address|article|aside|big|blockquote|body|br|button|caption|center|cite|code|col|dd|del|"
+    "div|dl|dt|em|embed|figure|font|footer|form|h[1-6]|head|header|hr|html|iframe|img|input|ins|"
+    "label|li|link|main|map|meta|nav|noscript|object|ol|option|param|pre|samp|script|section|"
+    "select|small|source|span|strike|strong|style|sub|sup|svg|table|tbody|td|textarea|tfoot|th|"
+    "thead|title|tr|tt|ul|var|video|wbr"
+)
+"""Elements of HTML with names that nobody else puts between angle brackets."""
+_LETTERS = r"[abipqsu](?:\s[^<>=]*=[^<>]*|\s*/)?>"
+"""Elements of one letter: with attributes only where there is a value, ``<a href=…>``."""
+_COMMENT = r"!--(?:(?!<!--).)*?-->"
+_MARKUP = rf"/?(?:(?:{_ELEMENTS})(?:[\s/][^<>]*)?>|{_LETTERS})|{_COMMENT}"
+_TAG = re.compile(f"<(?:{_MARKUP})", re.DOTALL | re.IGNORECASE)
+_NO_TAG = re.compile(f"<(?!{_MARKUP})", re.DOTALL | re.IGNORECASE)
+_PAGE_SCRIPT = ("aPageStart", "a-box-inner{", "(new Date()).getTime()")
 """Marks of a page's script or style sheet that was scraped in place of the text."""
 
 
@@ -26,7 +39,7 @@ def meant(text: str) -> str:
 def plain_text(text: str) -> str:
     """Remove markup, entities and superfluous white space; cuts nothing off.
 
-    Text without markup never meets the HTML parser, so ``5 < 6`` stays as it is.  A
+    What is no element of HTML stays as it is: ``5 < 6``, ``Cable <USB>``.  A
     page's script or style sheet, scraped in place of a title or price, gives nothing.
     """
     if "&" in text:
@@ -41,7 +54,7 @@ def plain_text(text: str) -> str:
 def _without_markup(text: str) -> str:
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(text, "html.parser")
+    soup = BeautifulSoup(_NO_TAG.sub("&lt;", text), "html.parser")
     for element in soup(["script", "style"]):
         element.decompose()
     return soup.get_text(" ")

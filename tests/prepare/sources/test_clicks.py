@@ -265,9 +265,26 @@ def test_the_order_of_rows_decides_nothing_but_equal_times(tmp_path: Path) -> No
 
 def test_pictures_and_addresses_are_no_texts(tmp_path: Path) -> None:
     write(tmp_path / "log.csv", *delimited(EVENTS, "user,item,time,rating"))
-    write(tmp_path / "items.csv", "item,title,image_url,price", "a,A,https://x,9.5")
-    items, _, _ = read(tmp_path)
-    assert items["a"].attributes == {"title": "A", "price": "9.5"}
+    write(tmp_path / "items.csv", "item,title,image_url,videoGame,imgURL", "a,A,h,yes,h")
+    told = Told()
+    items, _, _ = read(tmp_path, told=told)
+    assert items["a"].attributes == {"title": "A", "videoGame": "yes"}
+    assert told.messages[0].startswith("no texts: image_url, imgURL")
+    items, _, _ = read(tmp_path, attributes=("imgURL",))
+    assert items["a"].attributes == {"imgURL": "h"}
+
+
+def test_endings_in_capitals_are_known(tmp_path: Path) -> None:
+    events_csv(tmp_path)
+    (tmp_path / "clicks.csv").rename(tmp_path / "CLICKS.CSV")
+    assert read(tmp_path)[1]["u1"].history == ["b", "c"]
+
+
+def test_of_amazons_metadata_the_usual_texts_are_kept(tmp_path: Path) -> None:
+    amazon_2023(tmp_path)
+    meta = {"parent_asin": "a", "title": "A", "average_rating": 4.5, "store": "S", "videos": ["x"]}
+    write_jsonl(tmp_path / "meta_Shop.jsonl", [meta])
+    assert read(tmp_path)[0]["a"].attributes == {"title": "A", "store": "S"}
 
 
 @pytest.mark.parametrize(

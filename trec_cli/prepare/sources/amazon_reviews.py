@@ -73,7 +73,7 @@ class _Edition:
     attributes: tuple[str, ...]
 
 
-_EDITIONS = (
+EDITIONS = (
     _Edition(
         "reviewerID",
         "asin",
@@ -123,7 +123,7 @@ def _edition(source: Source, member: Member) -> _Edition:
     with source.reading(member) as path:
         decoder = msgspec.json.Decoder(dict[str, Any])
         _, first = next(iter(read_lines(path, decoder.decode)))
-        for edition in _EDITIONS:
+        for edition in EDITIONS:
             if edition.key in first:
                 return edition
         raise InputError.of(

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from trec_cli.core.jsonl import FaultList
@@ -16,7 +17,14 @@ from trec_cli.prepare.text import plain_field
 PROSE = frozenset({"description", "features", "feature"})
 """Attributes whose lists are paragraphs, joined by blanks."""
 
-_NO_TEXT = re.compile(r"image|img|thumb|video|url|uri|href|link", re.IGNORECASE)
+_ADDRESSES = frozenset(
+    {
+        *("image", "images", "img", "imgs", "thumb", "thumbnail", "thumbnails", "picture"),
+        *("pictures", "photo", "photos", "url", "urls", "uri", "uris", "href", "link", "links"),
+    }
+)
+"""Words in names of columns that hold addresses of pictures and pages."""
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _TEXT = re.compile(
     r"title|name|desc|text|summary|abstract|categ|genre|brand|author|artist|maker|store|color|"
     r"colour|size|material|model|keyword|tag|type|topic|section",
@@ -44,33 +52,40 @@ def identifier(value: object) -> str:
     raise ValueError(f"an id cannot be {value!r:.40}")
 
 
+_Pairs = tuple[tuple[str, str], ...]
+
+
 class Texts:
     """Collects the texts of items; where rows of an item differ, their order never decides."""
 
     def __init__(self) -> None:
         """Start without items."""
-        self._seen: dict[str, Counter[tuple[tuple[str, str], ...]]] = {}
+        self._first: dict[str, _Pairs] = {}
+        self._repeated: dict[str, Counter[_Pairs]] = {}
 
     def add(self, item_id: str, texts: Mapping[str, str]) -> None:
         """Add the texts of an item in one row."""
-        self._seen.setdefault(item_id, Counter())[tuple(texts.items())] += 1
+        pairs = tuple(texts.items())
+        if item_id not in self._first:
+            self._first[item_id] = pairs
+        else:
+            first = Counter([self._first[item_id]])
+            self._repeated.setdefault(item_id, first)[pairs] += 1
 
     def items(self, counts: Counter[str], repeats: str) -> dict[str, Item]:
         """Return every item with the texts that it has most often, then the longest ones.
 
         ``repeats`` counts the rows of an item after its first.
         """
-        items = {}
-        for item_id, seen in self._seen.items():
-            if (rows := sum(seen.values())) > 1:
-                counts[repeats] += rows - 1
+        for item_id, seen in self._repeated.items():
+            counts[repeats] += seen.total() - 1
             if len(seen) > 1:
                 counts["items whose rows differ"] += 1
-            items[item_id] = Item(item_id, dict(_best(seen)))
-        return items
+                self._first[item_id] = _best(seen)
+        return {item_id: Item(item_id, dict(pairs)) for item_id, pairs in self._first.items()}
 
 
-def _best(seen: Counter[tuple[tuple[str, str], ...]]) -> tuple[tuple[str, str], ...]:
+def _best(seen: Counter[_Pairs]) -> _Pairs:
     """Choose the texts seen most often, of those the longest, of those the last by alphabet."""
     return max(seen, key=lambda texts: (seen[texts], sum(len(text) for _, text in texts), texts))
 
@@ -83,8 +98,13 @@ def text_columns(columns: Iterable[str], *, of_log: bool) -> list[str]:
     return [
         column
         for column in columns
-        if column and not _NO_TEXT.search(column) and (not of_log or _TEXT.search(column))
+        if column and not _is_address(column) and (not of_log or _TEXT.search(column))
     ]
+
+
+@cache
+def _is_address(column: str) -> bool:
+    return any(word.casefold() in _ADDRESSES for word in _WORD.findall(column))
 
 
 def item_texts(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
@@ -107,7 +127,7 @@ def read_catalogue(
     counts: Counter[str],
     progress: Progress,
 ) -> tuple[dict[str, Item], list[str]]:
-    """Read the items of a table in parts, and name all attributes there are.
+    """Read the items of a table in parts; return them and the names of all columns.
 
     Args:
         source, tables: the parts.
@@ -118,24 +138,31 @@ def read_catalogue(
     """
     texts, known = Texts(), dict[str, None]()
     for table in tables:
-        faults = FaultList(str(table.member))
-        key = table.roles["item"]
-        rows = read_rows(source, table.member, table.columns, has_header=table.has_header)
         with progress.task("reading items") as task:
-            for line, values in rows:
+            for item_id, columns, found in _rows(source, table, names):
                 task.advance()
-                others = [name for name in values if name != key]
-                chosen = text_columns(others, of_log=False) if names is None else names
-                try:
-                    item_id = identifier(values.get(key))
-                    found = item_texts(values, chosen)
-                except ValueError as error:
-                    faults.add(line, f"column {key}: {error}", "repair or remove the line")
-                    continue
-                known.update(dict.fromkeys(others))
+                known.update(dict.fromkeys(columns))
                 if wanted is None or item_id in wanted:
                     texts.add(item_id, found)
                 else:
                     counts["items outside the log"] += 1
-        faults.raise_if_any()
+    if names is None and (left_out := [name for name in known if _is_address(name)]):
+        progress.info(f"no texts: {', '.join(left_out)}; --attributes takes them all the same")
     return texts.items(counts, "rows of an item already read"), list(known)
+
+
+def _rows(
+    source: Source, table: Table, names: Sequence[str] | None
+) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """Yield id, columns and texts of every row."""
+    faults = FaultList(str(table.member))
+    key = table.roles["item"]
+    rows = read_rows(source, table.member, table.columns, has_header=table.has_header)
+    for line, values in rows:
+        columns = [name for name in values if name != key]
+        chosen = text_columns(columns, of_log=False) if names is None else names
+        try:
+            yield identifier(values.get(key)), columns, item_texts(values, chosen)
+        except ValueError as error:
+            faults.add(line, f"column {key}: {error}", "repair or remove the line")
+    faults.raise_if_any()

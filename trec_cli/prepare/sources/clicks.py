@@ -22,6 +22,7 @@ from trec_cli.prepare.collection import (
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.sources.amazon_reviews import EDITIONS
 from trec_cli.prepare.sources.catalogues import (
     Texts,
     identifier,
@@ -42,6 +43,7 @@ from trec_cli.prepare.sources.log import NO_TIME, Log
 from trec_cli.prepare.sources.rows import read_rows
 from trec_cli.prepare.sources.tables import Table, find_tables, look_at
 
+_META = "meta_"
 _NOTED = 10_000
 _REPEATS = "exact repeats of an event"
 
@@ -66,9 +68,10 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts.update({"events": len(log), "users": len(log.users), "items": len(log.items)})
     if tables:
         wanted = None
-        if any(table.member.base.startswith("meta_") for table in tables):
+        if any(table.member.base.startswith(_META) for table in tables):
             wanted = log.items.keys() | (log.users.keys() if parts[0].either else set())
-        items, known = read_catalogue(source, tables, options.attributes, wanted, counts, progress)
+        names = options.attributes or _attributes(tables)
+        items, known = read_catalogue(source, tables, names, wanted, counts, progress)
         if parts[0].either:
             log = _oriented(log, items)
     else:
@@ -77,6 +80,13 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     _check_overlap(log, items, files)
     questions = log.questions(str(files["log"][0]), counts, _REPEATS)
     return Collection(catalogue_of(items, name), questions, None, counts, is_log=True)
+
+
+def _attributes(tables: Sequence[Table]) -> tuple[str, ...] | None:
+    """Return the texts kept by default: of Amazon's metadata those that its own format keeps."""
+    editions = {edition.item: edition.attributes for edition in EDITIONS}
+    meta = all(table.member.base.startswith(_META) for table in tables)
+    return editions.get(tables[0].roles["item"]) if meta else None
 
 
 def _oriented(log: Log, items: Mapping[str, Item]) -> Log:

@@ -36,6 +36,11 @@ SUFFIXES = (*_CELLS, *_JSON, ".parquet")
 csv.field_size_limit(_LONGEST_FIELD)
 
 
+def suffix_of(member: Member) -> str:
+    """Return the ending of a file in lower case."""
+    return PurePath(member.base).suffix.lower()
+
+
 def read_first(source: Source, member: Member) -> Cells:
     """Return the first row of cells, or the names of columns where the file itself has them.
 
@@ -45,7 +50,7 @@ def read_first(source: Source, member: Member) -> Cells:
     Raises:
         InputError: the file is empty, damaged or not what its name says.
     """
-    suffix = PurePath(member.base).suffix
+    suffix = suffix_of(member)
     with source.reading(member) as path:
         if suffix == ".parquet":
             with _parquet(path) as file:
@@ -82,7 +87,7 @@ def read_rows(
     Raises:
         InputError: at the end, or after 20 faults.
     """
-    suffix = PurePath(member.base).suffix
+    suffix = suffix_of(member)
     with source.reading(member) as path:
         if suffix == ".parquet":
             yield from _parquet_rows(path, only)

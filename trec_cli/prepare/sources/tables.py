@@ -9,7 +9,7 @@ from typing import cast
 from trec_cli.core.errors import InputError
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.sources.columns import Role, Roles, are_numbers, plain_id, roles_of
-from trec_cli.prepare.sources.rows import SUFFIXES, read_first
+from trec_cli.prepare.sources.rows import SUFFIXES, read_first, suffix_of
 
 _MOVIELENS: dict[str, tuple[list[str], dict[Role, str]]] = {
     "ratings.dat": (
@@ -116,7 +116,7 @@ def find_tables(source: Source) -> tuple[list[Table], list[Table]] | None:
     """
     tables, errors = [], []
     for member in source.members:
-        if PurePath(member.base).suffix in SUFFIXES and member != source.items:
+        if suffix_of(member) in SUFFIXES and member != source.items:
             try:
                 tables.append(look_at(source, member, source.columns))
             except InputError as error:
