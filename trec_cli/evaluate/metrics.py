@@ -189,6 +189,11 @@ def chance(ranks: Ranks) -> Ranks:
     )
 
 
+def among(ranks: Ranks, items: int) -> Ranks:
+    """Return the same questions asked among so many items, for their chance."""
+    return replace(ranks, candidates=np.full_like(ranks.candidates, items), ranked=ranks.positives)
+
+
 def chance_metrics(
     ranks: Ranks, ks: Iterable[int] = DEFAULT_KS, family: Family = "standard"
 ) -> dict[str, Floats]:

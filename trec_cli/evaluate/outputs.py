@@ -24,6 +24,7 @@ from trec_cli.evaluate.results import (
     Summary,
     audit_entry,
     evaluate_systems,
+    measure_of,
     per_user_lines,
     pool_runs,
     summarise,
@@ -116,6 +117,20 @@ class Plan:
                 "--examples"
             )
 
+    def sampled_from(self) -> int | None:
+        """Return the size of the catalogue that negatives were drawn from, for estimates.
+
+        Raises:
+            UsageError: estimates are asked for, and the size is not known or the draw was not
+                uniform.
+        """
+        if not self.options.corrected:
+            return None
+        made = self.sources.candidates()
+        if made not in (None, "uniform"):
+            raise UsageError(f"--corrected is for uniformly drawn negatives; these are {made}")
+        return self.sources.catalogue_size()
+
     def inputs(self) -> list[Path]:
         """Name every file that decides the outputs' bytes."""
         known = [path for path in (self.sources.items, self.sources.examples) if path]
@@ -194,13 +209,16 @@ def write(
 
     ``blind`` is what an audit has found of the same questions.
     """
+    options = plan.options
+    size = plan.sampled_from()
     evaluation = evaluate_systems(
-        systems, plan.options.ks, pool=plan.options.pool, family=plan.options.metrics
+        systems, options.ks, pool=options.pool, family=options.metrics, catalogue=size
     )
     summary = {"split": plan.split, **summarise(evaluation, plan.options, progress)}
     summary["protocol"] = protocol(plan, evaluation)
     if blind:
-        summary["audit"] = audit_entry(evaluation, blind, plan.options)
+        measure = measure_of(options.ks, options.metrics, size)
+        summary["audit"] = audit_entry(evaluation, blind, options, measure)
     warning = blind.warning if blind else None
     for note in (*cautions(summary), *([warning] if warning else [])):
         (progress or Silent()).warn(note)
@@ -245,6 +263,7 @@ def protocol(plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "candidates": plan.sources.candidates(),
         "ranking": "catalogue" if whole else "candidates",
+        "corrected": plan.options.corrected,
         "mean_candidates": float(widths.mean()),
         "fewest_candidates": int(widths.min()),
         "catalogue": plan.sources.catalogue_size() if items else None,

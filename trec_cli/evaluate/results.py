@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from trec_cli.evaluate.metrics import (
     Ranks,
     all_metrics,
     ambiguous,
+    among,
     chance_metrics,
     metric_names,
     rank,
@@ -137,15 +138,16 @@ class Blind:
 NO_USER = "no user"
 
 
-def audit_entry(evaluation: Evaluation, blind: Blind, options: Options) -> dict[str, Any]:
+def audit_entry(
+    evaluation: Evaluation, blind: Blind, options: Options, measure: "Measure"
+) -> dict[str, Any]:
     """Return the audit for `metrics.json`, with every metric of the model without user.
 
     ``differences`` compare every system with it, as ``comparisons`` do with the reference.
     """
     if blind.pools is None:
         return blind.summary
-    found = all_metrics(rank(blind.pools), options.ks, options.metrics)
-    values = np.stack(list(found.values()), axis=1)
+    values = np.stack(list(measure(rank(blind.pools)).values()), axis=1)
     wider = replace(
         evaluation,
         members={NO_USER: [], **evaluation.members},
@@ -161,32 +163,44 @@ def audit_entry(evaluation: Evaluation, blind: Blind, options: Options) -> dict[
     }
 
 
+Measure = Callable[[Ranks], dict[str, Floats]]
+"""Computes every metric of every example."""
+
+
 def evaluate_systems(
     runs: Sequence[System],
     ks: Sequence[int] = DEFAULT_KS,
     *,
     pool: bool = True,
     family: Family = "standard",
+    catalogue: int | None = None,
 ) -> Evaluation:
     """Compute all metrics of aligned runs (see :func:`trec_cli.evaluate.scores.align`).
 
+    With ``catalogue``, metrics among so many items are estimated from sampled candidates.
+
     Raises:
-        UsageError: as :func:`pool_runs`.
+        UsageError: as :func:`pool_runs`; what cannot be estimated.
     """
     members = pool_runs([run.name for run in runs], pool=pool)
     ranks = [rank(run.pools) for run in runs]
-    values = np.empty((len(runs), len(runs[0].users), len(metric_names(ks, family))))
+    names = metric_names(ks, family)
+    measure = measure_of(ks, family, catalogue)
+    values = np.empty((len(runs), len(runs[0].users), len(names)))
     for index, found in enumerate(ranks):
-        np.stack(list(all_metrics(found, ks, family).values()), axis=1, out=values[index])
-    return Evaluation(
-        list(runs),
-        ranks,
-        members,
-        metric_names(ks, family),
-        values,
-        _pooled(values, members),
-        np.stack(list(chance_metrics(ranks[0], ks, family).values()), axis=1),
-    )
+        np.stack(list(measure(found).values()), axis=1, out=values[index])
+    blind = ranks[0] if catalogue is None else among(ranks[0], catalogue)
+    chance = np.stack(list(chance_metrics(blind, ks, family).values()), axis=1)
+    return Evaluation(list(runs), ranks, members, names, values, _pooled(values, members), chance)
+
+
+def measure_of(ks: Sequence[int], family: Family, catalogue: int | None) -> Measure:
+    """Return what computes the metrics."""
+    if catalogue is None:
+        return lambda ranks: all_metrics(ranks, ks, family)
+    from trec_cli.evaluate.corrected import corrected_metrics  # loads scipy
+
+    return lambda ranks: corrected_metrics(ranks, catalogue, ks)
 
 
 def _pooled(values: Floats, members: Mapping[str, Sequence[int]]) -> Floats:

@@ -87,6 +87,16 @@ class Options:
             panel=NUMBERS,
         ),
     ] = "standard"
+    corrected: Annotated[
+        bool,
+        Option(
+            "Estimate the metrics of the whole catalogue from ranks among uniformly drawn "
+            "negatives (Krichene and Rendle 2020); needs items.jsonl.",
+            panel=NUMBERS,
+            names=("--corrected",),
+            default_text="no",
+        ),
+    ] = False
     audit: Annotated[
         bool,
         Option(
@@ -104,6 +114,8 @@ class Options:
         """
         if self.metrics == "mind" and tuple(self.ks) != DEFAULT_KS:
             raise UsageError("--metrics mind has its own cut-offs: leave out --k")
+        if self.corrected and (self.full or self.metrics != "standard"):
+            raise UsageError("--corrected estimates the standard metrics of sampled candidates")
         object.__setattr__(self, "ks", tuple(sorted(set(self.ks))))
         object.__setattr__(self, "slice_by", tuple(dict.fromkeys(self.slice_by)))
 

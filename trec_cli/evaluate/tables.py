@@ -141,6 +141,11 @@ def _protocol_note(protocol: Mapping[str, Any]) -> str:
     """Describe what was ranked."""
     if protocol["ranking"] == "catalogue":
         note = "Ranked among the whole catalogue; lists hold its best items."
+    elif protocol.get("corrected"):
+        note = (
+            f"Estimated for all {protocol['catalogue']} items from ranks among "
+            f"{protocol['mean_candidates']:.4g} (bias-variance estimator); may be negative."
+        )
     else:
         how = f" ({protocol['candidates']})" if protocol["candidates"] else ""
         note = (
