@@ -1,39 +1,65 @@
-"""Training on a user's positive and negatives: ours against TRL's SFTTrainer.
+"""Training, ours against TRL's SFTTrainer, and every item of a history against the last alone.
 
     python -m benchmarks.train --data DATA --model MODEL --trl PYTHON
+    python -m benchmarks.train --data DATA --model MODEL --histories [--trl PYTHON]
 
 Both train the same LoRA (rank 8 on the attention projections, dropout 0.05) in float32 on
-the same prompts of about 950 tokens, with the loss on the answer alone.  TRL runs in an
-environment of its own, with the best of several batch sizes.
+the same prompts, with the loss on the answer alone.  TRL runs in an environment of its own,
+with the best of several batch sizes.
+
+The first compares prompts a second, on MIND prompts of about 950 tokens.  With
+``--histories`` it is targets (right answers learnt) a second, on whole histories of
+Industrial: ``--targets all`` against ``--targets last`` and, where TRL is at hand, against
+TRL on the prompts of all targets written out.
 """
 
+import argparse
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import Peer, Prompts, compare, in_turns, parser, peer, real_prompts
-from trec_cli.models.load import load_model
+from benchmarks.common import (
+    ATTRIBUTES,
+    Peer,
+    Prompts,
+    compare,
+    in_turns,
+    parser,
+    peer,
+    prepared,
+    real_prompts,
+)
+from trec_cli.core.jsonl import read_examples, read_items
+from trec_cli.models.load import load_model, load_tokenizer
+from trec_cli.models.packing import separate_prompts
 from trec_cli.models.source import ModelSource
+from trec_cli.prompts.questions import SummarizedExample
+from trec_cli.prompts.recommend import PromptBuilder
+from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.dataset import Draw, Prepared, prepare
 from trec_cli.train.lora import pick_targets
 from trec_cli.train.run import train
-from trec_cli.train.settings import TrainSettings
+from trec_cli.train.settings import TargetsName, TrainSettings
 from trec_cli.train.work import WorkFolder
 
 PREFIX = 920
 USERS_PER_STEP = 2
 TARGETS = {1: 3.5, 4: 7.0}
+"""Times TRL in prompts a second, by negatives per positive."""
+ALL_TARGETS_OF_TRL = 15.0
+"""Times TRL in targets a second, with trees of all targets."""
 BATCH_SIZES = (1, 2)
 """Larger ones are slower still on a CPU: padding, and nothing to win."""
 
 
-def plan(prompts: Prompts, negatives: int) -> Prepared:
+def plan(prompts: Prompts, negatives: int, targets: TargetsName = "last") -> Prepared:
     """Plan one epoch over the users."""
     settings = TrainSettings(
+        targets=targets,
         negatives_per_positive=negatives,
         epochs=1,
         users_per_step=USERS_PER_STEP,
@@ -43,75 +69,138 @@ def plan(prompts: Prompts, negatives: int) -> Prepared:
     return prepare(prompts.questions, [], prompts.builder, settings, torch.device("cpu"))
 
 
-def ours(model: str, prepared: Prepared, _: int) -> float:
-    """Train a fresh adapter as ``trec train`` does; give the seconds of the training."""
+def ours(model: str, planned: Prepared, _: int) -> float:
+    """Train a fresh adapter as ``trec train`` does; return the seconds of the training."""
     llm = load_model(ModelSource(model, dtype="float32"))
     with tempfile.TemporaryDirectory() as folder:
         work = WorkFolder(Path(folder) / "model")
         work.open({})
-        return train(llm, prepared, work, save_every=10_000)[1].spent.seconds
+        return train(llm, planned, work, save_every=10_000)[1].spent.seconds
 
 
-def written_out(prompts: Prompts, prepared: Prepared) -> list[dict[str, Any]]:
+def written_out(prompts: Prompts, planned: Prepared) -> list[dict[str, Any]]:
     """Return the same prompts and answers one by one, as TRL reads them."""
     answers = prompts.builder.answers
-    trees = [prepared.data[Draw(0, place)] for place in range(len(prepared.data))]
+    trees = [planned.data[Draw(0, index)] for index in range(len(planned.data))]
     return [
-        {
-            "prompt": [*tree.prefix, *branch],
-            "answer": answers.yes if label else answers.no,
-        }
+        {"prompt": prompt, "answer": answers.yes if label else answers.no}
         for tree in trees
-        for branch, label in zip(tree.branches, tree.labels, strict=True)
+        for prompt, label in zip(separate_prompts(tree), tree.labels, strict=True)
     ]
 
 
 def trl(engine: Peer, examples: Sequence[dict[str, Any]], batch_size: int, _: int) -> float:
-    """Train a fresh adapter with TRL; give the seconds of ``trainer.train()``."""
+    """Train a fresh adapter with TRL; return the seconds of ``trainer.train()``."""
     asked = {"examples": examples, "batch_size": batch_size, "step": 2 * USERS_PER_STEP}
     return float(engine.ask(asked)["seconds"])
 
 
-def main() -> None:
-    """Compare for 1 and for 4 negatives per positive."""
-    options = parser(__doc__ or "")
-    options.add_argument("--trl", required=True, help="Python of an environment with TRL")
-    options.add_argument("--users", type=int, default=4)
-    given = options.parse_args()
+def best_batch_size(engine: Peer, few: Sequence[dict[str, Any]]) -> tuple[int, dict[int, float]]:
+    """Return TRL's best batch size, and the seconds for two prompts with each."""
+    trl(engine, few, 1, 0)  # the first training is slower, and not the batch size's fault
+    tried = {
+        size: min(trl(engine, few, size, 0), trl(engine, few, size, 0)) for size in BATCH_SIZES
+    }
+    print(f"TRL, seconds for 2 prompts by batch size: {tried}", flush=True)
+    return min(tried, key=lambda size: tried[size]), tried
+
+
+def compare_prompts(given: argparse.Namespace, engine: Peer) -> None:
+    """Compare with TRL for 1 and for 4 negatives per positive, on MIND."""
     prompts = real_prompts("mind", given.data, given.model, prefix=PREFIX, users=given.users)
-    targets = pick_targets(load_model(ModelSource(given.model)).model)
-    with peer(given.trl, "trl_train.py", given.model, ",".join(targets)) as engine:
-        few = written_out(prompts, plan(prompts, 1))[:2]
-        trl(engine, few, 1, 0)  # the first training is slower, and not the batch size's fault
-        tried = {
-            size: min(trl(engine, few, size, 0), trl(engine, few, size, 0)) for size in BATCH_SIZES
+    best, tried = best_batch_size(engine, written_out(prompts, plan(prompts, 1))[:2])
+    for negatives, target in TARGETS.items():
+        planned = plan(prompts, negatives)
+        examples = written_out(prompts, planned)
+        ways = {
+            "ours": functools.partial(ours, given.model, planned),
+            "TRL": functools.partial(trl, engine, examples, best),
         }
-        best = min(tried, key=lambda size: tried[size])
-        print(f"TRL, seconds for 2 prompts by batch size: {tried}", flush=True)
-        for negatives, target in TARGETS.items():
-            prepared = plan(prompts, negatives)
-            examples = written_out(prompts, prepared)
-            ways = {
-                "ours": functools.partial(ours, given.model, prepared),
-                "TRL": functools.partial(trl, engine, examples, best),
-            }
-            seconds = in_turns(ways, given.rounds, warm_up=False)
-            rates = {side: [len(examples) / s for s in took] for side, took in seconds.items()}
-            compare(
-                f"train_trl_{negatives}_negatives",
-                rates,
-                peer="TRL",
-                unit="prompts/s",
-                what=f"training, MIND, {negatives} negatives a positive: TRL's SFTTrainer",
-                target=target,
-                more_is_better=True,
-                more={
-                    "prompts": len(examples),
-                    "prompt_tokens": sum(len(e["prompt"]) for e in examples) / len(examples),
-                    "trl_batch_size": best,
-                    "trl_seconds_for_2_prompts_by_batch_size": tried,
+        seconds = in_turns(ways, given.rounds, warm_up=False)
+        compare(
+            f"train_trl_{negatives}_negatives",
+            {side: [len(examples) / s for s in took] for side, took in seconds.items()},
+            peer="TRL",
+            unit="prompts/s",
+            what=f"training, MIND, {negatives} negatives a positive: TRL's SFTTrainer",
+            target=target,
+            more_is_better=True,
+            more={
+                "prompts": len(examples),
+                "prompt_tokens": sum(len(e["prompt"]) for e in examples) / len(examples),
+                "trl_batch_size": best,
+                "trl_seconds_for_2_prompts_by_batch_size": tried,
+            },
+        )
+
+
+def histories(data: Path, model: str, users: int) -> Prompts:
+    """Build the prompts of training users of Industrial, whose whole history is shown."""
+    run, source = prepared("industrial", data), ModelSource(model)
+    items = read_items(run / "items.jsonl")
+    settings = PromptSettings(recent=50, attributes=ATTRIBUTES["industrial"])
+    builder = PromptBuilder(load_tokenizer(source), items, settings)
+    examples = [e for e in read_examples(run / "examples.jsonl", items) if e.split == "train"]
+    return Prompts(builder, [], [SummarizedExample(e, "") for e in examples[:users]])
+
+
+def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
+    """Compare all targets of each history with the last alone, and with TRL on all of them."""
+    prompts = histories(given.data, given.model, given.users)
+    every = plan(prompts, given.negatives, "all")
+    last = plan(prompts, given.negatives)
+    ways: dict[str, Callable[[int], float]] = {
+        "ours": functools.partial(ours, given.model, every),
+        "last": functools.partial(ours, given.model, last),
+    }
+    goals: dict[str, float | None] = {"last": None}
+    if engine is not None:
+        examples = written_out(prompts, every)
+        best, _ = best_batch_size(engine, examples[:2])
+        ways["TRL"] = functools.partial(trl, engine, examples, best)
+        goals["TRL"] = ALL_TARGETS_OF_TRL
+    tokens = {name: round(each.measure.expected) for name, each in (("all", every), ("last", last))}
+    seconds = in_turns(ways, given.rounds, warm_up=False)
+    learnt = dict.fromkeys(ways, every.measure.targets) | {"last": last.measure.targets}
+    rates = {name: [learnt[name] / s for s in took] for name, took in seconds.items()}
+    for peer_name, goal in goals.items():
+        compare(
+            f"train_all_targets_{peer_name.lower()}_{given.negatives}_negatives",
+            rates,
+            peer=peer_name,
+            unit="targets/s",
+            what=f"training on every item of a history, Industrial, {given.negatives} negatives "
+            f"a positive: {peer_name}",
+            target=goal,
+            more_is_better=True,
+            more={
+                "users": len(every.data),
+                "targets": learnt,
+                "tokens": {
+                    "all": round(every.measure.expected),
+                    "last": round(last.measure.expected),
                 },
-            )
+                "tokens written out": round(every.measure.separate),
+            },
+        )
+
+
+def main() -> None:
+    """Run one of the two comparisons."""
+    options = parser(__doc__ or "")
+    options.add_argument("--trl", help="Python of an environment with TRL")
+    options.add_argument("--users", type=int, default=4)
+    options.add_argument("--histories", action="store_true", help="all targets of each history")
+    options.add_argument("--negatives", type=int, default=1, help="with --histories")
+    given = options.parse_args()
+    if not given.trl and not given.histories:
+        options.error("give --trl, or --histories")
+    if not given.trl:
+        compare_targets(given, None)
+        return
+    modules = pick_targets(load_model(ModelSource(given.model)).model)
+    with peer(given.trl, "trl_train.py", given.model, ",".join(modules)) as engine:
+        (compare_targets if given.histories else compare_prompts)(given, engine)
 
 
 if __name__ == "__main__":
