@@ -176,10 +176,7 @@ def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
             more={
                 "users": len(every.data),
                 "targets": learnt,
-                "tokens": {
-                    "all": round(every.measure.expected),
-                    "last": round(last.measure.expected),
-                },
+                "tokens": tokens,
                 "tokens written out": round(every.measure.separate),
             },
         )

@@ -72,7 +72,7 @@ def _encoded(tokenizer: Any, before: str, blank: str, words: tuple[str, str]) ->
 
 
 def _next_token(tokenizer: Any, before: str, answer: str) -> int:
-    """Give the first token of ``answer`` behind ``before``.
+    """Return the first token of ``answer`` behind ``before``.
 
     Where the two melt into one token, the answer is encoded alone: the prompt's own
     tokens are fixed by then and cannot change any more.

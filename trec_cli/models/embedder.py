@@ -74,18 +74,18 @@ class Embedder:
     device: torch.device
 
     def batches(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Group texts of similar length, by place, the longest first.
+        """Group texts of similar length, by index, the longest first.
 
         A batch, padded, has at most ``max_tokens``; a longer text is one by itself.
         """
         lengths = [len(self.encode(text)) for text in texts]
         batches: list[list[int]] = []
-        for place in sorted(range(len(texts)), key=lambda place: -lengths[place]):
+        for index in sorted(range(len(texts)), key=lambda index: -lengths[index]):
             # The first of a batch is its longest: every row is padded to it.
             if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
-                batches[-1].append(place)
+                batches[-1].append(index)
             else:
-                batches.append([place])
+                batches.append([index])
         return batches
 
     @torch.inference_mode()
@@ -147,7 +147,7 @@ class EmbedderSource:
         return replace(self.llm, name=self.name, revision=None)
 
     def identity(self) -> dict[str, Any]:
-        """Say what, beside the text, decides a vector; part of every key of the store.
+        """Describe what, beside the text, decides a vector; part of every key of the store.
 
         Raises:
             ModelError: there is no such model.
@@ -171,7 +171,7 @@ class EmbedderSource:
 
     @contextmanager
     def _helped(self) -> Iterator[None]:
-        """Say of an error which option names the model, and what else there is."""
+        """Explain of an error which option names the model, and what else there is."""
         try:
             yield
         except ModelError as error:
@@ -190,7 +190,7 @@ class EmbedderSource:
 
 
 def middle_layer(config: Any) -> int:
-    """Say after how many layers of a language model its hidden states are taken: a third."""
+    """Return after how many layers of a language model its hidden states are taken: a third."""
     layers: int = config.get_text_config().num_hidden_layers
     return max(1, round(layers / 3))
 
@@ -291,7 +291,7 @@ def read_pooling(name: str) -> Pooling:
 
 
 def _longest(name: str, positions: int | None) -> int:
-    """Give the longest text in tokens: what the model was trained for, and what it can."""
+    """Return the longest text in tokens: what the model was trained for, and what it can."""
     trained = _read_json(name, _LENGTH_FILE).get("max_seq_length")
     return min(n for n in (MAX_TOKENS, trained, positions) if n)
 

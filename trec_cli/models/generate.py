@@ -181,7 +181,7 @@ class GreedyDecoder:
         return chosen
 
     def finished(self, row: "_Row") -> Decoded | None:
-        """Give the answer if its last token ended it."""
+        """Return the answer if its last token ended it."""
         if row.ids[-1] in self._stops:
             return Decoded(row.ids[:-1], True, len(row.ids))
         if len(row.ids) == self.decoding.max_new_tokens:
@@ -205,7 +205,7 @@ class _Run:
     def __init__(self, decoder: GreedyDecoder, prompts: Sequence[Sequence[int]]) -> None:
         self._decoder, self._prompts = decoder, prompts
         self._model: Any = decoder.model
-        order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+        order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         self._waiting = deque(order)
         capacity = len(prompts[order[0]]) + decoder.decoding.max_new_tokens
         self._most = max(1, min(len(prompts), decoder.max_tokens // capacity))
@@ -226,7 +226,7 @@ class _Run:
                 self._join(min(free, len(self._waiting)))
             if self._rows:
                 self._step()
-        return [self._done[place] for place in sorted(self._done)]
+        return [self._done[index] for index in sorted(self._done)]
 
     def _compute(self, ids: Sequence[int]) -> DynamicCache:
         """Compute keys and values of what all prompts begin with."""
@@ -236,18 +236,18 @@ class _Run:
 
     def _join(self, count: int) -> None:
         """Compute the next ``count`` prompts in padded passes, and let them run."""
-        places = [self._waiting.popleft() for _ in range(count)]
-        while places:
-            width = max(1, len(self._prompts[places[0]]) - self._slots.shared)
+        indices = [self._waiting.popleft() for _ in range(count)]
+        while indices:
+            width = max(1, len(self._prompts[indices[0]]) - self._slots.shared)
             together = max(1, _CPU_PASS // width) if self._on_cpu else count
-            self._begin(places[:together])
-            places = places[together:]
+            self._begin(indices[:together])
+            indices = indices[together:]
         self._settle()
 
-    def _begin(self, places: Sequence[int]) -> None:
+    def _begin(self, indices: Sequence[int]) -> None:
         """Compute some prompts in one padded pass; each gets a slot and its first token."""
-        count = len(places)
-        own = [self._prompts[place][self._slots.shared :] for place in places]
+        count = len(indices)
+        own = [self._prompts[index][self._slots.shared :] for index in indices]
         width = max(map(len, own))
         gaps = [width - len(ids) for ids in own]
         padded = [[self._decoder.pad] * gap + list(ids) for gap, ids in zip(gaps, own, strict=True)]
@@ -257,13 +257,13 @@ class _Run:
             cache,
             **self._slots.prompt_inputs(width, gaps),
         )
-        tokens = self._decoder.choose(logits, [[] for _ in places])
-        for row, (place, gap, token) in enumerate(zip(places, gaps, tokens, strict=True)):
+        tokens = self._decoder.choose(logits, [[] for _ in indices])
+        for row, (index, gap, token) in enumerate(zip(indices, gaps, tokens, strict=True)):
             self._slots.fill(len(self._rows), cache, row, gap)
-            self._rows.append(_Row(place, [token]))
+            self._rows.append(_Row(index, [token]))
 
     def _started(self, rows: int) -> DynamicCache:
-        """Give a cache that holds the shared tokens for ``rows`` prompts."""
+        """Make a cache that holds the shared tokens for ``rows`` prompts."""
         if self._shared is None:
             return DynamicCache()
         cache = DynamicCache()
@@ -283,17 +283,17 @@ class _Run:
         self._settle()
 
     def _settle(self) -> None:
-        """Take out the answers that are finished, from the last, so that places stay valid."""
-        for place in reversed(range(len(self._rows))):
-            row = self._rows[place]
+        """Take out the answers that are finished, from the last, so that indices stay valid."""
+        for index in reversed(range(len(self._rows))):
+            row = self._rows[index]
             answer = self._decoder.finished(row)
             if answer is None:
                 continue
             self._done[row.prompt] = answer
-            self._slots.free(place)
+            self._slots.free(index)
             final = self._rows.pop()
-            if place < len(self._rows):
-                self._rows[place] = final
+            if index < len(self._rows):
+                self._rows[index] = final
 
 
 def _why_one_by_one(config: Any) -> str:
@@ -308,14 +308,14 @@ def _why_one_by_one(config: Any) -> str:
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Give the tokens with which all prompts begin, if there are enough to be worth sharing.
+    """Return the tokens with which all prompts begin, if there are enough to be worth sharing.
 
     At least one token of every prompt is left to it: its logits give the first token.
     """
     first, last = min(map(list, prompts)), max(map(list, prompts))
     most = min(map(len, prompts)) - 1
     # In the order of lists all prompts lie between these two, token by token.
-    same = next((place for place in range(most) if first[place] != last[place]), most)
+    same = next((index for index in range(most) if first[index] != last[index]), most)
     return first[:same] if len(prompts) > 1 and same >= _LEAST_SHARED else ()
 
 
@@ -330,9 +330,9 @@ def _rules(decoding: Decoding) -> LogitsProcessorList:
 
 
 def _by_length(answers: Sequence[list[int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Group answers of equal length: places, and ids [places, length]."""
-    places: dict[int, list[int]] = {}
-    for place, ids in enumerate(answers):
-        places.setdefault(len(ids), []).append(place)
-    for rows in places.values():
+    """Group answers of equal length: indices, and ids [indices, length]."""
+    indices: dict[int, list[int]] = {}
+    for index, ids in enumerate(answers):
+        indices.setdefault(len(ids), []).append(index)
+    for rows in indices.values():
         yield rows, torch.tensor([answers[row] for row in rows], dtype=torch.long)

@@ -217,7 +217,7 @@ def refuse_random_weights(name: str, missing: Iterable[str], kind: str) -> None:
 
 
 def model_identity(source: ModelSource, config: Any = None) -> dict[str, str]:
-    """Say which model this is, for settings and stores: its name and what pins it.
+    """Identify a model, for settings and stores: its name and what pins it.
 
     From the hub the resolved commit; for a folder a hash over its configuration, its
     tokenizer and the size, head and tail of every weights file (quick for 100 GB too).

@@ -71,12 +71,12 @@ def plan_rows(sizes: Sequence[int], limit: int) -> list[list[int]]:
     """
     rows: list[list[int]] = []
     room = 0
-    for place in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        if not rows or sizes[place] > room:
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if not rows or sizes[index] > room:
             rows.append([])
             room = limit
-        rows[-1].append(place)
-        room -= sizes[place]
+        rows[-1].append(index)
+        room -= sizes[index]
     return rows
 
 
@@ -99,7 +99,7 @@ class _AnswerHead(nn.Module):
 
 @contextmanager
 def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Places]:
-    """Give the LM head two rows only, yes and no, while the block runs.
+    """Cut the LM head to two rows, yes and no, while the block runs.
 
     The model's own forward pass then scales, shifts and caps the two logits as it would
     all of them.  A head that is not a plain linear layer (LoRA on it, quantized) stays.
@@ -252,7 +252,7 @@ class BranchScorer:
 
     @torch.inference_mode()
     def __call__(self, trees: Sequence[Tree]) -> list[list[float]]:
-        """Give the log-odds of every tree's branches.
+        """Compute the log-odds of every tree's branches.
 
         Branches with the same tokens are computed once, so that they tie exactly.
 
@@ -264,7 +264,7 @@ class BranchScorer:
             scores = self._score([part for part, _ in parts])
         widths = [len(part.branches) for part, _ in parts]
         return [
-            [values[place] for place in places]
+            [values[index] for index in places]
             for values, (_, places) in zip(
                 [part.tolist() for part in torch.split(scores, widths)], parts, strict=True
             )

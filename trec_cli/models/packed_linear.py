@@ -38,7 +38,7 @@ class PackedLinear(nn.Module):
         return self._packed.to_dense()
 
     def forward(self, states: Tensor) -> Tensor:
-        """Give ``states`` [..., in] times the weights, plus the bias: [..., out]."""
+        """Multiply ``states`` [..., in] by the weights, plus the bias: [..., out]."""
         return _product(states, self._packed, self.bias)
 
     def extra_repr(self) -> str:
@@ -57,7 +57,7 @@ def _product(states: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def pack_linears(model: nn.Module, *, head: bool = False) -> int:
-    """Put packed layers in place of the linear layers of a model that is only asked.
+    """Replace with packed layers the linear layers of a model that is only asked.
 
     Weights in their plain order are given up, unless something else holds them (a tied
     embedding).
@@ -84,14 +84,14 @@ def pack_linears(model: nn.Module, *, head: bool = False) -> int:
 
 
 def available() -> bool:
-    """Tell whether this torch can pack weights."""
+    """Check that this torch can pack weights."""
     built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     return built and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
 
 def _can_pack(layer: nn.Module) -> bool:
-    """Tell whether a layer is one to pack."""
+    """Return whether a layer is one to pack."""
     return (
         type(layer) is nn.Linear
         and layer.weight.device.type == "cpu"
@@ -101,7 +101,7 @@ def _can_pack(layer: nn.Module) -> bool:
 
 
 def _exact(layer: nn.Linear) -> bool:
-    """Tell whether a packed layer gives what the layer itself gives."""
+    """Check that a packed layer computes what the layer itself computes."""
     states = torch.linspace(-1, 1, 3 * layer.in_features).reshape(1, 3, -1)
     with torch.inference_mode():
         try:

@@ -107,10 +107,10 @@ class Slots:
             layer.load(row, start, own)
 
     def fill(self, slot: int, computed: DynamicCache, row: int, gap: int) -> None:
-        """Put a freshly computed prompt into a slot: a free one, or the one after the last.
+        """Write a freshly computed prompt into a slot: a free one, or the one after the last.
 
         Args:
-            slot: its place.
+            slot: its index.
             computed: cache with the shared tokens, padding on the left, the prompt's own.
             row: of the prompt in ``computed``.
             gap: how much padding it has.
@@ -122,7 +122,7 @@ class Slots:
         self.lengths[slot : slot + 1] = [length]
 
     def free(self, slot: int) -> None:
-        """Give up a slot; the last one in use moves to its place."""
+        """Free a slot; the last one in use moves to its place."""
         last = self.lengths.pop()
         if slot < len(self.lengths):
             for layer in self._layers:
@@ -147,20 +147,20 @@ class Slots:
         return {"position_ids": ends[:, None], "attention_mask": _one_or_all(masks)}
 
     def prompt_inputs(self, width: int, gaps: Sequence[int]) -> dict[str, Any]:
-        """Give the model's inputs for prompts after the shared tokens, beside the tokens.
+        """Return the model's inputs for prompts after the shared tokens, beside the tokens.
 
         Args:
             width: tokens of each row, padding on its left included.
             gaps: padding of each row.
         """
         padding = torch.tensor(gaps, device=self._device)[:, None]
-        place = torch.arange(self.shared + width, device=self._device)
+        index = torch.arange(self.shared + width, device=self._device)
         # Of the padding the positions mean nothing, but some model may look them up.
-        own = (place - padding).clamp(min=0)
-        position = torch.where(place < self.shared, place, own)
-        real = (place < self.shared) | (place >= self.shared + padding)
+        own = (index - padding).clamp(min=0)
+        position = torch.where(index < self.shared, index, own)
+        real = (index < self.shared) | (index >= self.shared + padding)
         query = slice(self.shared, None)
-        seen = (place[query, None] >= place) & real[:, None, :]
+        seen = (index[query, None] >= index) & real[:, None, :]
         distance = position[:, query, None] - position[:, None, :]
         masks = {
             kind: self._additive(seen if window is None else seen & (distance < window))[:, None]
@@ -174,5 +174,5 @@ class Slots:
 
 
 def _one_or_all(masks: dict[str, Tensor]) -> Any:
-    """Give the mask, or all of them by kind where layers differ in their windows."""
+    """Return the mask, or all of them by kind where layers differ in their windows."""
     return masks if len(masks) > 1 else next(iter(masks.values()))

@@ -38,7 +38,7 @@ class Part:
 
 
 def carry(parts: Sequence[Part], like: Tensor) -> Tensor:
-    """Give a mask that carries the parts through a model to :func:`tree_attention`.
+    """Make a mask that carries the parts through a model to :func:`tree_attention`.
 
     It holds NaN: a model that computes with it, instead of handing it on, gives no wrong
     numbers but none, which the check at the start of every run sees.

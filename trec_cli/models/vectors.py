@@ -36,7 +36,7 @@ class ItemVectors:
     matrix: NDArray[np.float32]
 
     def of(self, items: Sequence[str]) -> Matrix:
-        """Give the vectors of items, in their order: [items, size], float64.
+        """Return the vectors of items, in their order: [items, size], float64.
 
         Raises:
             KeyError: an item has no row.
@@ -121,7 +121,7 @@ class VectorMaker:
         self.made = self.hits = 0
 
     def vectors(self, texts: Iterable[str]) -> dict[str, Vector]:
-        """Give the raw vector of every text that is not empty; equal texts are made once.
+        """Compute the raw vector of every text that is not empty; equal texts are made once.
 
         Raises:
             ModelError: the embedder cannot be loaded or used; finished batches are kept.
@@ -147,7 +147,7 @@ class VectorMaker:
         embedder = self.source.load()
         keys = list(missing)
         for batch in embedder.batches(list(missing.values()), self._max_tokens):
-            chosen = [keys[place] for place in batch]
+            chosen = [keys[index] for index in batch]
             known = self._store.get(chosen)
             chosen = [key for key in chosen if key not in known]
             if chosen:

@@ -53,7 +53,7 @@ def with_summaries(
     limit: int | None = None,
     target: TargetAttention | None = None,
 ) -> list[SummarizedExample]:
-    """Give the first ``limit`` examples of a split with their summaries.
+    """Return the first ``limit`` examples of a split with their summaries.
 
     ``summaries`` None stands for mode ``none``: every summary is empty.  With ``target``
     the candidates choose among the block summaries.
@@ -100,7 +100,7 @@ def _named(ids: Sequence[str]) -> str:
 
 
 def _end(summary: Summary) -> int:
-    """Give the place behind the last history item that a summary speaks of."""
+    """Return the index behind the last history item that a summary speaks of."""
     return max((block.end for block in summary.blocks), default=0)
 
 

@@ -86,11 +86,11 @@ class Cuts:
         return Cuts(*(mine + theirs for mine, theirs in pairs))
 
     def __bool__(self) -> bool:
-        """Tell whether anything was cut."""
+        """Return whether anything was cut."""
         return any(dataclasses.astuple(self))
 
     def __str__(self) -> str:
-        """Say in a sentence what was cut."""
+        """Write in a sentence what was cut."""
         if not self:
             return "nothing was cut"
         squeezed = f"; {self.squeezed} cut further for the model's limit" if self.squeezed else ""
@@ -217,7 +217,7 @@ class PromptBuilder:
         self._check_room()
 
     def _texts(self) -> tuple[str, str, str, str]:
-        """Give the template's texts: before, between and after the slots."""
+        """Return the template's texts: before, between and after the slots."""
         parts, slots = self.template.parts, _TARGET_SLOTS if self.target else _SLOTS
         if parts[1::2] != list(slots):
             order = ", ".join(f"{{{slot}}}" for slot in slots)
@@ -390,7 +390,7 @@ class PromptBuilder:
     def _branches(
         self, candidates: Sequence[str], evidence: Sequence[Evidence] | None
     ) -> tuple[list[list[int]], tuple[tuple[int, int], ...], int]:
-        """Give every branch, the tokens of its candidate and evidence, and what was lost."""
+        """Return every branch, the tokens of its candidate and evidence, and what was lost."""
         if self.target != (evidence is not None):
             raise UsageError(
                 "the summaries and the prompt are of different kinds: with --query candidate the "
@@ -409,7 +409,7 @@ class PromptBuilder:
         return branches, shapes, sum(lost for _, lost in pairs)
 
     def _evidence(self, evidence: Evidence, candidate: int) -> tuple[list[int], int]:
-        """Give the tokens of evidence beside a candidate so long, and how many were lost."""
+        """Return the tokens of evidence beside a candidate so long, and how many were lost."""
         lines = [self._text_ids(passage.text) for passage in evidence.passages]
         lengths = [len(line) + len(self._newline) for line in lines]
         wanted = evidence.shares(lengths)
@@ -423,7 +423,7 @@ class PromptBuilder:
         return self._lines(kept) or self._unknown, sum(wanted) - sum(given)
 
     def _room_beside(self, branch: int, example: str) -> int:
-        """Give the tokens that the model's limit leaves for the prefix (one is the answer's)."""
+        """Return the tokens that the model's limit leaves for the prefix (one is the answer's)."""
         if self._max_positions is None:
             return self.prefix_budget
         room = self._max_positions - branch - 1
@@ -459,8 +459,8 @@ class PromptBuilder:
     def _lines(self, items: list[list[int]]) -> list[int]:
         """Join items by line breaks."""
         joined: list[int] = []
-        for place, item in enumerate(items):
-            joined += [*(self._newline if place else []), *item]
+        for index, item in enumerate(items):
+            joined += [*(self._newline if index else []), *item]
         return joined
 
     def describe(self, tree: PromptTree, branch: int = 0) -> list[PromptPart]:

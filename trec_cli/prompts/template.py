@@ -40,7 +40,7 @@ class Template:
         return self.text.endswith(":")
 
     def fill(self, **values: str) -> str:
-        """Put values into the slots; braces inside a value are left alone."""
+        """Write values into the slots; braces inside a value are left alone."""
         return _SLOT.sub(lambda match: values[match[1]], self.text)
 
 

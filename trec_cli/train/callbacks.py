@@ -177,7 +177,7 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Put what was spent and the marker into the checkpoint of this step."""
+        """Write what was spent and the marker into the checkpoint of this step."""
         spent = self._spent()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"

@@ -364,11 +364,11 @@ class StepPlan(Sampler[Row]):
             yield from self._spread(step, self._rows_of(step, self.rows_per_step))
 
     def _rows_of(self, step: Row, per_process: int) -> int:
-        """Give the number of rows of a step: a multiple of the processes, none empty."""
+        """Return the number of rows of a step: a multiple of the processes, none empty."""
         return self._processes * max(1, min(per_process, len(step) // self._processes))
 
     def _count_rows(self, max_tokens: int) -> int:
-        """Give the fewest rows per process with which no row is too long."""
+        """Return the fewest rows per process with which no row is too long."""
         most = max(1, max(map(len, self._steps), default=1) // self._processes)
         for count in range(1, most):
             if all(self._fits(step, count, max_tokens) for step in self._steps):
@@ -376,7 +376,7 @@ class StepPlan(Sampler[Row]):
         return most
 
     def _fits(self, step: Row, per_process: int, max_tokens: int) -> bool:
-        """Tell whether a step's rows are short enough, or cannot be more."""
+        """Return whether a step's rows are short enough, or cannot be more."""
         if per_process >= len(step) // self._processes:
             return True
         rows = self._spread(step, self._rows_of(step, per_process))
@@ -441,7 +441,7 @@ class Prepared:
         return {"targets per epoch": self.measure.targets}
 
     def facts(self) -> dict[str, Any]:
-        """Say what is learnt from, for the card and the manifest."""
+        """Describe what is learnt from, for the card and the manifest."""
         return {
             "training examples": len(self.data),
             **self._targets(),

@@ -42,7 +42,7 @@ _32_BITS = 1 << 32
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """Give the last part of the name of every linear layer, the LM head excluded."""
+    """Return the last part of the name of every linear layer, the LM head excluded."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     names = {
         name.rpartition(".")[2]
@@ -53,7 +53,7 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def pick_targets(model: Any, asked: tuple[str, ...] | None = None) -> list[str]:
-    """Give the modules that get an adapter.
+    """Return the modules that get an adapter.
 
     The asked ones; else the attention projections, if the model names them as a known
     family does; else what peft takes for this kind of model.
@@ -85,7 +85,7 @@ def pick_targets(model: Any, asked: tuple[str, ...] | None = None) -> list[str]:
 
 
 def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None) -> PeftModel:
-    """Put a fresh adapter on the model; its weights come from the seed alone.
+    """Add a fresh adapter to the model; its weights come from the seed alone.
 
     Raises:
         UsageError: as :func:`pick_targets`.
@@ -157,7 +157,7 @@ def check_quantization(bits: Quantization | None) -> None:
 
 
 def quantization(bits: Quantization | None, placement: Placement) -> dict[str, Any]:
-    """Give what ``load_model`` passes on to load the base model in 4 or 8 bits.
+    """Return what ``load_model`` passes on to load the base model in 4 or 8 bits.
 
     The device is the placement's: torch's current one is the first GPU in every process
     until the Trainer has started.

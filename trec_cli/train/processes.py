@@ -33,7 +33,7 @@ class Processes:
         return self.rank == 0
 
     def place(self, source: "ModelSource") -> "ModelSource":
-        """Give each process a GPU of its own, where there are GPUs.
+        """Place each process on a GPU of its own, where there are GPUs.
 
         Raises:
             UsageError: a GPU other than the first is asked for; the Trainer takes the first.

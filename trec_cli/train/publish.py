@@ -119,7 +119,7 @@ def publish(
     provenance: Provenance,
     details: Mapping[str, Any],
 ) -> None:
-    """Put the adapter folder into place, whole, with its manifest; remove the work folder.
+    """Move the adapter folder to its name, whole, with its manifest; remove the work folder.
 
     Args:
         work: of the finished training.

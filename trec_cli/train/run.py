@@ -145,7 +145,7 @@ def _readable(trainer: PackedTrainer, checkpoint: Path | None) -> Iterator[None]
 
 
 def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
-    """Give the checkpoint to continue from; broken ones are removed by the main process."""
+    """Return the checkpoint to continue from; broken ones are removed by the main process."""
     state = PartialState()
     if state.is_main_process:
         for broken in remove_broken(work.path):
@@ -165,7 +165,7 @@ def _scorer(model: Any, prepared: Prepared, progress: Progress) -> BranchScorer:
     model.eval()
     sizes = prepared.measure.largest
     extremes = {sizes.index(min(sizes)), sizes.index(max(sizes))}
-    scorer.check([prepared.data[Draw(0, place)] for place in sorted(extremes)])
+    scorer.check([prepared.data[Draw(0, index)] for index in sorted(extremes)])
     if scorer.fallback:
         progress.warn(f"{scorer.fallback}; training prompt by prompt, slowly")
     return scorer
@@ -217,7 +217,7 @@ def _arguments(
     save_every: int,
     report_to: Sequence[str],
 ) -> TrainingArguments:
-    """Say to the Trainer what we want of it; the whole plan is one of its epochs."""
+    """Make the arguments of the Trainer; the whole plan is one of its epochs."""
     settings, plan = prepared.settings, prepared.plan
     on_gpu = llm.device.type == "cuda"
     arguments = TrainingArguments(

@@ -48,7 +48,7 @@ class Validator:
         return len(self._trees)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """Give ``loss``, ``recall@K`` and ``mrr@10``, means over examples.
+        """Compute ``loss``, ``recall@K`` and ``mrr@10``, means over examples.
 
         Every process ranks its share; all get the result.
         """
@@ -63,16 +63,16 @@ class Validator:
         return {"loss": loss, **recalls, **mrr}
 
     def _scores(self, model: Any) -> list[NDArray[np.float64]]:
-        """Give the log-odds of every example's candidates, in order."""
+        """Compute the log-odds of every example's candidates, in order."""
         state = PartialState()
         starts = np.cumsum([0, *(len(tree.branches) for tree in self._trees)])
         found = torch.zeros(int(starts[-1]), dtype=torch.float32, device=model.device)
         rows = plan_rows([tree.size for tree in self._trees], self._scorer.limits.row)
         for row in rows[state.process_index :: state.num_processes]:
-            for place, scores in zip(
-                row, self._scorer([self._trees[place] for place in row]), strict=True
+            for index, scores in zip(
+                row, self._scorer([self._trees[index] for index in row]), strict=True
             ):
-                found[starts[place] : starts[place + 1]] = torch.tensor(scores)
+                found[starts[index] : starts[index + 1]] = torch.tensor(scores)
         everywhere = reduce(found, "sum").cpu().double().numpy()
         return list(np.split(everywhere, starts[1:-1]))
 
