@@ -1,8 +1,8 @@
-"""Target attention (as in DIN): every candidate asks the history anew.
+"""Target attention (as in DIN): every candidate asks the history itself.
 
-Which blocks speak for a candidate is computed where prompts are made, from the vectors
+Which blocks a candidate looks at is computed where prompts are made, from the vectors
 that ``trec summarize --query candidate`` left beside the summaries.  So it holds for every
-item of the examples, also for negatives that training draws anew in each epoch.
+item of the examples, also for negatives that training draws in each epoch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class TargetSettings:
 
     Attributes:
         temperature: of the softmax.
-        top_k: how many blocks speak at most.
+        top_k: how many blocks are used at most.
         budget: tokens that they have together.
     """
 
@@ -43,13 +43,13 @@ class TargetSettings:
 
 
 def level_zero(blocks: Sequence[Block]) -> list[Block]:
-    """Give the blocks that were made from items."""
+    """Return the blocks that were made from items."""
     return [block for block in blocks if block.level == 0]
 
 
 @dataclass(frozen=True)
 class TargetAttention:
-    """Gives weights and evidence for any candidate with a vector.
+    """Computes weights and evidence for any candidate with a vector.
 
     Attributes:
         vectors: of the items in histories and candidates.
@@ -64,7 +64,7 @@ class TargetAttention:
     embedder: Mapping[str, Any] = field(default_factory=dict)
 
     def recorded(self) -> dict[str, Any]:
-        """Give what an adapter should remember of the evidence that it has learnt from."""
+        """Return what an adapter should remember of the evidence that it has learnt from."""
         return {**asdict(self.settings), "embedder": dict(self.embedder)}
 
     def weights(
@@ -89,13 +89,13 @@ class TargetAttention:
     def evidence(
         self, history: Sequence[str], blocks: Sequence[Block], candidates: Sequence[str]
     ) -> list[Evidence]:
-        """Give what each candidate's branch carries: the strongest blocks, in time order."""
+        """Return what each candidate's branch carries: the strongest blocks, in time order."""
         return [
             Evidence(
                 [
-                    Passage(blocks[place].summary, float(row[place]))
-                    for place in sorted(strongest(row, self.settings.top_k))
-                    if blocks[place].summary
+                    Passage(blocks[index].summary, float(row[index]))
+                    for index in sorted(strongest(row, self.settings.top_k))
+                    if blocks[index].summary
                 ],
                 self.settings.budget,
             )
@@ -169,12 +169,14 @@ def find_target(
     if "candidate" not in queries or file is None:
         return None
     if len(queries) > 1:
-        raise InputError.of(file, "mixes summaries of several queries", "make them anew, alike")
-    place = vectors or vectors_path(file)
-    if place is None:
+        raise InputError.of(
+            file, "mixes summaries of several queries", "make all of them again with one query"
+        )
+    path = vectors or vectors_path(file)
+    if path is None:
         raise UsageError("summaries of --query candidate through a pipe need --vectors FILE")
     # The two are written one after another, and only together do they mean anything.
-    if is_unfinished(place) or (not is_stream(file) and is_unfinished(file)):
+    if is_unfinished(path) or (not is_stream(file) and is_unfinished(file)):
         fix = "run the same trec summarize again; it ends at once where all texts are there"
-        raise InputError.of(place, "is not finished: a run was stopped while it wrote it", fix)
-    return read_vectors(place)
+        raise InputError.of(path, "is not finished: a run was stopped while it wrote it", fix)
+    return read_vectors(path)

@@ -1,7 +1,7 @@
 """Attention weights of a query over the blocks of a history, and what they choose.
 
 ``a_j = exp(q·k_j / t) / sum_i exp(q·k_i / t)`` with a query *q* and keys *k* of length 1
-(scaled dot-product attention, Vaswani et al. 2017, with a temperature *t* in the place of
+(scaled dot-product attention, Vaswani et al. 2017, with a temperature *t* instead of
 the square root of the size).  Cosines are rounded before anything is compared, so that
 equal texts have equal weights whatever the order in which a machine adds.
 """
@@ -23,12 +23,12 @@ _ROUNDING = 1e-9
 
 
 def block_keys(vectors: Matrix, spans: Sequence[Span], before: int | None = None) -> Matrix:
-    """Give the key of every block: the mean of its items' vectors, scaled to length 1.
+    """Return the key of every block: the mean of its items' vectors, scaled to length 1.
 
     Args:
         vectors: of the history, [items, size].
         spans: the blocks.
-        before: leave out items from this place on; a block without any other has zeros.
+        before: leave out items from this index on; a block without any other has zeros.
 
     Returns:
         [blocks, size].
@@ -41,7 +41,7 @@ def block_keys(vectors: Matrix, spans: Sequence[Span], before: int | None = None
 def attention_weights(
     query: NDArray[np.float64], keys: Matrix, temperature: float, seen: Sequence[bool] | None = None
 ) -> Weights:
-    """Give the weight of every key for one query.
+    """Return the weight of every key for one query.
 
     Args:
         query: [size].
@@ -80,12 +80,12 @@ def recent_weights(
 
 
 def strongest(weights: Weights, count: int) -> list[int]:
-    """Give the places of the ``count`` highest weights, highest first; newer ones win ties.
+    """Return the indices of the ``count`` highest weights, highest first; newer ones win ties.
 
     Weights of 0 are never among them.
     """
-    order = sorted(range(len(weights)), key=lambda place: (-weights[place], -place))
-    return [place for place in order if weights[place] > 0][:count]
+    order = sorted(range(len(weights)), key=lambda index: (-weights[index], -index))
+    return [index for index in order if weights[index] > 0][:count]
 
 
 def share_out(
@@ -100,24 +100,24 @@ def share_out(
     Returns:
         Tokens of each text, at most its length; with sum ``budget`` at most.
     """
-    alive = [place for place, length in enumerate(lengths) if length and weights[place] > 0]
+    alive = [index for index, length in enumerate(lengths) if length and weights[index] > 0]
     while alive:
         given = _fill([lengths[n] for n in alive], [weights[n] for n in alive], budget)
         if len(alive) == 1 or all(
             tokens >= min(least, lengths[n]) for n, tokens in zip(alive, given, strict=True)
         ):
             taken = dict(zip(alive, given, strict=True))
-            return [taken.get(place, 0) for place in range(len(lengths))]
-        alive.remove(min(alive, key=lambda place: (weights[place], place)))
+            return [taken.get(index, 0) for index in range(len(lengths))]
+        alive.remove(min(alive, key=lambda index: (weights[index], index)))
     return [0] * len(lengths)
 
 
 def _fill(lengths: Sequence[int], weights: Sequence[float], budget: int) -> list[int]:
-    """Give each its share, the short ones first, so that the rest gets what they leave."""
+    """Return each its share, the short ones first, so that the rest gets what they leave."""
     order = sorted(range(len(lengths)), key=lambda n: (lengths[n] / weights[n], n))
     given, left = [0] * len(lengths), budget
-    for done, place in enumerate(order):
+    for done, index in enumerate(order):
         total = sum(weights[n] for n in order[done:])
-        given[place] = min(lengths[place], int(left * weights[place] / total + _ROUNDING))
-        left -= given[place]
+        given[index] = min(lengths[index], int(left * weights[index] / total + _ROUNDING))
+        left -= given[index]
     return given

@@ -43,7 +43,7 @@ def show_user(
     for name in stale(summaries, (items, examples)):
         terminal.warn(
             f"{summaries} was made from another version of {name}; what is shown of that may "
-            "not be what the summaries speak of"
+            "not be what the summaries are about"
         )
     catalogue = read_items(items)
     by_id = {example.example_id: example for example in read_examples(examples, catalogue)}
@@ -159,7 +159,7 @@ def _labelled(label: str, text: str, flags: Sequence[str]) -> Text:
 
 
 def _title(item: Item) -> str:
-    """Give the title, or all texts where there is none."""
+    """Return the title, or all texts where there is none."""
     return item.title or item.text() or "unknown"
 
 

@@ -83,7 +83,7 @@ def _run(job: "SummaryJob", terminal: Terminal, *, overwrite: bool) -> None:
 
 
 def _tell_calls(terminal: Terminal, job: "ModelJob") -> None:
-    """Tell what the run came to, and warn of what makes summaries doubtful."""
+    """Report what the run came to, and warn of what makes summaries doubtful."""
     counts, written, cuts = job.counts, job.written, job.writer.cuts
     if job.vectors:
         made, found = job.vectors.made, job.vectors.hits
@@ -108,7 +108,7 @@ def _tell_calls(terminal: Terminal, job: "ModelJob") -> None:
 
 
 def _tell_quality(terminal: Terminal, job: "ModelJob") -> None:
-    """Tell how good the summaries are, and how many texts were mended or replaced."""
+    """Report how good the summaries are, and how many texts were mended or replaced."""
     counts = job.counts
     terminal.info(f"quality: {job.audit}")
     if counts.flags:

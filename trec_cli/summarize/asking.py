@@ -49,7 +49,7 @@ class Counts:
     flags: Counter[str] = field(default_factory=Counter)
 
     def asdict(self) -> dict[str, object]:
-        """Give the counts by name, with the rate."""
+        """Return the counts by name, with the rate."""
         fields = dataclasses.asdict(self)
         fields["engine_seconds"] = round(self.engine_seconds, 3)
         fields["flags"] = dict(sorted(self.flags.items()))
@@ -83,7 +83,7 @@ class Asker:
         checker: Checker | None = None,
         retries: int = 0,
     ) -> None:
-        """Take who writes, where texts are kept, and who checks them.
+        """Keep who writes, where texts are kept, and who checks them.
 
         Args:
             checker: judges every text; None keeps all as they are cleaned, without flags.
@@ -97,19 +97,19 @@ class Asker:
         self.counts = Counts()
 
     def ask(self, prompts: Sequence[Prompt], what: str) -> list[Answer]:
-        """Give the answer to every prompt, checked; equal prompts are asked once.
+        """Return the answer to every prompt, checked; equal prompts are asked once.
 
         Raises:
             ModelError: the engine failed; finished batches are in the store.
         """
         verdicts = self._judge(self._rungs[0], prompts, what)
         for rung in self._rungs[1:]:
-            bad = [place for place, verdict in enumerate(verdicts) if verdict.faults]
+            bad = [index for index, verdict in enumerate(verdicts) if verdict.faults]
             if not bad:
                 break
-            again = self._judge(rung, [prompts[place] for place in bad], f"{what}, again")
-            for place, verdict in zip(bad, again, strict=True):
-                verdicts[place] = retried(verdict)
+            again = self._judge(rung, [prompts[index] for index in bad], f"{what}, again")
+            for index, verdict in zip(bad, again, strict=True):
+                verdicts[index] = retried(verdict)
         pairs = zip(prompts, verdicts, strict=True)
         answers = [self._settle(prompt, verdict) for prompt, verdict in pairs]
         self.counts.texts += len(answers)
@@ -124,13 +124,13 @@ class Asker:
         return [self._checker.check(prompt, text) for prompt, text in pairs]
 
     def _settle(self, prompt: Prompt, verdict: Verdict) -> Answer:
-        """Give the text, or what stands in for one that was refused to the last."""
+        """Return the text, or what stands in for one that was refused to the last."""
         if verdict.faults and self._checker is not None:
             return self._checker.replace(prompt, verdict)
         return verdict.answer
 
     def _round(self, rung: _Rung, prompts: Sequence[Prompt], what: str) -> list[Generation]:
-        """Give what the engine of a rung wrote or writes now.
+        """Return what the engine of a rung wrote or writes now.
 
         Batches are planned from all that was missing when the round was first begun, and
         each is kept as one, so a killed run continues with the same batches.
@@ -153,7 +153,7 @@ class Asker:
         """Generate batch by batch; give the number of texts made."""
         made = 0
         for batch in engine.batches([prompt for _, prompt in missing]):
-            rows = [missing[place] for place in batch]
+            rows = [missing[index] for index in batch]
             # Whole batches are skipped after a crash.  Only where another process has
             # written part of one meanwhile is it run in part: work saved counts more there
             # than the last bits of a batch that no undisturbed run would see.
@@ -169,14 +169,14 @@ class Asker:
     def _generate(
         self, engine: Engine, rows: Sequence[tuple[bytes, Prompt]]
     ) -> Iterator[dict[bytes, Generation]]:
-        """Give what the engine writes as it comes, counted."""
+        """Return what the engine writes as it comes, counted."""
         started = time.perf_counter()
         for texts in engine.generate([prompt for _, prompt in rows]) if rows else ():
             self.counts.engine_seconds += time.perf_counter() - started
             self.counts.calls += len(texts)
             self.counts.prompt_tokens += sum(text.prompt_tokens for text in texts.values())
             self.counts.new_tokens += sum(text.new_tokens for text in texts.values())
-            yield {rows[place][0]: text for place, text in texts.items()}
+            yield {rows[index][0]: text for index, text in texts.items()}
             started = time.perf_counter()
 
     def _count(self, prompt: Prompt, generation: Generation) -> None:

@@ -1,4 +1,4 @@
-"""Attention over block summaries: the query decides which of them speak.
+"""Attention over block summaries: the query decides which of them make the summary.
 
 The blocks and their prompts are those of the hierarchical mode, so no text is made for
 this mode alone.  What the model would merge, attention weighs: see ``docs/attention.md``.
@@ -31,14 +31,14 @@ class Attender:
     def __init__(
         self, vectors: ItemVectors, settings: AttentionSettings, writer: PromptWriter
     ) -> None:
-        """Take vectors of all items in the histories (and candidates, if they ask)."""
+        """Keep the vectors of all items in the histories (and candidates, if they ask)."""
         self._vectors, self._settings, self._writer = vectors, settings, writer
         self._budget = settings.budget or writer.settings.summary_tokens
         chosen = TargetSettings(settings.temperature, settings.top_k, self._budget)
         self.target = TargetAttention(vectors, chosen)
 
     def __call__(self, example: Example, result: Result) -> Result:
-        """Give the result with summary and weights; an empty history has neither."""
+        """Return the result with summary and weights; an empty history has neither."""
         blocks = result.blocks
         weights = self._weights(example.history, blocks)
         attention = Attention(
@@ -67,8 +67,8 @@ class Attender:
 
         What whole phrases leave of the budget is filled with others that fit, of lists.
         """
-        places = sorted(strongest(weights, self._settings.top_k))
-        passages = [Passage(blocks[n].summary, float(weights[n])) for n in places]
+        indices = sorted(strongest(weights, self._settings.top_k))
+        passages = [Passage(blocks[n].summary, float(weights[n])) for n in indices]
         lengths = [self._writer.tokens(passage.text) for passage in passages]
         between = max(0, len(passages) - 1)
         room = max(1, self._budget - between)
@@ -82,7 +82,7 @@ class Attender:
         return extend(text, more, self._budget, self._writer.tokens)
 
     def _within(self, text: str, tokens: int) -> str:
-        """Give a text cut at the last whole phrase that fits; half a word might be untrue."""
+        """Return a text cut at the last whole phrase that fits; half a word might be untrue."""
         if self._writer.tokens(text) <= tokens:
             return text
         cut = self._writer.cut(text, tokens)
@@ -101,7 +101,7 @@ class Attender:
 
 
 def joined(texts: Iterable[str]) -> str:
-    """Put texts on one line, with a semicolon behind those that do not end like a sentence."""
+    """Join texts on one line, with a semicolon behind those that do not end like a sentence."""
     line = ""
     for text in filter(None, texts):
         line += ("" if not line else " " if line[-1] in ".!?;:" else "; ") + text

@@ -44,13 +44,13 @@ class Engine(Protocol):
         """What decides a text, beside the prompt; plain JSON values."""
 
     def reads(self, prompt: Prompt) -> bytes:
-        """Give what the model is given of a prompt: the other part of the store's key."""
+        """Return what the model is given of a prompt: the other part of the store's key."""
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Group prompts, by index, into what one call of :meth:`generate` gets."""
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
-        """Write one text per prompt; give texts by the place of their prompt, as they come.
+        """Write one text per prompt; give texts by the index of their prompt, as they come.
 
         What is given together is kept together: an engine whose texts depend on each
         other's company (a batch on a device) gives them all at once, so that a killed run
@@ -63,7 +63,7 @@ class Engine(Protocol):
         """
 
     def retry(self, attempt: int) -> "Engine | None":
-        """Give an engine that writes other texts for the same prompts.
+        """Return an engine that writes other texts for the same prompts.
 
         It has an identity of its own.  ``attempt`` counts from 1; None where nothing else
         can be tried.

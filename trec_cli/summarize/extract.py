@@ -55,14 +55,14 @@ def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
 
 
 def _name(item: Item, budget: int, count: CountTokens) -> str:
-    """Give the title, or what of it is short enough to stand in a list."""
+    """Return the title, or what of it is short enough to stand in a list."""
     title = item.title or item.text()
     whole = len(phrases(title)) == 1 and count(title) * _TITLE_SHARE <= budget
     return title if whole else short_title(title)
 
 
 def kinds(items: Sequence[Item]) -> list[str]:
-    """Give the categories or brands of items, or else what several titles have in common.
+    """Return the categories or brands of items, or else what several titles have in common.
 
     Args:
         items: oldest first.
@@ -72,7 +72,7 @@ def kinds(items: Sequence[Item]) -> list[str]:
 
 
 def shared_parts(items: Sequence[Item]) -> list[str]:
-    """Give the parts of titles that several items have in common.
+    """Return the parts of titles that several items have in common.
 
     Parts are what commas, dashes, colons and brackets divide ("Halo 3 - Xbox 360").  Those
     of most items come first, of equals the newer.
@@ -90,7 +90,7 @@ def shared_parts(items: Sequence[Item]) -> list[str]:
 
 
 def short_title(title: str) -> str:
-    """Give a title up to its first comma, dash, colon or bracket, if two words stand there."""
+    """Return a title up to its first comma, dash, colon or bracket, if two words stand there."""
     title = " ".join(title.split())
     for match in _TITLE_END.finditer(title):
         if len(content(title[: match.start()])) >= _LEAST_WORDS:
@@ -99,13 +99,13 @@ def short_title(title: str) -> str:
 
 
 def _in_turn(lists: Sequence[Sequence[Wanted]]) -> Iterator[Wanted]:
-    """Give the first of each list, the second of each, …"""
+    """Return the first of each list, the second of each, …"""
     for row in zip_longest(*lists):
         yield from (wanted for wanted in row if wanted)
 
 
 def _fitting(text: str, offered: Iterable[Wanted], budget: int, count: CountTokens) -> list[str]:
-    """Take phrases that fit behind a text and say something new.
+    """Choose phrases that fit behind a text and say something new.
 
     Where there is no text and nothing fits, the first phrase is cut.
     """

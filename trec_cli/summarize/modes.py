@@ -174,7 +174,7 @@ def summarize_recurrent(
 
 
 def _last(chain: Sequence[Block]) -> str:
-    """Give the last summary that is not empty."""
+    """Return the last summary that is not empty."""
     return next((block.summary for block in reversed(chain) if block.summary), "")
 
 

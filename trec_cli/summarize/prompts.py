@@ -20,7 +20,7 @@ from trec_cli.summarize.settings import SummarySettings
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a text should speak of.
+    """What a text should be about.
 
     Attributes:
         items: all items beneath it, oldest first, with the attributes that prompts show.
@@ -80,7 +80,7 @@ class Prompt:
         ids: the whole prompt, chat frame included.
         parts: (name, tokens) of each part, in order.
         instruction: the template's own words; an answer should not repeat them.
-        source: what the answer should speak of; no part of the request itself.
+        source: what the answer should be about; no part of the request itself.
     """
 
     message: str
@@ -107,7 +107,7 @@ class Cuts:
     long_summaries: int = 0
 
     def asdict(self) -> dict[str, int]:
-        """Give the counts by name."""
+        """Return the counts by name."""
         return asdict(self)
 
 
@@ -121,7 +121,7 @@ class _Line:
 
 
 def choose_domain(domain: str, items: Mapping[str, Item]) -> str:
-    """Give the folder of templates; ``auto`` looks at the names of the attributes.
+    """Return the folder of templates; ``auto`` looks at the names of the attributes.
 
     What a shop says of its goods (brand, price, …) makes products; otherwise what a
     newspaper says (subcategory, abstract, …) makes news; anything else is general.
@@ -145,7 +145,7 @@ def load_templates(domain: str, prompts: Path | None = None) -> dict[str, Templa
 
 
 def frame_for(tokenizer: Any, templates: Mapping[str, Template], chat: bool | None) -> Frame:
-    """Give what stands around the messages; ``chat`` None leaves it to the templates.
+    """Return what stands around the messages; ``chat`` None leaves it to the templates.
 
     Templates that end in a colon are texts to go on with: a small model does so far better
     than it follows an instruction, but only outside a chat.
@@ -246,7 +246,7 @@ class PromptWriter:
     def merge(self, summaries: Sequence[str], history: Sequence[str]) -> Prompt:
         """Ask for one summary of several, which must fit (see :meth:`merge_groups`).
 
-        ``history`` holds the items that they speak of.
+        ``history`` holds the items that they are about.
         """
         source = Source(self._shown(history), tuple(summaries))
         lines = [self._summary_line(summary, _LINE) for summary in summaries]
@@ -259,7 +259,7 @@ class PromptWriter:
         return not self.frame.chat and all(t.continues for t in self.templates.values())
 
     def _shown(self, history: Sequence[str]) -> tuple[Item, ...]:
-        """Give the items with the attributes that prompts show, these whole."""
+        """Return the items with the attributes that prompts show, these whole."""
         return tuple(map(self._shown_item, history))
 
     def _choose_attributes(self, item_id: str) -> Item:
@@ -283,7 +283,7 @@ class PromptWriter:
         return len(encode_text(self._tokenizer, text))
 
     def cut(self, text: str, tokens: int) -> str:
-        """Give a text cut after so many tokens."""
+        """Return a text cut after so many tokens."""
         return self._capped(self._line(text), tokens).text.strip()
 
     def show(self, prompt: Prompt) -> str:
@@ -292,7 +292,7 @@ class PromptWriter:
         return text
 
     def check(self, mode: str) -> None:
-        """Make sure that every prompt of a mode can be written, whatever the texts.
+        """Check that every prompt of a mode can be written, whatever the texts.
 
         Raises:
             UsageError: a block does not fit, or not even two summaries do.
@@ -307,7 +307,7 @@ class PromptWriter:
                 )
 
     def _least_tokens(self, template: Template) -> int:
-        """Give the tokens of a prompt with shortest items and longest summaries."""
+        """Return the tokens of a prompt with shortest items and longest summaries."""
         size, newline = self.settings, len(self._newline)
         summary = size.summary_tokens + len(self._encode(_LINE)) + newline
         item = min(_LEAST_ITEM_TOKENS, size.item_tokens) + newline
@@ -315,7 +315,7 @@ class PromptWriter:
         return self._overhead(template) + sum(needs[slot] for slot in template.slots)
 
     def _overhead(self, template: Template) -> int:
-        """Give the tokens of everything but the slots."""
+        """Return the tokens of everything but the slots."""
         fixed = sum(len(self._encode(text)) for text in template.parts[::2] if text)
         return len(self.frame.head) + fixed + len(self.frame.tail)
 
@@ -336,8 +336,8 @@ class PromptWriter:
     def _assemble(self, template: Template, source: Source, **slots: _Line) -> Prompt:
         """Concatenate frame, template and slots."""
         parts: list[tuple[str, Sequence[int]]] = [("chat frame", self.frame.head)]
-        for place, part in enumerate(template.parts):
-            inside = place % 2
+        for index, part in enumerate(template.parts):
+            inside = index % 2
             ids = slots[part].ids if inside else self._encode(part) if part else []
             parts.append((part if inside else "instruction", ids))
         parts.append(("chat frame", self.frame.tail))

@@ -1,6 +1,6 @@
 """What can be measured of a summary without a judge: is it true, whole, and of use?
 
-All measures compare with the items that the summary speaks of, never with other texts of
+All measures compare with the items that the summary is about, never with other texts of
 a model, so that an invention is not supported by having been invented before.
 """
 
@@ -58,7 +58,7 @@ class Measures:
         return _share(self.content_found, self.content)
 
     def shares(self) -> dict[str, float | None]:
-        """Give the measures by name, as shares from 0 to 1 (``words`` is a mean)."""
+        """Return the measures by name, as shares from 0 to 1 (``words`` is a mean)."""
         return {
             "faithfulness": self.faithfulness,
             "named_faithfulness": _share(self.named_found, self.named),
@@ -96,12 +96,12 @@ def measure(text: str, items: Sequence[Item]) -> Measures:
 
 
 def item_supports(items: Sequence[Item]) -> list[frozenset[str]]:
-    """Give the stems that each item supports by itself."""
+    """Return the stems that each item supports by itself."""
     return [support([item.text()]) for item in items]
 
 
 def in_one(phrase: str, supports: Sequence[frozenset[str]]) -> bool:
-    """Tell whether one item supports a phrase alone, or each side of its "and" has one."""
+    """Return whether one item supports a phrase alone, or each side of its "and" has one."""
     said = says(phrase)
     if any(said <= one for one in supports):
         return bool(said)
@@ -110,25 +110,25 @@ def in_one(phrase: str, supports: Sequence[frozenset[str]]) -> bool:
 
 
 def ngrams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Give all sequences of ``size`` neighbouring words."""
+    """Return all sequences of ``size`` neighbouring words."""
     return list(zip(*(words[start:] for start in range(size)), strict=False))
 
 
 def is_echo(text: str, instruction: str) -> bool:
-    """Tell whether five words of the prompt's own text stand in the summary, in a row."""
+    """Return whether five words of the prompt's own text stand in the summary, in a row."""
     own = set(ngrams(terms(instruction), _ECHO_WORDS))
     return bool(own.intersection(ngrams(terms(text), _ECHO_WORDS)))
 
 
 def is_copy(text: str, whole: str) -> bool:
-    """Tell whether a text is nothing but a piece of another (five words or more)."""
+    """Return whether a text is nothing but a piece of another (five words or more)."""
     words = terms(text)
     size = len(words)
     return size >= _ECHO_WORDS and f" {' '.join(words)} " in f" {' '.join(terms(whole))} "
 
 
 def coverage(summary: str, items: Sequence[Item], names: Sequence[str]) -> float | None:
-    """Give the share of items whose category or brand the summary names.
+    """Return the share of items whose category or brand the summary names.
 
     Args:
         names: the attributes that hold categories or brands; the first that an item has
@@ -145,7 +145,7 @@ def coverage(summary: str, items: Sequence[Item], names: Sequence[str]) -> float
 
 
 def facet(item: Item, names: Sequence[str]) -> str:
-    """Give the value of the first of some attributes that an item has, or nothing."""
+    """Return the value of the first of some attributes that an item has, or nothing."""
     return next((v for name in names if (v := item.attributes.get(name, "").strip())), "")
 
 
@@ -155,7 +155,7 @@ def _stems(value: str) -> set[str]:
 
 @dataclass
 class Audit:
-    """Measures of final summaries against the histories that they speak of.
+    """Measures of final summaries against the histories that they are about.
 
     Attributes:
         items: the catalogue.
@@ -172,7 +172,7 @@ class Audit:
     def watch(
         self, summaries: Iterable[Summary], histories: Iterable[Sequence[str]]
     ) -> Iterator[Summary]:
-        """Pass summaries on, each measured against the history at its place."""
+        """Pass summaries on, each measured against the history at its index."""
         for summary, history in zip(summaries, histories, strict=True):
             if history:
                 self.add(summary, [self.items[item] for item in history])
@@ -187,13 +187,13 @@ class Audit:
             self.covered.append(covered)
 
     def asdict(self) -> dict[str, object]:
-        """Give shares (0 to 1), mean words, and counts of flags, by name."""
+        """Return shares (0 to 1), mean words, and counts of flags, by name."""
         mean = round(sum(self.covered) / len(self.covered), 4) if self.covered else None
         shares = {**self.total.shares(), "coverage": mean}
         return {"summaries": self.total.texts, **shares, "flags": dict(sorted(self.flags.items()))}
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Write the measures as a sentence."""
         named = self.total.shares()["named_faithfulness"]
         mean = sum(self.covered) / len(self.covered) if self.covered else None
         return (
@@ -204,7 +204,7 @@ class Audit:
 
 
 def final_flags(summary: Summary) -> tuple[str, ...]:
-    """Give the flags of the block whose text is the final summary."""
+    """Return the flags of the block whose text is the final summary."""
     same = (block for block in reversed(summary.blocks) if block.summary == summary.summary)
     return next((block.flags for block in same), ())
 

@@ -37,7 +37,7 @@ class RemoteEngine:
         decoding: Decoding,
         frequency_penalty: float = 0.0,
     ) -> None:
-        """Take the server, the kind of its endpoint, and how it should write."""
+        """Keep the server, the kind of its endpoint, and how it should write."""
         self._server, self._kind, self._most = server, kind, decoding.max_new_tokens
         self._again = partial(RemoteEngine, server, kind, identity, decoding)
         self._fields: dict[str, Any] = {"max_tokens": self._most, "temperature": 0}
@@ -49,11 +49,11 @@ class RemoteEngine:
             self._fields, self.identity = {**self._fields, **more}, {**self.identity, **more}
 
     def reads(self, prompt: Prompt) -> bytes:
-        """Give the message in a chat: a similar tokenizer may not tell all texts apart."""
+        """Return the message in a chat: a similar tokenizer may not tell all texts apart."""
         return prompt.message.encode() if self._kind == "chat" else id_bytes(prompt.ids)
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Give all prompts at once: their texts do not depend on each other's company."""
+        """Return all prompts at once: their texts do not depend on each other's company."""
         return [list(range(len(prompts)))] if prompts else []
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Generation]]:
@@ -63,15 +63,15 @@ class RemoteEngine:
         with self._server as server, closing(server.answers(requests)) as answers:
             for arrived in answers:
                 texts = {}
-                for place, outcome in arrived.items():
+                for index, outcome in arrived.items():
                     if isinstance(outcome, Failure):
-                        missing[place] = outcome
+                        missing[index] = outcome
                     else:
-                        texts[place] = _generation(outcome, requests[place])
+                        texts[index] = _generation(outcome, requests[index])
                 if texts:
                     yield texts
         if missing:
-            named = [(_name(prompts, place), missing[place]) for place in sorted(missing)]
+            named = [(_name(prompts, index), missing[index]) for index in sorted(missing)]
             raise missing_error(
                 "texts of this round",
                 named,
@@ -82,7 +82,7 @@ class RemoteEngine:
             )
 
     def _advice(self, failures: Iterable[Failure]) -> str:
-        """Say how to do without what some servers do not take."""
+        """Suggest how to do without what some servers do not accept."""
         refused = any("frequency_penalty" in failure.reason for failure in failures)
         penalised = "frequency_penalty" in self._fields
         if not (refused and penalised):
@@ -90,7 +90,7 @@ class RemoteEngine:
         return "The server refuses how bad texts are asked for again; add --rewrites 0."
 
     def retry(self, attempt: int) -> "RemoteEngine":
-        """Give the same model with a frequency penalty, which every server knows."""
+        """Return the same model with a frequency penalty, which every server knows."""
         return self._again(round(_MORE_PENALTY * attempt, 6))
 
     def _request(self, prompt: Prompt) -> Request[TextReply]:
@@ -119,11 +119,11 @@ def _generation(reply: TextReply, request: Request[TextReply]) -> Generation:
     return Generation(reply.text[:most], prompt_tokens, new_tokens, stopped)
 
 
-def _name(prompts: Sequence[Prompt], place: int) -> str:
+def _name(prompts: Sequence[Prompt], index: int) -> str:
     """Name a prompt by the first item or summary that it shows: a template may bring others."""
-    source = prompts[place].source
+    source = prompts[index].source
     shown = [item.text() for item in source.shown] or source.summaries or ("",)
-    return f"prompt {place + 1}: {shorten(shown[0], _NAME_CHARACTERS)}"
+    return f"prompt {index + 1}: {shorten(shown[0], _NAME_CHARACTERS)}"
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,11 @@ class RemoteSetup(Setup):
         return load_near_tokenizer(self.source)
 
     def most_tokens(self) -> int | None:
-        """Give no limit: only the server knows it, and refuses a prompt that is too long."""
+        """Return no limit: only the server knows it, and refuses a prompt that is too long."""
         return None
 
     def identity(self) -> dict[str, Any]:
-        """Say what writes; neither the host nor the key are part of it."""
+        """Return what writes; neither the host nor the key is part of it."""
         return {
             "name": self.endpoint.model,
             "endpoint": self.kind,
@@ -199,23 +199,23 @@ class RemoteSetup(Setup):
         }
 
     def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
-        """Give the engine, and how it is reached."""
+        """Return the engine, and how it is reached."""
         engine = RemoteEngine(self.server, self.kind, self.identity(), self.decoding_of(writer))
         return engine, f"{self.endpoint.base_url} ({self.kind} endpoint)"
 
     def advice(self) -> str:
-        """Say what to try where the model writes badly."""
+        """Suggest what to try where the model writes badly."""
         more = super().advice()
         if self.kind == "completions":
             return more
         return f"--endpoint completions, whose prompts small models read best; or {more}"
 
     def details(self) -> dict[str, Any]:
-        """Give what the server was asked and what it cost."""
+        """Return what the server was asked and what it cost."""
         return {"endpoint": self.server.details()}
 
     def most_cost(self, prompt_tokens: int, new_tokens: int) -> float:
-        """Give what so many tokens cost, in money."""
+        """Return what so many tokens cost, in money."""
         return self.endpoint.price(prompt_tokens, new_tokens)
 
 

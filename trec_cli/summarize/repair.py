@@ -94,13 +94,13 @@ class Checker:
         return longer
 
     def replace(self, prompt: Prompt, verdict: Verdict) -> Answer:
-        """Give the deterministic summary in place of a text that was refused."""
+        """Return the deterministic summary in place of a text that was refused."""
         text = extract(prompt.source, self.budget, self.count)
         return Answer(text, _ordered({*verdict.faults, "extractive"}))
 
 
 def _without_labels(text: str, source: Source) -> str:
-    """Take names of attributes from the front of phrases ("brand: Falke")."""
+    """Remove names of attributes from the front of phrases ("brand: Falke")."""
     names = {name for item in source.items for name in item.attributes}
     if not names:
         return text
@@ -135,14 +135,14 @@ def _faults(prompt: Prompt, text: str) -> list[str]:
 
 
 def _copies(text: str, source: Source) -> bool:
-    """Tell whether a text says what one summary says, although the rest says more."""
+    """Return whether a text says what one summary says, although the rest says more."""
     own, parts = says(text), [says(part) for part in _parts(source)]
     copied = own in parts[: len(source.summaries)]
     return copied and not all(part <= own for part in parts)
 
 
 def _is_narrow(text: str, source: Source) -> bool:
-    """Tell whether too little of the source is spoken of: half of it, and always the newest.
+    """Return whether a text covers too little of its source: half of it, and always the newest.
 
     Of a few items any half will do; of summaries more than half, so that of two both count.
     """
@@ -154,7 +154,7 @@ def _is_narrow(text: str, source: Source) -> bool:
 
 
 def _parts(source: Source) -> Sequence[str]:
-    """Give the texts of which a summary should say something, oldest first."""
+    """Return the texts of which a summary should say something, oldest first."""
     shown = [item.text() for item in source.shown]
     if not source.summaries:
         return shown

@@ -83,7 +83,7 @@ def waves(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 def no_summaries(examples: Iterable[Example]) -> Iterator[Summary]:
-    """Give an empty summary for every example: the recommender without long-term interest."""
+    """Return an empty summary for every example: the recommender without long-term interest."""
     for example in examples:
         yield _record(example, "none", Result("", []), "none")
 

@@ -287,6 +287,6 @@ def _parameters(settings: type) -> set[str]:
     return {option.parameter for option in declared(settings)}
 
 
-def _refuse(typed: Collection[str], foreign: Collection[str], place: str) -> None:
+def _refuse(typed: Collection[str], foreign: Collection[str], meant_for: str) -> None:
     if wrong := set(typed) & set(foreign):
-        raise UsageError(f"--{min(wrong).replace('_', '-')} is for {place}")
+        raise UsageError(f"--{min(wrong).replace('_', '-')} is for {meant_for}")

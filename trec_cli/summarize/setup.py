@@ -64,7 +64,7 @@ class LocalEngine:
         identity: Mapping[str, Any],
         max_tokens: int,
     ) -> None:
-        """Take the model, its chat frame and the tokens of one batch at most.
+        """Keep the model, its chat frame and the tokens of one batch at most.
 
         Args:
             load: gives the model; asked once, also for the engines of :meth:`retry`.
@@ -97,7 +97,7 @@ class LocalEngine:
         )
 
     def reads(self, prompt: Prompt) -> bytes:
-        """Give the token ids."""
+        """Return the token ids."""
         return id_bytes(prompt.ids)
 
     def batches(self, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -122,19 +122,19 @@ class LocalEngine:
         tokenizer = self._load().tokenizer
         texts = tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
         yield {
-            place: Generation(text, len(prompt.ids), answer.steps, answer.stopped)
-            for place, (prompt, answer, text) in enumerate(
+            index: Generation(text, len(prompt.ids), answer.steps, answer.stopped)
+            for index, (prompt, answer, text) in enumerate(
                 zip(prompts, answers, texts, strict=True)
             )
         }
 
     def retry(self, attempt: int) -> "LocalEngine":
-        """Give the same model, with rules against repetition that get stricter."""
+        """Return the same model, with rules against repetition that get stricter."""
         return self._again(stricter(self._decoding, attempt))
 
 
 def stricter(decoding: Decoding, attempt: int) -> Decoding:
-    """Give decoding that leaves a rut: a higher penalty, and no three tokens twice."""
+    """Return decoding that leaves a rut: a higher penalty, and no three tokens twice."""
     penalty = round(decoding.repetition_penalty + _MORE_PENALTY * attempt, 6)
     ngram = decoding.no_repeat_ngram or _NO_REPEAT
     return dataclasses.replace(decoding, repetition_penalty=penalty, no_repeat_ngram=ngram)
@@ -205,7 +205,7 @@ class Setup:
         return load_tokenizer(self.source)
 
     def most_tokens(self) -> int | None:
-        """Give the tokens that a prompt with its answer may have; None where unbounded."""
+        """Return the tokens that a prompt with its answer may have; None where unbounded."""
         positions = max_positions(load_config(self.source))
         return (
             self.options.max_tokens
@@ -219,12 +219,12 @@ class Setup:
         return self.summary.retries if self.summary.repair else 0
 
     def identity(self) -> dict[str, Any]:
-        """Say which model in which precision writes: part of every key of the store."""
+        """Return which model in which precision writes: part of every key of the store."""
         placement = choose_device(self.source.device, self.source.dtype)
         return {**model_identity(self.source), "dtype": str(placement.dtype).split(".")[-1]}
 
     def describe(self, writer: PromptWriter) -> dict[str, Any]:
-        """Give everything that decides the summaries, beside the inputs."""
+        """Return everything that decides the summaries, beside the inputs."""
         sizes = dataclasses.asdict(self.summary)
         texts = [writer.templates[name].text for name in MODE_TEMPLATES[self.options.mode]]
         return {
@@ -274,7 +274,7 @@ class Setup:
         return Attender(found, self.options.attention, writer), maker
 
     def decoding_of(self, writer: PromptWriter) -> Decoding:
-        """Give the decoding: an answer that continues a line ends with that line.
+        """Return the decoding: an answer that continues a line ends with that line.
 
         Of such a list the model writes a half: the other is for the newest items and for
         what most of them have in common, of which small models say too little.
@@ -286,7 +286,7 @@ class Setup:
         return dataclasses.replace(self.decoding, one_line=True, max_new_tokens=most)
 
     def checker(self, writer: PromptWriter) -> Checker:
-        """Give what checks the texts."""
+        """Return what checks the texts."""
         return Checker(
             budget=self.summary.summary_tokens,
             count=writer.tokens,
@@ -296,7 +296,7 @@ class Setup:
         )
 
     def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
-        """Give the engine, and why it runs where it runs; it loads the model when it must.
+        """Return the engine, and why it runs where it runs; it loads the model when it must.
 
         Raises:
             UsageError: the device is not there.
@@ -316,13 +316,13 @@ class Setup:
         return llm
 
     def advice(self) -> str:
-        """Say what to try where the model writes badly."""
+        """Suggest what to try where the model writes badly."""
         return "a larger --model, another --domain, or --prompts of your own."
 
     def details(self) -> dict[str, Any]:
-        """Give what the manifest should say of the engine's work, beside the counts."""
+        """Return what the manifest should say of the engine's work, beside the counts."""
         return {}
 
     def most_cost(self, prompt_tokens: int, new_tokens: int) -> float:  # noqa: ARG002 - a server's
-        """Give what so many tokens cost, in money: nothing here."""
+        """Return what so many tokens cost, in money: nothing here."""
         return 0.0

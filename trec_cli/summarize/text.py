@@ -24,12 +24,12 @@ _PREAMBLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Put a blank in the place of every character that nobody can see."""
+    """Replace every invisible character by a blank."""
     return "".join(c if c.isprintable() or c.isspace() else " " for c in text)
 
 
 def clean(text: str) -> str:
-    """Put the answer on one line and take away what only introduces it.
+    """Write the answer on one line and remove what only introduces it.
 
     A bulleted or numbered list becomes a list with commas.  Control characters, half a
     character at the end (where the length limit cut it) and quotation marks around the whole
@@ -72,7 +72,7 @@ _CACHED_WORDS = 1 << 16
 
 @lru_cache(_CACHED_WORDS)
 def stem(word: str) -> str:
-    """Take the plural from an English word, so that "knives" and "knive", "cats" and "cat" meet.
+    """Remove the plural ending of an English word: "cats" and "cat", "knives" and "knive" meet.
 
     The S-stemmer (Harman 1991, "How effective is suffixing?"): of the three rules the first
     whose ending fits is the only one used.
@@ -90,22 +90,22 @@ _FREE = frozenset(map(stem, FUNCTION_WORDS | FRAME_WORDS)) | FUNCTION_WORDS | FR
 
 
 def is_content(word: str) -> bool:
-    """Tell whether a (case-folded) word says anything that needs support."""
+    """Return whether a (case-folded) word says anything that needs support."""
     return word not in _FREE and stem(word) not in _FREE
 
 
 def content(text: str) -> list[str]:
-    """Give the stems of the content words of a text, in order, repeated ones too."""
+    """Return the stems of the content words of a text, in order, repeated ones too."""
     return [stem(word) for word in terms(text) if is_content(word)]
 
 
 def says(text: str) -> frozenset[str]:
-    """Give the stems of what a text says: its content words, or all words if it has none."""
+    """Return the stems of what a text says: its content words, or all words if it has none."""
     return frozenset(content(text) or map(stem, terms(text)))
 
 
 def named(text: str) -> list[str]:
-    """Give the stems of names and numbers: content words with a capital or a digit.
+    """Return the stems of names and numbers: content words with a capital or a digit.
 
     In a list every phrase may begin with a capital, so this is a superset of the named
     entities; what it adds are content words, which need support as well.
@@ -115,7 +115,7 @@ def named(text: str) -> list[str]:
 
 
 def support(texts: Iterable[str]) -> frozenset[str]:
-    """Give the stems that texts support: all their words, function words too."""
+    """Return the stems that texts support: all their words, function words too."""
     return frozenset(stem(word) for text in texts for word in terms(text))
 
 
@@ -127,7 +127,7 @@ _LEAST_LEFT = 2
 _ENDS = ".!?。！？"
 
 Holds = Callable[[str], bool]
-"""Tells whether the items support a phrase."""
+"""Returns whether the items support a phrase."""
 
 
 def sentences(text: str) -> list[str]:
@@ -141,12 +141,12 @@ def split(sentence: str) -> list[str]:
 
 
 def phrases(text: str) -> list[str]:
-    """Give all phrases of a text."""
+    """Return all phrases of a text."""
     return [part for sentence in sentences(text) for part in split(sentence)]
 
 
 def cut_back(text: str) -> str:
-    """Take away the unfinished end of a text that met the length limit.
+    """Remove the unfinished end of a text that met the length limit.
 
     What follows the last full stop goes, or, if that would leave nothing, what follows the
     last comma.  A text of a single phrase loses its last word, which may be half a word.
@@ -163,7 +163,7 @@ def cut_back(text: str) -> str:
 
 
 def _is_prose(pieces: Sequence[str]) -> bool:
-    """Tell whether the first phrase of a sentence speaks of somebody, and so carries the rest."""
+    """Return whether the first phrase of a sentence is about a person, and so carries the rest."""
     words = terms(pieces[0])
     return bool(words) and (words[0] in _PRONOUNS or not _PEOPLE.isdisjoint(map(stem, words)))
 
@@ -198,8 +198,8 @@ def ground(text: str, holds: Holds) -> Grounded:
         ending = sentence[-1] if sentence[-1] in _ENDS else ""
         pieces = split(sentence.rstrip(_ENDS))
         prose, held = _is_prose(pieces or [""]), []
-        for place, piece in enumerate(pieces):
-            opening = prose and place == 0
+        for index, piece in enumerate(pieces):
+            opening = prose and index == 0
             true = piece if opening and not content(piece) else _supported(piece, holds)
             mark = says(true)
             known = bool(mark) and any(mark <= other for other in seen)
@@ -217,7 +217,7 @@ def ground(text: str, holds: Holds) -> Grounded:
 
 
 def _supported(phrase: str, holds: Holds) -> str:
-    """Give the phrase, or as much of its beginning as holds and says something; else nothing.
+    """Return the phrase, or as much of its beginning as holds and says something; else nothing.
 
     A number alone says nothing about what somebody likes.
     """
