@@ -6,6 +6,7 @@ import pytest
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import find_summaries, resolve
+from trec_cli.core.runs import RunFolder
 
 
 def test_a_file_is_the_one_given_or_the_one_in_run() -> None:
@@ -42,3 +43,12 @@ def test_an_unknown_mode_without_a_file_names_the_choices(run: Path | None) -> N
 def test_a_mode_is_part_of_a_file_name(mode: str) -> None:
     with pytest.raises(UsageError, match="without slashes"):
         find_summaries(mode, Path("x.jsonl"), None)
+
+
+def test_every_summaries_file_of_run_is_found_by_its_mode(tmp_path: Path) -> None:
+    for mode in ("mine", "recurrent", "a-b", "hier"):
+        (tmp_path / f"summaries-{mode}.jsonl").touch()
+    (tmp_path / "summaries-folder.jsonl").mkdir()
+    found = RunFolder(tmp_path).all_summaries()
+    assert list(found) == ["hier", "recurrent", "a-b", "mine"]
+    assert found["mine"] == tmp_path / "summaries-mine.jsonl"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trec_cli.core.records import MODES
+
 TRAINING_LOG = "training-log.jsonl"
 """The log in an adapter folder."""
 
@@ -65,6 +67,15 @@ class RunFolder:
         """Every adapter folder with a training log, by what stands behind ``model-``."""
         logs = sorted(self.path.glob(f"model-*/{TRAINING_LOG}"))
         return {log.parent.name.removeprefix("model-"): log.parent for log in logs}
+
+    def all_summaries(self) -> dict[str, Path]:
+        """Find every summaries file in the folder, by mode: trec's own modes first."""
+        found = {file.name[len("summaries-") : -len(".jsonl")]: file for file in self._summaries()}
+        own = {mode: found.pop(mode) for mode in MODES if mode in found}
+        return {**own, **found}
+
+    def _summaries(self) -> list[Path]:
+        return sorted(p for p in self.path.glob("summaries-*.jsonl") if p.is_file())
 
     def all_scores(self) -> list[Path]:
         """Every scores file in the folder, by name."""

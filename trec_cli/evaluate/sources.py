@@ -10,7 +10,6 @@ import msgspec
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.manifest import read_manifest
-from trec_cli.core.records import MODES
 from trec_cli.core.runs import TRAINING_LOG, RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import AskedLine, read_example_lines
 
@@ -47,13 +46,13 @@ class Sources:
             made = [*texts.values(), *adapters.values(), *scores]
             return cls(items, examples, texts, logs, made)
         folder = RunFolder(run)
-        summaries = {mode: folder.summaries(mode) for mode in MODES}
+        summaries = folder.all_summaries()
         models = folder.adapters()
         made = [folder.items, folder.examples, *summaries.values(), *models.values(), *scores]
         return cls(
             items or _existing(folder.items),
             examples or _existing(folder.examples),
-            {mode: path for mode, path in summaries.items() if path.is_file()},
+            summaries,
             {name: model / TRAINING_LOG for name, model in models.items()},
             [path for path in made if path.exists()],
         )
