@@ -71,7 +71,7 @@ class RunFolder:
     def all_summaries(self) -> dict[str, Path]:
         """Find every summaries file in the folder, by mode: trec's own modes first."""
         found = {file.name[len("summaries-") : -len(".jsonl")]: file for file in self._summaries()}
-        own = {mode: found.pop(mode) for mode in MODES if mode in found}
+        own: dict[str, Path] = {mode: found.pop(mode) for mode in MODES if mode in found}
         return {**own, **found}
 
     def _summaries(self) -> list[Path]:
