@@ -97,6 +97,35 @@ def test_other_settings_or_inputs_are_refused_without_overwrite(
     assert trec(source, "--out", run, "--seed", 1).exit_code == 2
 
 
+def test_a_log_that_has_grown_is_continued_without_overwrite(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--predict", "--train-users", "0.9", "--valid-users", "0.1", "--test-users", "0"]
+    trec(source, "--out", run, *arguments, "--negatives", "uniform", "--population", "catalogue")
+    grown = [{**SEQUENCES[0], "items": [*SEQUENCES[0]["items"], "i1"]}, *SEQUENCES[1:]]
+    write_jsonl(source / "sequences.jsonl", [*grown, {"user_id": "new", "items": ["i1", "i2"]}])
+    arguments += ["--negatives", "uniform", "--population", "catalogue"]
+    result = trec(source, "--out", run, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["growth"] == {
+        "users": 61,
+        "kept": 118,
+        "changed": 2,
+        "added": 2,
+        "gone": 0,
+    }
+    assert "118 examples are as before, 2 have changed, 2 are new" in result.stderr
+    trec(source, "--out", tmp_path / "fresh", *arguments)
+    for name in ("items.jsonl", "examples.jsonl"):
+        assert (run / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+    before = (run / "examples.jsonl").read_bytes()
+    write_jsonl(source / "sequences.jsonl", grown[1:])
+    shrunk = trec(source, "--out", run, *arguments)
+    assert shrunk.exit_code == 2
+    assert "other content now in sequences.jsonl" in shrunk.stderr
+    assert (run / "examples.jsonl").read_bytes() == before
+    assert not any(name.endswith(".tmp") for name in files(run))
+
+
 def test_the_bytes_are_the_same_whatever_the_order_of_the_files(
     source: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example
 from trec_cli.prepare.collection import Question, ReadOptions
 from trec_cli.prepare.negatives import Sampler
-from trec_cli.prepare.report import Signals, auc
 from trec_cli.prepare.settings import parse_sizes
 
 HALVES = parse_sizes("0.5", "0", "0.5")
@@ -136,36 +135,3 @@ def test_a_draw_as_of_a_time_sees_nothing_later() -> None:
     one = Counter(sampler.draw(rng, 1, set(), 3.0)[0] for _ in range(700))
     assert 400 < one["a"] < 600
     assert one["d"] == 0
-
-
-def test_signals_without_the_user_are_those_worked_out_by_hand() -> None:
-    signals = Signals({"a": 2, "b": 1}, {"p": 1, "a": 1})
-    example = Example(
-        example_id="u",
-        user_id="u",
-        split="train",
-        history=[],
-        candidates=["p", "a", "b", "c"],
-        positives=["p"],
-    )
-    worked = {name: auc(right, others) for name, right, others in signals.of(example)}
-    assert worked == {
-        "stands_in_a_training_history": (0 + 0 + 0.5) / 3,
-        "count_in_training_histories": (0 + 0 + 0.5) / 3,
-        "count_as_training_answer": (0 + 0.5 + 0.5) / 3,
-    }
-
-
-def test_a_shortcut_in_the_population_is_named() -> None:
-    """Right answers stand in no history, negatives of the whole catalogue in all of them."""
-    questions = [
-        Question(f"u{n}", list("abcdef")[: n % 5 + 1], [f"n{n}"], offered=["x"]) for n in range(400)
-    ]
-    _, prepared = prepare(
-        collection(questions, ["x", *"abcdef"], "impression"),
-        read=ReadOptions(None, target="impression"),
-        negatives="popularity",
-        unknown="keep",
-        number=1,
-    )
-    assert any("standing in a training history at all" in w for w in prepared.report.warnings())

@@ -1,12 +1,13 @@
 """``trec prepare``: a downloaded collection becomes items and examples."""
 
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import SettingsChanged, UsageError
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.options import declared
@@ -86,11 +87,8 @@ def _run(
         provenance = Provenance("prepare", described, [*found.inputs, *([own] if own else [])])
         provenance.inputs = files.as_named(provenance.inputs)
         replaced = invocation.overwrite or dry_run
-        done = [
-            up_to_date(output, provenance.settings, overwrite=replaced)
-            for output in (run.items, run.examples)
-        ]
-        if all(done):
+        done, change = _is_done(run, provenance, overwrite=replaced)
+        if done:
             terminal.info(f"{run.examples} is finished already; nothing to do")
             terminal.result(out=str(run.path), done_before=True)
             return
@@ -98,9 +96,29 @@ def _run(
         prepared = build(collection, settings, terminal)
         if dry_run:
             _preview(terminal, prepared)
-        else:
-            save(prepared, run, provenance)
+        elif growth := save(prepared, run, provenance, change):
+            terminal.info(str(growth))
+            terminal.result(growth=asdict(growth))
         _report(terminal, prepared, run, dry_run=dry_run)
+
+
+def _is_done(
+    run: RunFolder, provenance: Provenance, *, overwrite: bool
+) -> tuple[bool, SettingsChanged | None]:
+    """Check for finished output; where inputs alone have changed, return that as well.
+
+    Raises:
+        SettingsChanged: it was made with other settings.
+    """
+    change, done = None, True
+    for output in (run.items, run.examples):
+        try:
+            done &= up_to_date(output, provenance.settings, overwrite=overwrite)
+        except SettingsChanged as changed:
+            if not changed.only_inputs:
+                raise
+            change, done = changed, False
+    return done, change
 
 
 def _preview(terminal: Terminal, prepared: "Prepared") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.errors import InputError, SettingsChanged, UsageError
 from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, fill
@@ -23,8 +23,9 @@ from trec_cli.prepare.candidates import (
 )
 from trec_cli.prepare.collection import Catalogue, Collection, Question
 from trec_cli.prepare.filters import check_unique, usable_questions
+from trec_cli.prepare.growth import Growth, compare
 from trec_cli.prepare.negatives import Negatives, Observed, Sampler, answer_counts
-from trec_cli.prepare.report import Report, Signals
+from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, SplitKind, usual_sizes
 from trec_cli.prepare.splits import by_fixed, by_parts, by_users, hash_order
 
@@ -52,8 +53,8 @@ class Prepared:
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples, each with its candidates."""
-        signals = Signals(self._popularity(), answer_counts(self.questions)["train"])
-        drawn = self._drawn(signals) if self.settings.candidates is None else self._named()
+        popularity = self._popularity()
+        drawn = self._drawn(popularity) if self.settings.candidates is None else self._named()
         with self.progress.task("choosing candidates", total=len(self.questions)) as task:
             for number, (question, example) in enumerate(drawn, 1):
                 if number % _NOTED == 0:
@@ -61,7 +62,7 @@ class Prepared:
                 if example is None:
                     self.report.dropped[self._reason_without()] += 1
                     continue
-                self.report.counts_of(example.split).add(example, question, signals)
+                self.report.counts_of(example.split).add(example, question, popularity)
                 self._used.update(example.history, example.candidates, example.missed or ())
                 yield example
 
@@ -71,9 +72,9 @@ class Prepared:
             return "no negative left"
         return "no wrong candidate, or (train, valid) no right one"
 
-    def _drawn(self, signals: Signals) -> Iterator[tuple[Question, Example | None]]:
+    def _drawn(self, popularity: Mapping[str, int]) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with drawn candidates, or those of the source."""
-        negatives = self._negatives(signals)
+        negatives = self._negatives(popularity)
         for question in self.questions:
             yield question, self._example(question, negatives)
         self.report.negatives_outside = negatives.outside
@@ -100,14 +101,14 @@ class Prepared:
                 with_candidates(example, candidates, self.drawable, counts, settings.seed),
             )
 
-    def _negatives(self, signals: Signals) -> Negatives:
+    def _negatives(self, popularity: Mapping[str, int]) -> Negatives:
         """Prepare the draw, and note from what."""
         population = self.settings.drawn_from
         counts: Mapping[str, Mapping[str, int]] | None = None
         if self.settings.negatives == "popularity":
             counts = answer_counts(self.questions)
             if population == "catalogue":
-                counts = dict.fromkeys(ANSWERED, signals.in_histories)
+                counts = dict.fromkeys(ANSWERED, popularity)
         negatives = Negatives(population, self.drawable, self.observed, counts)
         if self.settings.draws:
             self.report.choices["population"] = negatives.described
@@ -348,13 +349,23 @@ def _split_users(
         question.split = splits.get(question.user_id)
 
 
-def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:
+def save(
+    prepared: Prepared,
+    run: RunFolder,
+    provenance: Provenance,
+    change: SettingsChanged | None = None,
+) -> Growth | None:
     """Write both files, whole or not at all, and their manifests; use inside ``locked``.
+
+    With ``change``, the files that are there were made from other inputs; returns what became
+    of them.
 
     Raises:
         InputError: no example has a negative.
         OutputFailed: a file cannot be written.
+        SettingsChanged: the inputs have lost a user.
     """
+    growth = None
     with (
         provenance.publish(run.items, run.examples) as details,
         atomic(run.examples) as examples,
@@ -363,7 +374,10 @@ def save(prepared: Prepared, run: RunFolder, provenance: Provenance) -> None:
         fill(examples, encode_all(prepared.examples()))
         check_not_empty(prepared)
         fill(items, encode_all(prepared.items()))
+        if change is not None and run.examples.exists():
+            growth = compare(run.examples, examples, change)
         details["counts"] = prepared.report.as_dict()
+    return growth
 
 
 def check_not_empty(prepared: Prepared) -> None:

@@ -11,13 +11,6 @@ from rich.table import Table
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Split
 from trec_cli.prepare.collection import Catalogue, Question
 
-_SIGNALS = {
-    "stands_in_a_training_history": "standing in a training history at all",
-    "count_in_training_histories": "the count in training histories",
-    "count_as_training_answer": "the count as right answer of split train",
-}
-_TELLING = 0.3
-_ENOUGH = 50
 _NOTICEABLE = 0.01
 WARN_SHARE = 0.05
 ALARM_SHARE = 0.5
@@ -41,45 +34,6 @@ class Share:
         return self.part / self.total if self.total else 0.0
 
 
-@dataclass(frozen=True)
-class Signals:
-    """What is known of items without any user: counts in split train."""
-
-    in_histories: Mapping[str, int]
-    as_answers: Mapping[str, int]
-
-    def of(self, example: Example) -> Iterator[tuple[str, Sequence[int], Sequence[int]]]:
-        """Yield a signal's name, and its values for positives and negatives.
-
-        The example's own answers are not counted.
-        """
-        right = set(example.positives)
-        wrong = [item for item in example.candidates if item not in right]
-        own = int(example.split == "train")
-        history = self.in_histories
-        yield (
-            "stands_in_a_training_history",
-            [min(1, history.get(item, 0)) for item in example.positives],
-            [min(1, history.get(item, 0)) for item in wrong],
-        )
-        yield (
-            "count_in_training_histories",
-            [history.get(item, 0) for item in example.positives],
-            [history.get(item, 0) for item in wrong],
-        )
-        yield (
-            "count_as_training_answer",
-            [self.as_answers.get(item, 0) - own for item in example.positives],
-            [self.as_answers.get(item, 0) for item in wrong],
-        )
-
-
-def auc(right: Sequence[int], wrong: Sequence[int]) -> float:
-    """Return the share of pairs in which the right one is higher, ties as half."""
-    won = sum((r > w) + (r == w) / 2 for r in right for w in wrong)
-    return won / (len(right) * len(wrong))
-
-
 @dataclass
 class SplitCounts:
     """Sums over the examples of a split; popularity is counted in training histories."""
@@ -97,14 +51,11 @@ class SplitCounts:
     never_trained: int = 0
     positive_popularity: int = 0
     negative_popularity: int = 0
-    compared: int = 0
     missed: int = 0
     candidates_unknown: int = 0
-    auc: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, example: Example, question: Question, signals: Signals) -> None:
+    def add(self, example: Example, question: Question, popularity: Mapping[str, int]) -> None:
         """Count one example, as written and as it was before candidates were chosen."""
-        popularity = signals.in_histories
         self.examples += 1
         self.users.add(example.user_id)
         self.history += len(example.history)
@@ -118,19 +69,6 @@ class SplitCounts:
         self.positive_popularity += sum(counts)
         everything = sum(popularity.get(item, 0) for item in example.candidates)
         self.negative_popularity += everything - sum(counts)
-        if 0 < len(example.positives) < len(example.candidates):
-            self.compared += 1
-            for name, right, wrong in signals.of(example):
-                self.auc[name] += auc(right, wrong)
-
-    def shortcuts(self, split: Split) -> list[str]:
-        """Name the signals that tell right from wrong without the user, too well."""
-        return [
-            f"split {split}: {_SIGNALS[name]} tells right answers from negatives with AUC "
-            f"{value:.2f}, without looking at the user; see docs/prepare.md on populations"
-            for name, total in self.auc.items()
-            if self.compared >= _ENOUGH and abs((value := total / self.compared) - 0.5) > _TELLING
-        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return counts and means."""
@@ -153,9 +91,6 @@ class SplitCounts:
             "positives_missed": self.missed,
             "candidates_without_text": self.candidates_unknown,
             "recall_of_candidates": _mean(self.positives, self.positives + self.missed),
-            "auc_without_user": {
-                name: _mean(total, self.compared) for name, total in self.auc.items()
-            },
         }
 
 
@@ -290,8 +225,6 @@ class Report:
                     f"split {split}: {counts.too_few_negatives:,} examples have fewer negatives "
                     "than asked for, because there are no more"
                 )
-            if split != "train":
-                said += counts.shortcuts(split)
         return said
 
 
@@ -353,9 +286,7 @@ def example_lines(example: Example, catalogue: Catalogue) -> list[str]:
     return lines
 
 
-def _number(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
+def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
@@ -418,11 +349,5 @@ def _splits(report: Report) -> Table:
         table.add_row(
             "training answers later than the question",
             *("" if share is None else f"{share:.1%}" for share in shares),
-        )
-    table.add_section()
-    for name, words in _SIGNALS.items():
-        table.add_row(
-            f"AUC of {words}",
-            *(_number(value["auc_without_user"].get(name, "")) for value in values.values()),
         )
     return table
