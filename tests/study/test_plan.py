@@ -98,6 +98,43 @@ def test_the_commands_are_those_a_user_would_type(tmp_path: Path) -> None:
     ]
 
 
+def test_an_arm_may_bring_its_own_summaries(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.touch()
+    arms = f"""
+[[arm]]
+name = "mine"
+summaries = "{mine}"
+[[arm]]
+name = "other"
+mode = "hier"
+zero-shot = true
+summaries = "{mine}"
+"""
+    steps = steps_by_arm(tmp_path, arms)
+    run = str(steps["mine"][0].output).removesuffix("/examples.jsonl")
+    given = f"--summaries {mine}"
+    shown = [" ".join(step.arguments) for step in steps["mine"][1:]]
+    assert [line.split(" --")[0] for line in shown] == [f"train {run}", f"score {run}"]
+    assert all(f"--mode mine {given}" in line for line in shown)
+    assert [" ".join(step.arguments) for step in steps["other"][1:]] == [
+        f"score {run} --mode hier {given} --zero-shot "
+        "--out out/arms/other/scores-other.jsonl --model some/model"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ("summaries = 'nowhere.jsonl'", "no such file nowhere.jsonl"),
+        ("summaries = 'nowhere.jsonl'\nscorer = 'bm25'", "are not for bm25"),
+    ],
+)
+def test_own_summaries_that_cannot_be_used_are_refused(tmp_path: Path, arm: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        study_of(tmp_path, f"[[arm]]\nname = 'mine'\n{arm}\n")
+
+
 def test_arms_share_equal_work(tmp_path: Path) -> None:
     steps = steps_by_arm(tmp_path, RECENT)
     stages = [step.stage for step in dict.fromkeys(s for its in steps.values() for s in its)]

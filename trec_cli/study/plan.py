@@ -64,10 +64,15 @@ class _Tables(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_onl
 
 
 class ArmTable(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True):
-    """One ``[[arm]]`` of a study file; its tables are laid over those of the study."""
+    """One ``[[arm]]`` of a study file; its tables are laid over those of the study.
+
+    ``summaries`` names a file of summaries made elsewhere; without ``mode`` the arm's name is
+    their mode.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=_NAME)]
     mode: Mode = "none"
+    summaries: str | None = None
     scorer: str = "llm"
     zero_shot: bool = False
 
@@ -103,16 +108,18 @@ class Arm(msgspec.Struct, frozen=True):
         value: of the varied setting; None where that does not matter to it.
         tables: settings by stage, those of the study included.
         seeds: one run each; a scorer without random draws has one.
+        summaries: file of summaries made elsewhere; None where the study makes them.
     """
 
     name: str
     group: str
     value: Any
-    mode: Mode
+    mode: str
     scorer: str
     zero_shot: bool
     tables: dict[str, Options]
     seeds: list[int]
+    summaries: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -121,8 +128,8 @@ class Arm(msgspec.Struct, frozen=True):
 
     @property
     def summarized(self) -> bool:
-        """Whether it needs summaries."""
-        return self.scorer == "llm" and self.mode != "none"
+        """Whether summaries are made for it."""
+        return self.scorer == "llm" and self.mode != "none" and self.summaries is None
 
     def systems(self) -> dict[str, int]:
         """Name its systems, with their seeds: NAME, or NAME@SEED where there are several."""
@@ -252,7 +259,7 @@ def _matters(setting: str, table: ArmTable) -> bool:
     if table.scorer != "llm":
         return stage not in _MODEL_ONLY
     if stage == "summarize":
-        return table.mode != "none"
+        return table.mode != "none" and table.summaries is None
     return not (stage == "train" and table.zero_shot)
 
 
@@ -286,11 +293,12 @@ def _arm(
         name=name,
         group=table.name,
         value=value,
-        mode=table.mode,
+        mode=table.name if table.summaries and table.mode == "none" else table.mode,
         scorer=table.scorer,
         zero_shot=table.zero_shot,
         tables=tables,
         seeds=file.seeds if drawn else file.seeds[:1],
+        summaries=table.summaries,
     )
 
 
@@ -306,9 +314,22 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
     for arm in arms:
         for stage, table in arm.tables.items():
             _check_table(path, stage, table, f" (arm {arm.name})")
+        _check_summaries(path, arm)
         check_scorer(arm.scorer)
     _check_table(path, "eval", file.eval, "")
     _check_evaluation(path, file, arms)
+
+
+def _check_summaries(path: Path, arm: Arm) -> None:
+    """Refuse summaries that are not there, or that the arm would not read."""
+    if arm.summaries is None:
+        return
+    if arm.scorer != "llm":
+        fix = "leave them out, or choose scorer llm"
+        raise InputError.of(path, f"summaries (arm {arm.name}) are not for {arm.scorer}", fix)
+    if not Path(arm.summaries).is_file():
+        there = f"summaries (arm {arm.name}): no such file {arm.summaries}"
+        raise InputError.of(path, there, "a path is taken from where the study is run")
 
 
 def _check_table(path: Path, stage: str, table: Options, where: str) -> None:

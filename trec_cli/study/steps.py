@@ -59,6 +59,9 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
         return
     texts = ["--mode", arm.mode]
     parents = [data.path.name]
+    if arm.summaries is not None:
+        parents.append(arm.summaries)
+        texts += ["--summaries", arm.summaries]
     if arm.summarized:
         summarize = _summarize(arm, data, out)
         parents.append(summarize.output.parent.name)
