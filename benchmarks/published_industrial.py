@@ -156,7 +156,7 @@ class Retrieved:
         scores = np.full((len(asked), len(self.retriever.allowed)), _BEHIND, np.float32)
         for start, block, found in self.retriever.blocks(asked):
             part = scores[start : start + len(block)]
-            np.put_along_axis(part, found.rows, found.fused, axis=1)
+            np.put_along_axis(part, found.rows, found.scores, axis=1)
         return scores
 
 

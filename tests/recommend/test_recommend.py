@@ -183,9 +183,9 @@ def test_recall_is_stated_where_answers_are_known(tmp_path: Path) -> None:
     ]
     asked = [_asked("t", ["i0"], ["i1"]), _asked("far", ["i0"], ["i39"])]
     folder = _write(tmp_path / "shop", [*train, *asked])
-    result = _trec(folder, "--split", "test", "--retrieve", 10)
+    result = _trec(folder, "--split", "test", "--top", 2)
     assert result.exit_code == 0, result.stderr
-    assert "1 of 2 right answers retrieved" in result.stderr
+    assert "1 of 2 right answers found (50.0%) in the first 2" in result.stderr
     assert (folder / "recommendations-catalogue-test.jsonl").exists()
 
 
@@ -196,7 +196,7 @@ def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -
 
 
 def test_faults_are_named(run: Path, tmp_path: Path) -> None:
-    assert _trec(run, "--top", 20, "--retrieve", 5).exit_code == 2
+    assert _trec(run, "--shortlist", 5, "--out", tmp_path / "x.csv").exit_code == 2
     assert _trec(run, "--out", tmp_path / "x.txt").exit_code == 2
     assert _trec(run, "--split", "test", "--out", tmp_path / "y.jsonl").exit_code == 3
     assert _trec(run, "--only", "colour=red", "--out", tmp_path / "z.jsonl").exit_code == 2

@@ -17,8 +17,8 @@ _HISTORY_SHOWN = 5
 def recommend(options: RecommendOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Recommend the best items of the whole catalogue to every user; no language model needed.
 
-    Retrieves candidates from several sources and ranks them by the blend of all cheap
-    signals, learnt from the histories of the run. The same command on a grown log keeps the
+    Ranks every item by the blend of all cheap signals (counts, steps, texts, vectors), which
+    is learnt from the histories of the run in a minute. The same command on a grown log keeps the
     lists of users whose history is the same; --overwrite makes all of them again.
 
     [bold]trec prepare clicks.csv --items items.csv --out runs/shop --predict[/]
@@ -69,7 +69,8 @@ def _report(task: "Task", counts: "Counts", terminal: Terminal) -> None:
     if counts.weights_kept:
         terminal.info(f"weights of {task.options.weights_file} kept; --overwrite fits them again")
     if counts.recall.asked:
-        terminal.info(f"retrieval: {counts.recall}")
+        length = task.options.shortlist or task.options.top
+        terminal.info(f"{counts.recall} in the first {length}")
     if counts.short:
         terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")
     terminal.info(

@@ -11,7 +11,6 @@ from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import PREDICT, Split
 from trec_cli.core.runs import RunFolder
-from trec_cli.retrieve.settings import DEFAULT_COUNT
 from trec_cli.score.recommendations import check_format
 
 PANEL = "What is recommended"
@@ -25,7 +24,6 @@ class RecommendOptions:
 
     Attributes:
         top: items per user.
-        retrieve: candidates per user that the blend scores.
         shortlist: write questions with so many candidates instead, for another scorer.
         only: filters ``ATTRIBUTE=VALUE``.
         embedder: of item vectors; without one they are made of term counts (LSA).
@@ -36,12 +34,6 @@ class RecommendOptions:
     run: Run = None
     split: Annotated[Split, Option("Users to recommend to.", panel=PANEL)] = PREDICT
     top: Annotated[int, Option("Items per user.", panel=PANEL, minimum=1)] = 10
-    retrieve: Annotated[
-        int,
-        Option(
-            "Candidates retrieved per user, which the blend then scores.", panel=PANEL, minimum=1
-        ),
-    ] = DEFAULT_COUNT
     shortlist: Annotated[
         int | None,
         Option(
@@ -133,13 +125,7 @@ class RecommendOptions:
         """
         check_streams({"--items": self.items, "--examples": self.examples})
         if self.shortlist is not None:
-            if self.shortlist > self.retrieve:
-                raise UsageError(
-                    f"--shortlist {self.shortlist} is longer than --retrieve {self.retrieve}"
-                )
             if self.out and not is_stream(self.out) and self.out.suffix != ".jsonl":
                 raise UsageError(f"--out {self.out}: a shortlist is written as .jsonl")
         elif self.out:
             check_format(self.out)
-        if self.top > self.retrieve:
-            raise UsageError(f"--top {self.top} is more than --retrieve {self.retrieve} candidates")

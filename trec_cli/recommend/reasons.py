@@ -1,12 +1,11 @@
 """Why an item is recommended: the signal that raised it most, and the history item behind it.
 
-The signal is the one with the highest contribution to the score, ``weight * (value - mean
-over the user's candidates)``, among those that read the history.  The history item is the
-one, of the newest ten, that alone gives this signal the highest value, older ones counting
-less as the blend has it.  Where no signal of the history raised the item, there is no reason.
+The signal is the one with the highest contribution to the score, ``weight * (value - mean)``
+with the mean over items drawn from the catalogue, among those that read the history.  The
+history item is the one, of the newest ten, that alone gives this signal the highest value,
+older ones counting less as the blend has it.  Where no signal of the history raised the item,
+there is no reason.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +18,15 @@ from trec_cli.signals.learn import DECAY, OF_ITEMS
 _NEWEST = 10
 
 
-def find_reasons(
-    blend: Blend, pairs: Pairs, features: NDArray[np.float64], names: Sequence[str], chosen: Rows
-) -> list[Reason | None]:
-    """Explain chosen pairs.
-
-    Args:
-        blend: that scored them.
-        pairs: of all candidates of some questions.
-        features: of the pairs.
-        names: of the catalogue's rows.
-        chosen: indices of the pairs to explain.
-    """
-    signals = blend.learner.signals()
-    strongest, gain = _strongest(blend, pairs, features, chosen)
-    behind = np.full(len(chosen), -1)
+def find_reasons(blend: Blend, pairs: Pairs) -> list[Reason | None]:
+    """Explain pairs of question and recommended item."""
+    signals, names = blend.learner.signals(), list(blend.learner.catalogue.rows)
+    strongest, gain = _strongest(blend, pairs)
+    behind = np.full(len(strongest), -1)
     for index, name in enumerate(signals):
         own = np.flatnonzero((strongest == index) & (gain > 0))
         if len(own):
-            behind[own] = _history_items(blend, name, pairs, chosen[own])
+            behind[own] = _history_items(blend, name, pairs, own)
     labels = list(signals)
     return [
         Reason(signal=labels[index], history_item=names[row]) if row >= 0 else None
@@ -45,23 +34,17 @@ def find_reasons(
     ]
 
 
-def _strongest(
-    blend: Blend, pairs: Pairs, features: NDArray[np.float64], chosen: Rows
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Return for each chosen pair the signal with the highest contribution, and that."""
-    count = len(pairs.asked)
-    number = np.maximum(np.bincount(pairs.questions, minlength=count), 1)
-    sums = np.zeros((count, features.shape[1]))
-    np.add.at(sums, pairs.questions, features)
-    own = features[chosen] - (sums / number[:, None])[pairs.questions[chosen]]
-    weighed = own * blend.logit.weights
-    names = list(blend.learner.signals())
+def _strongest(blend: Blend, pairs: Pairs) -> tuple[Rows, NDArray[np.float64]]:
+    """Return for each pair the signal with the highest contribution, and that."""
+    signals = blend.learner.signals()
+    weighed = (pairs.features(signals) - blend.logit.means) * blend.logit.weights
+    names = list(signals)
     contributions = weighed[:, : len(names)]
     for column, name in enumerate(VARYING, start=len(names)):
         contributions[:, names.index(name)] += weighed[:, column]
     contributions[:, [name in OF_ITEMS for name in names]] = -np.inf
     best = contributions.argmax(axis=1)
-    return best, contributions[np.arange(len(chosen)), best]
+    return best, contributions[np.arange(len(best)), best]
 
 
 def _history_items(blend: Blend, name: str, pairs: Pairs, chosen: Rows) -> Rows:

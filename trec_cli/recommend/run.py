@@ -1,4 +1,4 @@
-"""From a run folder to one list per user: retrieve, score by the blend, write."""
+"""From a run folder to one list per user: the whole catalogue ranked by the blend."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +20,11 @@ from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.recommend.learning import Learnt, learn
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.recommend.reasons import find_reasons
-from trec_cli.recommend.records import Entry, UserList, question_hash
-from trec_cli.retrieve.filters import read_excluded
-from trec_cli.retrieve.search import Found, Recall, Retriever
+from trec_cli.recommend.records import Entry, Reason, UserList, question_hash
+from trec_cli.retrieve.filters import allowed_items, read_excluded
+from trec_cli.retrieve.search import Best, Found, Recall, measure_recall
 from trec_cli.retrieve.settings import RetrieveSettings, parse_only
-from trec_cli.score.recommendations import (
-    Recommendations,
-    Recommended,
-    best_items,
-    write_recommendations,
-)
+from trec_cli.score.recommendations import Recommendations, Recommended, write_recommendations
 from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, right
 
@@ -46,7 +41,7 @@ class Counts:
         kept: of them, unchanged from the output before.
         short: lists with fewer items than asked for.
         items: how often each item was recommended.
-        recall: of the retrieval, where answers are known.
+        recall: of the lists, where answers are known.
         weights_kept: whether the weights of the blend were those of an earlier run.
     """
 
@@ -102,7 +97,7 @@ class Task:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the output, beside the files' content."""
-        names = ("split", "top", "retrieve", "repeats", "embedder", "seed", "limit", "shortlist")
+        names = ("split", "top", "repeats", "embedder", "seed", "limit", "shortlist")
         chosen = {name: getattr(self.options, name) for name in names}
         only = parse_only(self.options.only)
         return {**chosen, "only": only, "reasons": self.options.reasons}
@@ -205,128 +200,89 @@ def _reusable(earlier: Earlier, example: Example, excluded: frozenset[str]) -> U
 def _made(
     task: Task, fresh: Sequence[int], counts: Counts, progress: Progress, *, renew: bool
 ) -> Iterator[UserList | Example]:
-    """Retrieve and score for the questions that need it."""
+    """Rank the catalogue for the questions that need it."""
     options = task.options
     learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
-    maker = ListMaker(task, learnt.blend, list(learnt.blend.learner.catalogue.rows))
+    blend, rows = learnt.blend, learnt.blend.learner.catalogue.rows
     wanted = RetrieveSettings(
-        count=options.retrieve,
+        count=options.shortlist or options.top,
         repeats=options.repeats,
         excluded=task.excluded,
         only=parse_only(options.only),
         seed=options.seed,
     )
-    catalogue = learnt.blend.learner.catalogue
-    retriever = Retriever.of(task.items, catalogue, learnt.blend.learner.signals(), wanted)
+    allowed = allowed_items(task.items, rows, wanted)
+    search = Best(scorer=blend, allowed=allowed, settings=wanted)
+    maker = ListMaker(options, blend, list(rows))
     examples = [task.asked[n] for n in fresh]
-    asked = Histories.of((e.history for e in examples), catalogue.rows)
-    for start, block, found in retriever.blocks(asked):
+    asked = Histories.of((e.history for e in examples), rows)
+    for start, block, found in search.blocks(asked):
         own = examples[start : start + len(block)]
-        counts.recall = maker.recall(counts.recall, own, found)
-        yield from maker.lists(own, block, found)
+        chosen = [[maker.names[row] for row in best[best >= 0].tolist()] for best in found.rows]
+        counts.recall = counts.recall.plus(measure_recall(own, chosen))
+        if options.shortlist is not None:
+            yield from map(maker.question, own, chosen)
+        else:
+            yield from maker.lists(own, block, found, chosen)
 
 
 @dataclass(frozen=True)
 class ListMaker:
-    """Makes lists of candidates by the blend.
+    """Makes lists of what a search found.
 
     Attributes:
-        task: what is asked.
-        blend: that scores.
+        options: what is asked.
+        blend: that searched.
         names: ids of the catalogue's rows.
     """
 
-    task: Task
+    options: RecommendOptions
     blend: Blend
     names: Sequence[str]
 
-    def recall(self, before: Recall, examples: Sequence[Example], found: Found) -> Recall:
-        """Count the right answers among the candidates."""
-        hits = total = 0
-        for example, rows in zip(examples, found.rows, strict=True):
-            answers = right(example)
-            total += len(answers)
-            if answers:
-                among = {self.names[row] for row in rows.tolist() if row >= 0}
-                hits += sum(item in among for item in answers)
-        return Recall(before.found + hits, before.asked + total)
-
-    def lists(
-        self, examples: Sequence[Example], asked: Histories, found: Found
-    ) -> Iterator[UserList | Example]:
-        """Score the candidates of a block, and yield its lists."""
-        filled = found.rows >= 0
-        questions = np.repeat(np.arange(len(asked)), filled.sum(axis=1))
-        pairs = Pairs(asked, questions, found.rows[filled])
-        features = pairs.features(self.blend.learner.signals())
-        scores = np.round(self.blend.logit.score(features), _DECIMALS)
-        ends = np.concatenate([[0], np.cumsum(filled.sum(axis=1))])
-        tops = [
-            self._best(example, pairs, scores, int(ends[n]), int(ends[n + 1]))
-            for n, example in enumerate(examples)
-        ]
-        if self.task.options.shortlist is not None:
-            yield from map(self._question, examples, tops)
-            return
-        yield from self._explained(examples, tops, pairs, features, ends)
-
-    def _best(
-        self, example: Example, pairs: Pairs, scores: np.ndarray, start: int, stop: int
-    ) -> Recommendations:
-        """Return the best items of one question."""
-        options = self.task.options
-        candidates = [self.names[row] for row in pairs.candidates[start:stop].tolist()]
-        count = options.shortlist or options.top
-        return best_items(
-            example.user_id, candidates, scores[start:stop].tolist(), count, options.seed
-        )
-
-    def _question(self, example: Example, top: Recommendations) -> Example:
+    def question(self, example: Example, chosen: Sequence[str]) -> Example:
         """Return a question with the best candidates, in an order that tells nothing."""
-        chosen = sorted(one.item_id for one in top.items)
-        draws = generator(self.task.options.seed, example.user_id, "retrieved", example.example_id)
-        shuffled = [chosen[n] for n in draws.permutation(len(chosen)).tolist()]
+        ordered = sorted(chosen)
+        draws = generator(self.options.seed, example.user_id, "retrieved", example.example_id)
         answers = right(example)
         return msgspec.structs.replace(
             example,
-            candidates=shuffled,
-            positives=[item for item in answers if item in shuffled],
-            missed=[item for item in answers if item not in shuffled] or None,
+            candidates=[ordered[n] for n in draws.permutation(len(ordered)).tolist()],
+            positives=[item for item in answers if item in chosen],
+            missed=[item for item in answers if item not in chosen] or None,
         )
 
-    def _explained(
+    def lists(
         self,
         examples: Sequence[Example],
-        tops: Sequence[Recommendations],
-        pairs: Pairs,
-        features: np.ndarray,
-        ends: np.ndarray,
+        asked: Histories,
+        found: Found,
+        chosen: Sequence[Sequence[str]],
     ) -> Iterator[UserList]:
-        """Add reasons and the hash of the question to each list."""
-        reasons: Iterator[Any] = iter(())
-        if self.task.options.reasons and self.task.options.out_file.suffix in (".jsonl", ""):
-            chosen = [
-                int(ends[n])
-                + _index(pairs, ends, n, self.blend.learner.catalogue.rows[one.item_id])
-                for n, top in enumerate(tops)
-                for one in top.items
-            ]
-            reasons = iter(
-                find_reasons(self.blend, pairs, features, self.names, np.array(chosen, np.int64))
-            )
-        for example, top in zip(examples, tops, strict=True):
+        """Yield the lists of a block, with reasons where they are wanted."""
+        reasons = iter(self._reasons(asked, found))
+        for example, items, scores in zip(examples, chosen, found.scores.tolist(), strict=True):
             entries = [
-                Entry(item_id=o.item_id, rank=o.rank, score=o.score, because=next(reasons, None))
-                for o in top.items
+                Entry(
+                    item_id=item,
+                    rank=rank,
+                    score=round(score, _DECIMALS),
+                    because=next(reasons, None),
+                )
+                for rank, (item, score) in enumerate(zip(items, scores, strict=False), start=1)
             ]
-            yield UserList(user_id=example.user_id, items=entries, question=question_hash(example))
+            hashed = question_hash(example)
+            yield UserList(user_id=example.user_id, items=entries, question=hashed)
 
-
-def _index(pairs: Pairs, ends: np.ndarray, question: int, row: int) -> int:
-    """Find a candidate among those of its question."""
-    own = pairs.candidates[ends[question] : ends[question + 1]]
-    return int(np.flatnonzero(own == row)[0])
+    def _reasons(self, asked: Histories, found: Found) -> Sequence[Reason | None]:
+        """Explain all items of a block, list after list; CSV and Parquet have no place for it."""
+        out = self.options.out_file
+        if not self.options.reasons or not (is_stream(out) or out.suffix == ".jsonl"):
+            return ()
+        filled = found.rows >= 0
+        questions = np.repeat(np.arange(len(asked)), filled.sum(axis=1))
+        return find_reasons(self.blend, Pairs(asked, questions, found.rows[filled]))
 
 
 def _write(out: Path, lists: Iterator[UserList | Example]) -> None:

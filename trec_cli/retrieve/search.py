@@ -6,9 +6,10 @@ candidate for certain; the rest of the list is filled by reciprocal rank fusion,
 popular and fresh items, since only these sources speak.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,26 +36,80 @@ class Found(NamedTuple):
 
     Attributes:
         rows: of items, best first, [questions, count]; -1 where the filters leave no more.
-        fused: by what they are ordered.
+        scores: by which they are ordered.
     """
 
     rows: np.ndarray
-    fused: Values
+    scores: Values
 
 
-@dataclass(frozen=True)
-class Retriever:
-    """Sources and filters, ready to be asked.
+class Ranker(Protocol):
+    """What scores the whole catalogue: the blend, a signal."""
+
+    def everywhere(self, asked: Histories) -> Values:
+        """Score all items for each question: [questions, items]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(ABC):
+    """A way to find the best of the catalogue.
 
     Attributes:
-        sources: of candidates.
         allowed: rows that may be candidates.
         settings: how many, and whether items may come again.
     """
 
-    sources: Sequence[Source]
     allowed: Mask
     settings: RetrieveSettings
+
+    def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Found]]:
+        """Yield for each block of questions: index of its first, its histories, the candidates."""
+        step = max(1, _CELLS // max(1, len(self.allowed)))
+        for start in range(0, len(asked), step):
+            block = asked.block(start, min(start + step, len(asked)))
+            yield start, block, self._search(block)
+
+    @abstractmethod
+    def _search(self, asked: Histories) -> Found:
+        """Find the candidates of one block."""
+
+    def barred(self, asked: Histories) -> Mask:
+        """Mark what no candidate may be: [questions, items]."""
+        barred = np.broadcast_to(~self.allowed, (len(asked), len(self.allowed))).copy()
+        if not self.settings.repeats:
+            barred[asked.owners, asked.items] = True
+        return barred
+
+    def _highest(self, scores: Values, barred: Mask) -> Found:
+        """Return the highest scores of what is not barred."""
+        scores[barred] = -np.inf
+        rows, values = highest(scores, min(self.settings.count, len(self.allowed)))
+        return Found(np.where(np.isfinite(values), rows, -1), values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best(Search):
+    """Ranks the whole catalogue by one score, such as that of the blend.
+
+    Attributes:
+        scorer: gives it.
+    """
+
+    scorer: Ranker
+
+    def _search(self, asked: Histories) -> Found:
+        return self._highest(np.array(self.scorer.everywhere(asked)), self.barred(asked))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retriever(Search):
+    """Fuses the ranks of several sources.
+
+    Attributes:
+        sources: of candidates.
+    """
+
+    sources: Sequence[Source]
 
     @classmethod
     def of(
@@ -66,30 +121,14 @@ class Retriever:
     ) -> "Retriever":
         """Make the sources of learnt signals."""
         allowed = allowed_items(items, catalogue.rows, settings)
-        return cls(make_sources(signals), allowed, settings)
-
-    def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Found]]:
-        """Yield for each block of questions: index of its first, its histories, the candidates."""
-        step = max(1, _CELLS // max(1, len(self.allowed)))
-        for start in range(0, len(asked), step):
-            block = asked.block(start, min(start + step, len(asked)))
-            yield start, block, self._search(block)
+        return cls(sources=make_sources(signals), allowed=allowed, settings=settings)
 
     def _search(self, asked: Histories) -> Found:
         barred = self.barred(asked)
         fused: Values = np.zeros(barred.shape, np.float32)
         for source in self.sources:
             self._add(fused, np.where(barred, -np.inf, source.scores(asked)), source)
-        fused[barred] = -1
-        rows, values = highest(fused, min(self.settings.count, len(self.allowed)))
-        return Found(np.where(values < 0, -1, rows), values)
-
-    def barred(self, asked: Histories) -> Mask:
-        """Mark what no candidate may be: [questions, items]."""
-        barred = np.broadcast_to(~self.allowed, (len(asked), len(self.allowed))).copy()
-        if not self.settings.repeats:
-            barred[asked.owners, asked.items] = True
-        return barred
+        return self._highest(fused, barred)
 
     def _add(self, fused: Values, scores: Values, source: Source) -> None:
         """Add a source's ranks to the fused score."""
@@ -153,9 +192,13 @@ class Recall(NamedTuple):
         """Found of all; 0 where nothing was asked."""
         return self.found / self.asked if self.asked else 0.0
 
+    def plus(self, other: "Recall") -> "Recall":
+        """Add what was found for further questions."""
+        return Recall(self.found + other.found, self.asked + other.asked)
+
     def __str__(self) -> str:
         """Write it for people."""
-        return f"{self.found} of {self.asked} right answers retrieved ({self.share:.1%})"
+        return f"{self.found} of {self.asked} right answers found ({self.share:.1%})"
 
 
 def measure_recall(examples: Sequence[Example], candidates: Sequence[Sequence[str]]) -> Recall:

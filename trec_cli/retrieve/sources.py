@@ -39,13 +39,13 @@ class Source:
 
 
 _SHARES: dict[str, tuple[float, tuple[str, ...]]] = {
-    "vector_last": (0.15, ("vector_last",)),
-    "vector_nearest": (0.15, ("vector_nearest",)),
+    "vector_last": (0.1, ("vector_last",)),
+    "vector_nearest": (0.1, ("vector_nearest",)),
     "vector_mean": (0.1, ("vector_mean",)),
     "vector_next": (0.1, ("vector_next",)),
     "follows": (0.2, ("follows",)),
     "bm25": (0.1, ("bm25",)),
-    "popular": (0.1, ("popularity",)),
+    "popular": (0.2, ("popularity",)),
     "fresh": (0.05, ("unseen", "vector_mean")),
 }
 """Share and signals of each source; docs/retrieval.md has the recall of each."""

@@ -92,8 +92,11 @@ class LinearSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
-        if self.documents is None:
+        if self.documents is None and len(asked) * asked.catalogue > _CELLS:
             return self.shape(_lookup(self._asked(asked), questions, candidates))
+        if self.documents is None:
+            found = np.asarray(_dense(self._asked(asked)), np.float32)
+            return self.shape(found[questions, candidates])
         values = np.zeros(len(candidates), np.float32)
         for start, stop in _blocks(len(asked), self.queries.shape[1]):
             query = np.asarray(_dense(self._asked(asked.block(start, stop))), np.float32)

@@ -19,7 +19,7 @@ Ends = NDArray[np.int64]
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """L2 penalties to choose from, per question; the first of equal ones is taken."""
 _FOLDS = 3
-_MOST_HELD = 1500
+_MOST_HELD = 600
 """Questions that choosing the penalty uses at most."""
 _LEAST_SCALE = 1e-9
 
