@@ -65,7 +65,7 @@ def usable_questions(
         watch.look_at(raw)
         if observed is not None:
             observed.look_at(raw)
-        if settings.predict:
+        if settings.predict and raw.split != PREDICT:
             taken.add(raw)
         if settings.asks_with_answer:
             for question in expand(raw):

@@ -131,6 +131,7 @@ def test_a_zip_and_gz_are_read(tmp_path: Path) -> None:
         ["B1 B2", "B3", "UK"],
         ["['B1' 'B2'", "B3", "UK"],
         ["['B1' ... 'B2']", "B3", "UK"],
+        ["['B1' '']", "B3", "UK"],
         ["['B1']", "", "UK"],
         ["", "B3", "UK"],
     ],

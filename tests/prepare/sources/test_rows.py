@@ -80,6 +80,11 @@ def test_jsonl_is_read_and_so_are_python_dictionaries(tmp_path: Path) -> None:
     assert got == [(1, {"a": 1, "b": ["x"]}), (2, {"a": 2, "b": None})]
 
 
+def test_a_json_list_is_read(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf\n" + json.dumps([{"a": 1}, {"a": 2, "b": "x"}], indent=2).encode()
+    assert rows(write(tmp_path, "a.json", content)) == [(1, {"a": 1}), (2, {"a": 2, "b": "x"})]
+
+
 def test_blanks_around_names_and_decimals_of_parquet_do_no_harm(tmp_path: Path) -> None:
     assert rows(write(tmp_path, "a.csv", "user , item\nu,i\n")) == [(2, {"user": "u", "item": "i"})]
     frame = pl.DataFrame({"user": ["u"], "rating": ["4.5"]})
@@ -107,6 +112,9 @@ def test_parquet_is_read(tmp_path: Path) -> None:
         ("a.csv", "user,item\n".encode("utf-16"), "line 1: is UTF-16 text"),
         ("a.csv", "", "is empty"),
         ("a.tsv", "user\titem\nu\n", "line 2: has 1 columns, not 2"),
+        ("a.json", '[{"a": 1}, 2]', "is not a JSON list of objects: Expected `object`, got `int`"),
+        ("a.json", '[{"a": 1}', "is not a JSON list of objects: Input data was truncated"),
+        ("a.json", "[" * 5000, "is not a JSON list of objects"),
         ("a.jsonl", '{"a": 1}\n[1]\n', "line 2: the line must be an object"),
         ("a.jsonl", "{'a': open('x')}\n", "line 1: is not JSON"),
         ("a.parquet", "PAR1", "is not a readable Parquet file"),

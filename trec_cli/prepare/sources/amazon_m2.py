@@ -46,7 +46,7 @@ _COLUMNS = {
 _NO_PRICE = "40000000.07"
 """What the collection writes where it knows no price."""
 
-_QUOTED = r"""(?:'[^']*'|"[^"]*")"""
+_QUOTED = r"""(?:'[^']+'|"[^"]+")"""
 _ARRAY = rf"^\s*\[(?:\s*{_QUOTED},?)*\s*\]\s*$"
 _CHUNK = 50_000
 

@@ -5,12 +5,14 @@
 ``.tsv``            tabs; a field may be quoted, but holds no tab and no line break
 ``.inter`` etc.     RecBole's atomic files: tabs, no quotes, types in the header
 ``.dat``            MovieLens: ``::`` between fields, no quotes, no header
-``.jsonl``          one object a line; metadata of Amazon's edition of 2014 is Python
+``.jsonl``          one object a line, or a JSON list of them; metadata of Amazon's
+                    edition of 2014 is Python
 ``.parquet``        Parquet
 ==================  ==========================================================
 """
 
 import ast
+import codecs
 import csv
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
@@ -25,6 +27,8 @@ from trec_cli.prepare.archive import Member, Source
 
 Cells = list[str]
 _LONGEST_FIELD = 1 << 26
+_PEEKED = 4096
+_LONGEST_LIST = 1 << 28
 _BATCH = 50_000
 _DELIMITERS = ",;\t|"
 _ATOMIC = (".inter", ".item", ".user")
@@ -56,7 +60,7 @@ def read_first(source: Source, member: Member) -> Cells:
             with _parquet(path) as file:
                 return list(file.schema_arrow.names)
         if suffix in _JSON:
-            for _, record in read_lines(path, decode_object):
+            for _, record in _objects(path):
                 return list(record)
         faults = FaultList(path)
         with closing(_cells(path, suffix, faults)) as rows:
@@ -92,9 +96,29 @@ def read_rows(
         if suffix == ".parquet":
             yield from _parquet_rows(path, only)
         elif suffix in _JSON:
-            yield from read_lines(path, decode_object)
+            yield from _objects(path)
         else:
             yield from _named(path, suffix, columns, has_header)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of JSON lines, or (index from 1, object) of one JSON list."""
+    with open_input(path) as stream:
+        start = stream.read(_PEEKED).removeprefix(codecs.BOM_UTF8).lstrip()
+    if not start.startswith(b"["):
+        yield from read_lines(path, decode_object)
+        return
+    with open_input(path) as stream:
+        content = stream.read(_LONGEST_LIST + 1).removeprefix(codecs.BOM_UTF8)
+    try:
+        if len(content) > _LONGEST_LIST:
+            raise ValueError(f"longer than {_LONGEST_LIST:,} bytes")
+        found = msgspec.json.decode(content, type=list[dict[str, Any]])
+    except (ValueError, RecursionError) as error:
+        raise InputError.of(
+            path, f"is not a JSON list of objects: {error}", "write one object a line: jq -c '.[]'"
+        ) from None
+    yield from enumerate(found, 1)
 
 
 def is_python(line: str) -> bool:
