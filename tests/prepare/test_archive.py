@@ -182,3 +182,23 @@ def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(PartialError, match=r"cannot unpack a\.csv\.gz .* set TMPDIR"):
         folder.path_of(tmp_path / "a.csv.gz", None, "a.csv.gz", unpack_gz=True)
     folder.remove()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_said_to_be_damaged_whatever_its_method(
+    tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.csv", "some text, " * 500)
+    whole = path.read_bytes()
+    assert content(path, r"a\.csv") == b"some text, " * 500
+    for start in range(38, len(whole) - 4, 3):
+        path.write_bytes(whole[:start] + b"\xff\xff" + whole[start + 2 :])
+        try:
+            content(path, r"a\.csv")
+        except InputError as error:
+            found = str(error)
+            assert "damaged" in found or "not a readable" in found or "encrypted" in found
+        except ValueError:  # the name itself was damaged: nothing matches the pattern
+            continue

@@ -4,6 +4,7 @@ Names are compared without ``.gz``, wherever in the folder or the archive they l
 """
 
 import re
+import struct
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -177,7 +178,7 @@ def _list_zip(file: Path, folder: PurePosixPath) -> list[Member]:
     try:
         with zipfile.ZipFile(file) as archive:
             inside = [info for info in archive.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, OSError) as error:
         raise InputError.of(file, f"is not a readable .zip: {error}", _FETCH) from None
     names = [info.filename for info in inside if _wanted(info.filename)]
     if any(info.flag_bits & _ENCRYPTED for info in inside):

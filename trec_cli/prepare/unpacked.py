@@ -3,14 +3,18 @@
 What a run left that was killed outright goes when the next one starts.
 """
 
+import errno
 import gzip
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NoReturn, cast
 
@@ -19,7 +23,11 @@ from trec_cli.core.processes import is_running
 from trec_cli.core.unpacking import bounded
 
 _PREFIX = "trec-prepare-"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, RuntimeError)
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
+    *(EOFError, KeyError, RuntimeError, ValueError),
+)
+_NOT_WRITABLE = {*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
 _LONGEST_NAME = 100
 _PEEKED = 4096
 
@@ -30,7 +38,8 @@ class UnpackedFolder:
     def __init__(self) -> None:
         """Make nothing yet; remove what killed runs left."""
         self._folder: Path | None = None
-        _remove_leftovers(Path(tempfile.gettempdir()))
+        with suppress(OSError):
+            _remove_leftovers(Path(tempfile.gettempdir()))
 
     def path_of(self, file: Path, inside: str | None, name: str, *, unpack_gz: bool) -> Path:
         """Return where a member of an archive lies unpacked; it is unpacked where it is not yet.
@@ -76,7 +85,10 @@ class UnpackedFolder:
     def made(self) -> Path:
         """Return the folder, made when it is not there yet."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+            try:
+                self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+            except OSError as error:
+                _no_room("the source", Path(error.filename or "a temporary folder"), error)
         return self._folder
 
     def _write(
@@ -88,14 +100,13 @@ class UnpackedFolder:
                     _copy_gz(file.open("rb"), target, file.stat().st_size, name)
                 else:
                     _copy_member(file, inside, target, name, unpack_gz)
-        except _DAMAGED as error:
+        except (*_DAMAGED, OSError) as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+                _no_room(name, path, error)
             raise InputError.of(
                 name, f"the compressed file is damaged: {error}", "fetch it again"
             ) from None
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            _no_room(name, path, error)
         except InputError:
             path.unlink(missing_ok=True)
             raise

@@ -208,7 +208,7 @@ def test_wrong_fields_are_named_with_their_line(
 @pytest.mark.parametrize("time", [9_223_372_036_854_776, 9_223_372_036_854_775_807, -(10**13)])
 def test_a_time_that_cannot_be_is_named(tmp_path: Path, time: int) -> None:
     write(tmp_path, [review("u", "A", 1), review("u", "B", time)])
-    with pytest.raises(InputError, match=r"line 2: the time .* is no time between the years 1800"):
+    with pytest.raises(InputError, match=r"line 2: the time: .* is no time between the years 1800"):
         read(tmp_path)
     (tmp_path / "Games_5.json").unlink()
     write_jsonl(tmp_path / "Games.jsonl", [review_2023("u", "A", 1), review_2023("u", "B", time)])
@@ -216,9 +216,21 @@ def test_a_time_that_cannot_be_is_named(tmp_path: Path, time: int) -> None:
     (tmp_path / "meta_Games.json").unlink()
     if abs(time) > 10**13:
         with pytest.raises(
-            InputError, match=r"line 2: the time .* is no time between the years 1800"
+            InputError, match=r"line 2: the time: .* is no time between the years 1800"
         ):
             read(tmp_path)
+
+
+def test_times_in_another_unit_than_the_usual_are_recognised(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "meta_Games.jsonl", [{"parent_asin": "A", "title": "A"}])
+    times = [1_588_687_728, 1_588_687_729]
+    write_jsonl(tmp_path / "Games.jsonl", [review_2023("u", "A", time) for time in times])
+    _, (only,) = read(tmp_path)
+    assert [*(only.times or []), only.timestamp] == times
+    mixed = [review_2023("u", "A", time) for time in (times[0], times[1] * 1000)]
+    write_jsonl(tmp_path / "Games.jsonl", mixed)
+    with pytest.raises(InputError, match="line 2: the time: 1588687729000 is in milliseconds"):
+        read(tmp_path)
 
 
 def test_reviews_whose_time_was_never_set_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from trec_cli.prepare.collection import (
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.sources.catalogues import Texts, item_texts
-from trec_cli.prepare.sources.clock import UnsetTime, check_time
+from trec_cli.prepare.sources.clock import Clock, UnsetTime
 from trec_cli.prepare.sources.log import NO_TIME, Event, Log
 from trec_cli.prepare.sources.rows import decode_object, is_python
 
@@ -42,7 +42,7 @@ class _Review2018(msgspec.Struct, gc=False):
     overall: float | None = None
 
     def event(self) -> Event:
-        """Return user, item, seconds and rating."""
+        """Return user, item, time and rating."""
         return self.reviewerID, self.asin, self.unixReviewTime, self.overall
 
 
@@ -53,8 +53,8 @@ class _Review2023(msgspec.Struct, gc=False):
     rating: float | None = None
 
     def event(self) -> Event:
-        """Return user, item, seconds and rating."""
-        return self.user_id, self.parent_asin, self.timestamp / 1000, self.rating
+        """Return user, item, time and rating."""
+        return self.user_id, self.parent_asin, self.timestamp, self.rating
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ class _Edition:
         key: the field of a review that no other edition has.
         item: the field that names an item, in reviews and metadata.
         attributes: texts kept by default.
+        unit: of times.
     """
 
     key: str
     item: str
     review: type[_Review2018] | type[_Review2023]
     attributes: tuple[str, ...]
+    unit: str
 
 
 EDITIONS = (
@@ -79,12 +81,14 @@ EDITIONS = (
         "asin",
         _Review2018,
         ("title", "brand", "category", "categories", "price", "description"),
+        "seconds",
     ),
     _Edition(
         "parent_asin",
         "parent_asin",
         _Review2023,
         ("title", "main_category", "store", "categories", "price", "features", "description"),
+        "milliseconds",
     ),
 )
 
@@ -137,17 +141,17 @@ def _edition(source: Source, member: Member) -> _Edition:
 def _read_events(
     source: Source, member: Member, edition: _Edition, counts: Counter[str], progress: Progress
 ) -> Log:
-    events = Log()
+    events, clock = Log(), Clock(usual_unit=edition.unit)
     decode = msgspec.json.Decoder(edition.review).decode
 
     def event(line: str) -> Event | None:
         user, item, time, rating = decode(line).event()
         try:
-            return user, item, check_time(time, time), rating
+            return user, item, clock.seconds(time), rating
         except UnsetTime:
             return None
         except ValueError as error:
-            raise msgspec.ValidationError(f"the time {error}") from None
+            raise msgspec.ValidationError(f"the time: {error}") from None
 
     with source.reading(member) as path, progress.task("reading reviews") as task:
         for line, review in read_lines(path, event):
@@ -157,6 +161,7 @@ def _read_events(
                 events.add(*review)
             if line % _NOTED == 0:
                 task.advance(_NOTED)
+    clock.report(progress)
     return events
 
 

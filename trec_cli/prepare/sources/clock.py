@@ -67,11 +67,17 @@ class Clock:
         unit: name of the unit of numbers, None before the first that tells it.
     """
 
-    def __init__(self, form: str | None = None) -> None:
-        """Take the form of dates, where the user names it."""
+    def __init__(self, form: str | None = None, *, usual_unit: str = "seconds") -> None:
+        """Prepare for the first time.
+
+        Args:
+            form: of dates, where the user names it.
+            usual_unit: of numbers so small that they could be of any unit.
+        """
         self.form = form
         self.unit: str | None = None
-        self._per_second = 1
+        self._usual_unit = usual_unit
+        self._per_second = {name: per for name, _, per in (*_UNITS, _SMALLEST)}[usual_unit]
         self._undecided = 0.0
         self._usual = (math.inf, -math.inf)
         """Numbers between these are surely of the unit; most are, and take the short way."""
@@ -97,9 +103,9 @@ class Clock:
         raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
 
     def report(self, progress: Progress) -> None:
-        """Report how times were read, where it is neither seconds nor ISO dates."""
+        """Report how times were read, where it is neither the usual unit nor ISO dates."""
         read_as = self.form or self.unit
-        if read_as not in (None, "seconds"):
+        if read_as not in (None, self._usual_unit):
             progress.info(f"times are read as {read_as}")
 
     def _of_text(self, text: str) -> float:
@@ -138,7 +144,7 @@ class Clock:
         if per_second:
             check_time(number / per_second, number)
         if self.unit is None:
-            if self._undecided and per_second != 1:
+            if self._undecided and per_second != self._per_second:
                 raise ValueError(f"{number:.0f} is in {name}, earlier times are not")
             self.unit, self._per_second = name, per_second
             if per_second:
