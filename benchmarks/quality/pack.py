@@ -104,7 +104,9 @@ def main() -> None:
     for part in ("industrial", "industrial_published"):
         (folder / "data").mkdir(exist_ok=True)
         shutil.copytree(
-            options.data / part, folder / "data" / part, dirs_exist_ok=True,
+            options.data / part,
+            folder / "data" / part,
+            dirs_exist_ok=True,
             copy_function=shutil.copyfile,
             ignore=shutil.ignore_patterns("sequences.jsonl"),
         )

@@ -97,7 +97,9 @@ def earliest(
 def load(data: Path) -> Published:
     """Read the folder of the real collections."""
     items = _lines(data / "industrial" / "items.jsonl")
-    items.sort(key=lambda item: json.dumps([item.get(k) for k in ("title", "brand", "description")]))
+    items.sort(
+        key=lambda item: json.dumps([item.get(k) for k in ("title", "brand", "description")])
+    )
     rows = {item["item_id"]: row for row, item in enumerate(items)}
 
     def questions(name: str) -> list[Question]:

@@ -149,7 +149,9 @@ def rows_of(known: Knowledge) -> list[list[int]]:
 def frozen(bench: Bench, arm: Mapping[str, Any]) -> None:
     """Train sequence models over frozen vectors; several seeds are averaged."""
     start, known, made = time.monotonic(), bench.known(arm), vectors(bench)
-    texts = np.concatenate([whitened(made[name]) for name in arm.get("text", "title").split("+")], 1)
+    texts = np.concatenate(
+        [whitened(made[name]) for name in arm.get("text", "title").split("+")], 1
+    )
     tensor = torch.from_numpy(texts).to(bench.device)
     settings = SequenceSettings(**arm.get("settings", {}))
     total = np.zeros((len(known.questions), len(texts)), np.float32)

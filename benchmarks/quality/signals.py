@@ -157,4 +157,6 @@ def _brands(data: Published) -> sparse.csr_matrix:
         if item.get("brand")
     ]
     rows, found = zip(*pairs, strict=True)
-    return sparse.csr_matrix((np.ones(len(pairs)), (rows, found)), shape=(len(data.items), len(columns)))
+    return sparse.csr_matrix(
+        (np.ones(len(pairs)), (rows, found)), shape=(len(data.items), len(columns))
+    )

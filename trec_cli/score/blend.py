@@ -71,7 +71,7 @@ class BlendJob(Job):
             return self._fit()
         with locked(self._model):
             made = Provenance("score", self._own, self._material.files, self.hashes)
-            if _is_kept(self._model, made):
+            if is_kept(self._model, made):
                 self._reused = True
                 return Blend(self._learner, load_logit(self._model))
             blend = self._fit()
@@ -121,7 +121,7 @@ class BlendJob(Job):
         ]
 
 
-def _is_kept(model: Path, made: Provenance) -> bool:
+def is_kept(model: Path, made: Provenance) -> bool:
     """Check whether a model was made of the same inputs with the same settings."""
     there = model.is_file() and not is_unfinished(model)
     return there and recorded_settings(model) == made.settings

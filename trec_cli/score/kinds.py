@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LLM = "llm"
 EMBEDDING = "embedding"
 BLEND = "blend"
+SEQUENCE = "sequence"
 RECBOLE = "recbole:"
 """Stands before the name of a model of RecBole."""
 COUNTING = ("popularity", "random", "recency", "bm25", "cooccurrence")
@@ -90,6 +91,21 @@ def _blend(options: ScoreOptions, _given: frozenset[str], progress: Progress) ->
     return make_blend_job(options.asked, progress)
 
 
+def _sequence(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
+    from trec_cli.models.embedder import EmbedderSource
+    from trec_cli.score.sequence import make_sequence_job
+
+    return make_sequence_job(
+        options.asked,
+        options.sequence,
+        EmbedderSource(options.embedding.embedder, options.source),
+        options.embedding.store_file(options.asked.run),
+        attributes=options.prompt.attributes,
+        max_tokens=options.max_tokens,
+        progress=progress,
+    )
+
+
 def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
     from trec_cli.score.baselines import make_baseline_job
 
@@ -108,6 +124,9 @@ KINDS: dict[str, Kind] = {
     ),
     **dict.fromkeys(COUNTING, Kind(frozenset({"tune"}), _counting)),
     BLEND: Kind(frozenset(), _blend),
+    SEQUENCE: Kind(
+        frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
+    ),
 }
 """Every scorer by the name that ``--scorer`` takes; those of RecBole begin with its word."""
 

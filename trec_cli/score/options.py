@@ -34,6 +34,7 @@ from trec_cli.models.source import DEFAULT_EMBEDDER, EmbedderName, MaxTokens, Mo
 from trec_cli.prompts.settings import Prompts, PromptSettings
 from trec_cli.recbole import TrainOn
 from trec_cli.score.recommendations import check_format
+from trec_cli.sequence.settings import SequenceSettings
 
 PANEL = "What is scored, and by what"
 
@@ -179,8 +180,9 @@ class ScoreOptions:
         str,
         Option(
             "llm, embedding, or without a model: popularity, random, recency, bm25, "
-            "cooccurrence, blend (all cheap signals, weighed on train and valid); or trained by "
-            "RecBole: recbole:SASRec (docs/baselines.md).",
+            "cooccurrence, blend (all cheap signals, weighed on train and valid); sequence (a "
+            "small transformer over text vectors, docs/sequence.md); or trained by RecBole: "
+            "recbole:SASRec (docs/baselines.md).",
             panel=PANEL,
         ),
     ] = "llm"
@@ -218,6 +220,7 @@ class ScoreOptions:
     served: ServedOptions = field(default_factory=ServedOptions)
     source: ModelSource = field(default_factory=ModelSource)
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    sequence: SequenceSettings = field(default_factory=SequenceSettings)
     max_tokens: MaxTokens = 4096
     prompt: PromptSettings = field(default_factory=PromptSettings)
 

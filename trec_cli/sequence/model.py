@@ -45,14 +45,15 @@ class SequenceModel(nn.Module):
         """Start as the similarity of texts: the cosine with the newest item.
 
         Whitened vectors have their dimensions by variance, so that the first ``width`` say
-        most; a block that writes nothing leaves the newest item's vector as it is.
+        most; a block that writes nothing leaves the newest item's vector as it is.  Learnt
+        vectors start at 0, so that equal texts start equal.
         """
         nn.init.eye_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         nn.init.zeros_(self.text_bias.weight)
         nn.init.zeros_(self.text_bias.bias)
         if self.id_vectors is not None and self.id_bias is not None:
-            nn.init.normal_(self.id_vectors.weight, std=0.02)
+            nn.init.zeros_(self.id_vectors.weight)
             nn.init.zeros_(self.id_bias.weight)
 
     def items(self, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,18 +69,21 @@ class SequenceModel(nn.Module):
             bias = bias + functional.pad(self.id_bias.weight, missing).squeeze(1)
         return vectors, bias
 
-    def users(self, vectors: Tensor, histories: Tensor) -> Tensor:
+    def users(self, vectors: Tensor, histories: Tensor, left_out: Tensor | None = None) -> Tensor:
         """Return the user's vector after each item: [users, length, width].
 
         Args:
             vectors: of all items, [items, width].
             histories: row numbers, oldest first, padded in front: [users, length].
+            left_out: which of them no later item sees.
         """
         there = histories != PADDING
+        if left_out is not None:
+            there = there & ~left_out
         hidden = vectors[histories.clamp(min=0)]
         length = histories.shape[1]
         earlier = torch.ones(length, length, dtype=torch.bool, device=hidden.device).tril()
-        # A padded position sees itself, lest its softmax be empty.
+        # Every position sees itself; a padded one has nothing else.
         itself = torch.eye(length, dtype=torch.bool, device=hidden.device)
         visible = (earlier & there[:, None, :]) | itself
         for block in self.blocks:

@@ -3,43 +3,54 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from trec_cli.core.options import Option
 from trec_cli.core.errors import UsageError
+from trec_cli.core.options import Option
 
-PANEL = "Sequence model"
+PANEL = "Sequence model (--scorer sequence)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SequenceSettings:
-    """Size and training of a :class:`~trec_cli.sequence.model.SequenceModel`."""
+    """Size and training of a :class:`~trec_cli.sequence.model.SequenceModel`.
+
+    Attributes:
+        width: size of item and user vectors.
+        layers: transformer blocks.
+        heads: of their attention; they divide the width.
+        ids: whether each item of the catalogue has a learnt vector beside its text.
+        dropout: share of activations left out in training.
+        item_dropout: share of history items hidden in training.
+        temperature: divides the cosine of user and item.
+        max_history: newest items that are read.
+        epochs: passes over the histories.
+        batch: histories a step.
+        learning_rate: peak; it rises for a tenth of the steps and falls to 0.
+        weight_decay: of AdamW.
+    """
 
     width: Annotated[int, Option("Size of item and user vectors.", panel=PANEL, minimum=4)] = 128
     layers: Annotated[int, Option("Transformer blocks.", panel=PANEL, minimum=0)] = 2
-    heads: Annotated[int, Option("Attention heads; they divide --width.", panel=PANEL, minimum=1)] = 2
-    dropout: Annotated[float, Option("Share of activations left out.", panel=PANEL, minimum=0)] = 0.3
-    item_dropout: Annotated[
-        float, Option("Share of history items left out in training.", panel=PANEL, minimum=0)
-    ] = 0.1
     ids: Annotated[
-        bool, Option("Learn a vector per known item beside its text.", panel=PANEL)
+        bool,
+        Option("Also learn a vector for each item.", panel=PANEL, names=("--ids/--no-ids",)),
     ] = False
-    temperature: Annotated[float, Option("Divides the cosines.", panel=PANEL)] = 0.07
-    max_history: Annotated[int, Option("Newest items that are read.", panel=PANEL, minimum=1)] = 50
-    epochs: Annotated[int, Option("Passes over the histories.", panel=PANEL, minimum=1)] = 30
-    batch: Annotated[int, Option("Histories a step.", panel=PANEL, minimum=1)] = 128
-    learning_rate: Annotated[float, Option("Peak; warms up, then falls to 0.", panel=PANEL)] = 2e-3
-    weight_decay: Annotated[float, Option("Of AdamW.", panel=PANEL, minimum=0)] = 0.01
+    epochs: Annotated[
+        int, Option("Passes over the histories of split train.", panel=PANEL, minimum=1)
+    ] = 12
+    heads: int = 2
+    dropout: float = 0.4
+    item_dropout: float = 0.1
+    temperature: float = 0.07
+    max_history: int = 50
+    batch: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check what single bounds cannot.
+        """Check what the bounds of single options cannot.
 
         Raises:
-            UsageError: the heads do not divide the width, or a share is not below 1.
+            UsageError: the heads do not divide the width.
         """
         if self.width % self.heads:
-            raise UsageError(f"--width {self.width} is no multiple of --heads {self.heads}")
-        for flag, share in (("--dropout", self.dropout), ("--item-dropout", self.item_dropout)):
-            if share >= 1:
-                raise UsageError(f"{flag} {share}: must be below 1")
-        if self.temperature <= 0 or self.learning_rate <= 0:
-            raise UsageError("--temperature and --learning-rate must be above 0")
+            raise UsageError(f"--width {self.width} is no multiple of {self.heads} (heads)")

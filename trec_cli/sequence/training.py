@@ -2,22 +2,61 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from trec_cli.core.outputs import atomic
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.sequence.model import PADDING, SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
 
 Rows = Sequence[int]
 """A history as row numbers of items, oldest first."""
+AfterEpoch = Callable[[int, float, SequenceModel], None]
+"""Gets the number of an epoch, its mean loss and the model."""
 
 _WARM_UP = 0.1
-"""Share of the steps over which the learning rate rises."""
+_LARGEST_GRADIENT = 1.0
+
+
+class Checkpoint:
+    """A training run on disk after every epoch, so that a killed one continues.
+
+    What is found there is taken only if it was made of the same ``key``.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        """Keep the state in ``path``; ``key`` stands for data, settings and seed."""
+        self._path, self._key = path, key
+
+    def load(self, **parts: Any) -> int:
+        """Restore the parts; returns the number of epochs that are done."""
+        if not self._path.is_file():
+            return 0
+        state = torch.load(self._path, weights_only=True)
+        if state["key"] != self._key:
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        epochs: int = state["epochs"]
+        return epochs
+
+    def save(self, epochs: int, **parts: Any) -> None:
+        """Write the parts, whole or not at all."""
+        states = {name: part.state_dict() for name, part in parts.items()}
+        with atomic(self._path) as place:
+            torch.save({"key": self._key, "epochs": epochs, **states}, place)
+
+    def remove(self) -> None:
+        """Remove the file; the model is kept elsewhere."""
+        self._path.unlink(missing_ok=True)
 
 
 def train(
@@ -26,41 +65,52 @@ def train(
     settings: SequenceSettings,
     seed: int,
     *,
-    known: int = 0,
-    after_epoch: Callable[[int, float, SequenceModel], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> SequenceModel:
-    """Train a model on histories; each item but the first of each is a target.
+    """Train a model on histories; each item of a history but its first is a target.
 
     Args:
         texts: vectors of all items, [items, size].
         histories: of users, in an order that depends on nothing but them.
         settings: sizes and training.
-        seed: of the weights, the order and what is left out.
-        known: items with a learnt vector, with ``ids``; the first rows of ``texts``.
-        after_epoch: gets the number of an epoch, its mean loss and the model.
+        seed: of the order and of what is left out.
+        checkpoint: where the state is kept after every epoch.
+        after_epoch: is called after every epoch.
     """
-    torch.manual_seed(derive_seed(seed, "sequence") % 2**63)
-    model = SequenceModel(texts.shape[1], known, settings).to(texts.device)
     usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
+    torch.manual_seed(derive_seed(seed, "weights") % 2**63)
+    model = SequenceModel(texts.shape[1], len(texts), settings).to(texts.device)
     steps = settings.epochs * math.ceil(len(usable) / settings.batch)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
-    model.train()
-    for epoch in range(settings.epochs):
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done = checkpoint.load(**parts) if checkpoint else 0
+    for epoch in range(done, settings.epochs):
+        model.train()
+        torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
         losses = []
         for batch in batches(usable, settings.batch, seed, epoch):
-            loss = batch_loss(model, texts, batch)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            losses.append(_step(model, texts, batch, optimizer))
             schedule.step()
-            losses.append(loss.detach())
+        if checkpoint:
+            checkpoint.save(epoch + 1, **parts)
         if after_epoch:
-            after_epoch(epoch, float(torch.stack(losses).mean()), model)
+            after_epoch(epoch, float(np.mean(losses)), model)
     return model.eval()
+
+
+def _step(
+    model: SequenceModel, texts: Tensor, batch: Sequence[Rows], optimizer: torch.optim.Optimizer
+) -> float:
+    loss = batch_loss(model, texts, batch)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
+    optimizer.step()
+    return float(loss.detach())
 
 
 def rate(step: int, steps: int) -> float:
@@ -91,23 +141,23 @@ def batch_loss(model: SequenceModel, texts: Tensor, histories: Sequence[Rows]) -
     shown, targets = whole[:, :-1], whole[:, 1:]
     asked = (shown != PADDING) & (targets != PADDING)
     vectors, bias = model.items(texts)
-    users = model.users(vectors, leave_out(shown, model.settings.item_dropout))
+    left_out = torch.rand(shown.shape, device=shown.device) < model.settings.item_dropout
+    users = model.users(vectors, shown, left_out)
     return functional.cross_entropy(model.logits(users[asked], vectors, bias), targets[asked])
-
-
-def leave_out(histories: Tensor, share: float) -> Tensor:
-    """Hide a random share of the items from attention; their places stay."""
-    hidden = torch.rand(histories.shape, device=histories.device) < share
-    return histories.masked_fill(hidden, PADDING)
 
 
 @torch.inference_mode()
 def score_all(
     model: SequenceModel, texts: Tensor, histories: Sequence[Rows], block: int = 512
-) -> Iterator[np.ndarray]:
-    """Yield blocks of log-probabilities of all items: float32, [histories, items]."""
+) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of log-probabilities of all items, [histories, items].
+
+    An empty history has the same score for all items.
+    """
     vectors, bias = model.items(texts)
     for start in range(0, len(histories), block):
         cut = [rows[-model.settings.max_history :] for rows in histories[start : start + block]]
-        users = model.users(vectors, padded(cut, texts.device))[:, -1]
-        yield model.logits(users, vectors, bias).log_softmax(dim=-1).cpu().numpy()
+        empty = torch.tensor([not rows for rows in cut], device=texts.device)
+        users = model.users(vectors, padded([rows or [PADDING] for rows in cut], texts.device))
+        logits = model.logits(users[:, -1], vectors, bias).masked_fill(empty[:, None], 0.0)
+        yield logits.log_softmax(dim=-1).cpu().numpy()

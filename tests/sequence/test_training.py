@@ -1,0 +1,104 @@
+"""Training: what it learns, that it can be repeated, and that it continues."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from trec_cli.sequence.model import SequenceModel
+from trec_cli.sequence.settings import SequenceSettings
+from trec_cli.sequence.training import Checkpoint, rate, score_all, train
+
+SETTINGS = SequenceSettings(
+    width=16, layers=1, max_history=6, epochs=6, batch=16, dropout=0.1, learning_rate=0.01
+)
+
+
+def texts(count: int = 12, size: int = 16) -> Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(5))
+
+
+def chains(count: int = 48) -> list[list[int]]:
+    """Histories in which item n is always followed by item n + 1, round in a ring."""
+    return [[(start + step) % 12 for step in range(5)] for start in range(count)]
+
+
+def scores(model: SequenceModel, *histories: list[int]) -> np.ndarray:
+    return np.concatenate(list(score_all(model, texts(), histories)))
+
+
+def test_it_learns_what_follows_what() -> None:
+    model = train(texts(), chains(), replace(SETTINGS, epochs=40), seed=0)
+    ring = [[(n - 1) % 12, n] for n in range(12)]
+    assert scores(model, *ring).argmax(axis=1).tolist() == [(n + 1) % 12 for n in range(12)]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    first, again = train(texts(), chains(), SETTINGS, 1), train(texts(), chains(), SETTINGS, 1)
+    other = train(texts(), chains(), SETTINGS, 2)
+    assert (scores(first, [1, 2]) == scores(again, [1, 2])).all()
+    assert (scores(first, [1, 2]) != scores(other, [1, 2])).any()
+
+
+class KilledError(Exception):
+    """Stands for the process's end."""
+
+
+def test_a_killed_training_continues_and_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = train(texts(), chains(), SETTINGS, 0)
+    epochs: list[int] = []
+
+    def kill(epoch: int, _loss: float, _model: SequenceModel) -> None:
+        if epoch == 2:
+            raise KilledError
+
+    kept = Checkpoint(tmp_path / "state", "key")
+    with pytest.raises(KilledError):
+        train(texts(), chains(), SETTINGS, 0, checkpoint=kept, after_epoch=kill)
+    rest = train(
+        texts(), chains(), SETTINGS, 0, checkpoint=kept,
+        after_epoch=lambda epoch, *_: epochs.append(epoch),
+    )  # fmt: skip
+    assert epochs == [3, 4, 5]
+    assert (scores(rest, [3]) == scores(whole, [3])).all()
+
+
+def test_the_state_of_another_training_is_not_taken(tmp_path: Path) -> None:
+    train(texts(), chains(), SETTINGS, 0, checkpoint=Checkpoint(tmp_path / "state", "one"))
+    epochs: list[int] = []
+    train(
+        texts(), chains(), SETTINGS, 0, checkpoint=Checkpoint(tmp_path / "state", "two"),
+        after_epoch=lambda epoch, *_: epochs.append(epoch),
+    )  # fmt: skip
+    assert epochs == list(range(6))
+
+
+def test_scores_are_log_probabilities_and_do_not_depend_on_who_shares_the_block() -> None:
+    model = train(texts(), chains(), SETTINGS, 0)
+    together = scores(model, [1], [2, 3, 4], [5, 6])
+    assert np.exp(together).sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert together[1] == pytest.approx(scores(model, [2, 3, 4])[0], abs=1e-5)
+
+
+def test_without_history_all_items_tie() -> None:
+    model = train(texts(), chains(), SETTINGS, 0)
+    found = scores(model, [], [1])
+    assert len(set(found[0].tolist())) == 1
+    assert len(set(found[1].tolist())) > 1
+
+
+def test_only_the_newest_items_are_read() -> None:
+    model = train(texts(), chains(), SETTINGS, 0)
+    long = [7, 8, 9, *range(6)]
+    assert (scores(model, long) == scores(model, long[-6:])).all()
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    rates = [rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
