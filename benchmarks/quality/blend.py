@@ -103,7 +103,7 @@ def fit(found: Sample, rows: Indices | None = None, *, ridge: float = 1.0) -> Bl
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return Blend(found.names, weights.detach().numpy() / found.scales)
+    return Blend(found.names, (weights.detach().numpy() / found.scales).astype(np.float32))
 
 
 def crossfit(

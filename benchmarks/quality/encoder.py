@@ -22,7 +22,8 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 from benchmarks.quality.q4 import dequantised, permuted_back
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
-from trec_cli.sequence.training import Rows, batch_loss, batches, rate
+from trec_cli.sequence.training import Rows, batch_loss, batches, rate, train
+from trec_cli.sequence.whitening import whitening
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Encoder(nn.Module):
         self.model, self.size, self.skipped = model, size, skipped
         self.order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         self.rows = rows
+        self.mean: Tensor
+        self.map: Tensor
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("map", torch.eye(size))
 
@@ -95,21 +98,13 @@ class Encoder(nn.Module):
         return out
 
     @torch.no_grad()
-    def whiten(self, floor: float) -> None:
-        """Set the map that gives the catalogue's present vectors unit covariance.
-
-        Args:
-            floor: share of the largest variance that is added to every one.
-        """
+    def whiten(self) -> None:
+        """Set the map that whitens the catalogue's present vectors."""
         self.mean.zero_()
         self.map.copy_(torch.eye(self.size))
-        raw = self.all_texts()
-        self.mean.copy_(raw.mean(dim=0))
-        _, values, axes = torch.linalg.svd(raw - self.mean, full_matrices=False)
-        variance = values.square() / len(raw)
-        mapped = axes.T / (variance + floor * variance[0]).sqrt()
-        scale = ((raw - self.mean) @ mapped).square().sum(dim=1).mean().sqrt()
-        self.map.copy_(mapped / scale * math.sqrt(self.size) / 8)
+        mean, axes = whitening(self.all_texts().double().cpu().numpy())
+        self.mean.copy_(torch.from_numpy(mean))
+        self.map.copy_(torch.from_numpy(axes))
 
 
 def load_encoder(kind: str, folder: Path, text: str, device: torch.device) -> Encoder:
@@ -124,7 +119,7 @@ def load_encoder(kind: str, folder: Path, text: str, device: torch.device) -> En
     model = _bert(arrays, config) if kind == "minilm" else _llama(arrays, config)
     size = config["hidden_size"]
     encoder = Encoder(model, rows, size, skipped=0 if kind == "minilm" else 1).to(device)
-    encoder.whiten(floor=1e-3)
+    encoder.whiten()
     return encoder
 
 
@@ -132,7 +127,7 @@ def _bert(arrays: dict[str, Any], config: dict[str, Any]) -> nn.Module:
     vocabulary = len(arrays["embeddings.word_embeddings.weight"])
     shape = {**config, "vocab_size": vocabulary, "pad_token_id": 0}
     shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = BertModel(BertConfig(**shape), add_pooling_layer=False)
+    model: nn.Module = BertModel(BertConfig(**shape), add_pooling_layer=False)
     state = {n: torch.from_numpy(a).float() for n, a in arrays.items() if "pooler" not in n}
     _checked(model.load_state_dict(state, strict=False))
     return model
@@ -147,7 +142,7 @@ def _llama(arrays: dict[str, Any], config: dict[str, Any]) -> nn.Module:
         state[name.removeprefix("model.")] = torch.from_numpy(np.ascontiguousarray(array)).float()
     vocabulary = len(state["embed_tokens.weight"])
     special = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
-    model = LlamaModel(LlamaConfig(**{**config, "vocab_size": vocabulary, **special}))
+    model: nn.Module = LlamaModel(LlamaConfig(**{**config, "vocab_size": vocabulary, **special}))
     _checked(model.load_state_dict(state, strict=False))
     return model
 
@@ -183,10 +178,8 @@ def tune(
         after_epoch: gets epoch, head and text vectors.
         until: time (``time.monotonic``) at which training stops early.
     """
-    from trec_cli.sequence.training import train
-
     warm = replace(settings, epochs=max(1, tuning.warm_epochs), batch=tuning.batch)
-    head = train(encoder.all_texts(), histories, warm, seed, known=len(encoder.rows))
+    head = train(encoder.all_texts(), histories, warm, seed)
     usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
     _freeze(encoder.model, tuning.frozen_layers)
     learnt = [p for p in encoder.model.parameters() if p.requires_grad]
@@ -220,16 +213,16 @@ def _step(
     order = torch.tensor([row for chunk in cut for row in chunk], device=encoder.mean.device)
     if not cached:
         made = torch.cat([encoder.encode(chunk) for chunk in cut])
-        batch_loss(head, torch.zeros_like(made).index_copy(0, order, made), batch).backward()
+        batch_loss(head, torch.zeros_like(made).index_copy(0, order, made), batch).backward()  # type: ignore[no-untyped-call]
         return
     with torch.no_grad():
         made = torch.cat([encoder.encode(chunk) for chunk in cut])
     leaf = torch.zeros_like(made).index_copy(0, order, made).requires_grad_()
-    batch_loss(head, leaf, batch).backward()
+    batch_loss(head, leaf, batch).backward()  # type: ignore[no-untyped-call]
     if leaf.grad is None:
         raise AssertionError("the loss does not reach the texts")
     for chunk in cut:
-        (encoder.encode(chunk) * leaf.grad[chunk]).sum().backward()
+        (encoder.encode(chunk) * leaf.grad[chunk]).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def _freeze(model: nn.Module, layers: int) -> None:

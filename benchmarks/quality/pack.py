@@ -52,6 +52,12 @@ def tokens(model: Path, every: dict[str, list[str]]) -> tuple[Arrays, NDArray[np
     return arrays, used
 
 
+def keep(path: Path, arrays: Arrays) -> None:
+    """Write arrays, compressed."""
+    keywords: dict[str, Any] = dict(arrays)
+    np.savez_compressed(path, **keywords)
+
+
 def pack_minilm(model: Path, used: NDArray[np.int64], target: Path) -> None:
     """Save the sentence-embedding model as float16, with the used rows of its embedding."""
     arrays = load_file(model / "model.safetensors")
@@ -113,10 +119,10 @@ def main() -> None:
     every = texts(published.load(options.data))
     minilm, smollm = options.models / "all-MiniLM-L6-v2", options.models / "SmolLM2-135M-Instruct"
     arrays, used = tokens(minilm, every)
-    np.savez_compressed(folder / "minilm_tokens.npz", **arrays)
+    keep(folder / "minilm_tokens.npz", arrays)
     pack_minilm(minilm, used, folder)
     arrays, used = tokens(smollm, every)
-    np.savez_compressed(folder / "smollm_tokens.npz", **arrays)
+    keep(folder / "smollm_tokens.npz", arrays)
     pack_smollm(smollm, options.gguf, used, folder)
 
 

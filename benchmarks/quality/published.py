@@ -116,13 +116,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def ranks(scores: Floats, targets: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ranks(
+    scores: NDArray[Any], targets: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return how many items are above each target and how many are level with it, itself not."""
     own = scores[np.arange(len(targets)), targets][:, None]
     return (scores > own).sum(axis=1), (scores == own).sum(axis=1) - 1
 
 
-def gains(scores: Floats, targets: Sequence[int], k: int = 10) -> tuple[Floats, Floats]:
+def gains(scores: NDArray[Any], targets: Sequence[int], k: int = 10) -> tuple[Floats, Floats]:
     """Return NDCG@k and HR@k of every question; ties count at their expected value."""
     above, level = ranks(scores, targets)
     discounts = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])

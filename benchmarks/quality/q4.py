@@ -28,7 +28,8 @@ def dequantised(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
     scale, least = blocks[:, :4].copy().view(np.float16).astype(np.float32).T
     nibbles = np.concatenate([blocks[:, 4:] & 15, blocks[:, 4:] >> 4], axis=1)
     weights = nibbles.astype(np.float32) * scale[:, None] + least[:, None]
-    return weights.reshape(rows, -1)
+    found: NDArray[np.float32] = weights.reshape(rows, -1)
+    return found
 
 
 def permuted_back(

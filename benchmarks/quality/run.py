@@ -12,7 +12,6 @@ arms that a plan names for cut ``test`` ever see a test question.  OUT gets
 import argparse
 import json
 import math
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,15 +22,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality import blend, published
+from benchmarks.quality import blend, published, upper
 from benchmarks.quality.encoder import Encoder, Tuning, load_encoder, tune
 from benchmarks.quality.published import Cut, Knowledge, Published
 from benchmarks.quality.signals import signals
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
 from trec_cli.sequence.training import score_all, train
+from trec_cli.sequence.whitening import whitened
 
 Scores = NDArray[np.float32]
+_ROUGH = (
+    "title_all",
+    "together_all_near",
+    "together_last_near",
+    "next_all_near",
+    "next_last_near",
+    "popularity",
+    "recent_400",
+)
 _CHUNKS = {"minilm": 4, "smollm": 12}
 
 
@@ -72,21 +81,21 @@ class Bench:
             **arm,
             "ndcg@10": published.interval(gains[0], users),
             "hr@10": published.interval(gains[1], users),
-            "seconds": round(seconds, 1),
+            "processor_seconds": round(seconds, 1),
             **more,
         }
         part = self.scratch / f"{arm['name']}.part.npy"
         np.save(part, scores.astype(np.float32))
         part.rename(self.scratch / f"{arm['name']}.npy")
         self.gains[arm["name"]] = np.stack(gains).astype(np.float32)
-        np.savez_compressed(self.out / "gains.npz", **self.gains)
+        save(self.out / "gains.npz", self.gains)
         with (self.out / "results.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
     def scores(self, name: str) -> Scores:
         """Return the matrix of an arm, perhaps one that another process is running."""
-        found: Scores = np.load(waited(self.scratch / f"{name}.npy", self.until + 30))
+        found: Scores = np.load(waited(self.scratch / f"{name}.npy", time.monotonic() + 300))
         return found
 
 
@@ -99,46 +108,44 @@ def waited(path: Path, until: float = math.inf) -> Path:
     return path
 
 
-def vectors(bench: Bench, *, make: bool = False) -> dict[str, NDArray[np.float32]]:
-    """Return the frozen MiniLM vectors of titles and of full texts."""
-    path = bench.scratch / "vectors.npz"
-    if make and not path.exists():
-        made = {}
-        for text in ("title", "full"):
-            encoder = small(bench, load_encoder("minilm", bench.folder, text, bench.device))
-            made[text] = raw(encoder)
-        np.savez(path.with_suffix(".part.npz"), **made)
-        path.with_suffix(".part.npz").rename(path)
-    return dict(np.load(waited(path)))
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays, whole or not at all."""
+    part = path.with_suffix(".part.npz")
+    keywords: dict[str, Any] = dict(arrays)
+    np.savez(part, **keywords)
+    part.rename(path)
+
+
+def vectors(bench: Bench, text: str) -> Scores:
+    """Return the frozen MiniLM vectors of titles or of full texts."""
+    path = bench.scratch / f"vectors_{text}.npz"
+    if not path.exists():
+        encoder = small(bench, load_encoder("minilm", bench.folder, text, bench.device))
+        save(path, {"vectors": raw(encoder)})
+    found: Scores = np.load(path)["vectors"]
+    return found
 
 
 def small(bench: Bench, encoder: Encoder) -> Encoder:
     """In a rehearsal, leave the encoder few layers and short texts."""
     if bench.tiny:
-        layers = getattr(encoder.model, "encoder", encoder.model)
+        layers: Any = getattr(encoder.model, "encoder", encoder.model)
         name = "layer" if hasattr(layers, "layer") else "layers"
         setattr(layers, name, getattr(layers, name)[:2])
         encoder.rows = [row[:6] for row in encoder.rows]
-        encoder.whiten(1e-3)
+        encoder.whiten()
     return encoder
 
 
-def raw(encoder: Encoder) -> NDArray[np.float32]:
+def raw(encoder: Encoder) -> Scores:
     """Return the vectors before whitening."""
-    inverse = torch.linalg.pinv(encoder.map)
-    made: NDArray[np.float32] = (encoder.all_texts() @ inverse + encoder.mean).cpu().numpy()
+    mapping, mean = encoder.map.clone(), encoder.mean.clone()
+    encoder.map.copy_(torch.eye(encoder.size))
+    encoder.mean.zero_()
+    made: Scores = encoder.all_texts().cpu().numpy()
+    encoder.map.copy_(mapping)
+    encoder.mean.copy_(mean)
     return made
-
-
-def whitened(vectors: NDArray[np.float32], floor: float = 1e-3) -> NDArray[np.float32]:
-    """Give unit vectors a covariance near the unit matrix, at mean length sqrt(size) / 8."""
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    centred = units - units.mean(axis=0)
-    _, values, axes = np.linalg.svd(centred, full_matrices=False)
-    variance = values**2 / len(units)
-    mapped = centred @ (axes.T / np.sqrt(variance + floor * variance[0]))
-    scale = np.sqrt((mapped**2).sum(axis=1).mean())
-    return np.asarray(mapped / scale * np.sqrt(units.shape[1]) / 8, np.float32)
 
 
 def rows_of(known: Knowledge) -> list[list[int]]:
@@ -147,18 +154,28 @@ def rows_of(known: Knowledge) -> list[list[int]]:
 
 
 def frozen(bench: Bench, arm: Mapping[str, Any]) -> None:
-    """Train sequence models over frozen vectors; several seeds are averaged."""
-    start, known, made = time.monotonic(), bench.known(arm), vectors(bench)
-    texts = np.concatenate(
-        [whitened(made[name]) for name in arm.get("text", "title").split("+")], 1
-    )
-    tensor = torch.from_numpy(texts).to(bench.device)
+    """Train sequence models over frozen vectors; the scores of several seeds are averaged."""
+    start, known = time.process_time(), bench.known(arm)
+    parts = [unit(vectors(bench, text)) for text in arm.get("text", "title").split("+")]
+    texts = torch.from_numpy(np.concatenate([whitened(part) for part in parts], 1)).to(bench.device)
     settings = SequenceSettings(**arm.get("settings", {}))
-    total = np.zeros((len(known.questions), len(texts)), np.float32)
-    for seed in arm.get("seeds", [0]):
-        model = train(tensor, rows_of(known), settings, seed, known=len(texts))
-        total += scored(model, tensor, known)
-    bench.note(arm, total / len(arm.get("seeds", [0])), time.monotonic() - start)
+    found = [
+        scored(train(texts, rows_of(known), settings, seed), texts, known)
+        for seed in arm.get("seeds", [0])
+    ]
+    bench.note(arm, mean(found), time.process_time() - start)
+
+
+def unit(rows: Scores) -> Scores:
+    """Scale every row to length 1."""
+    scaled: Scores = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return scaled
+
+
+def mean(found: Sequence[Scores]) -> Scores:
+    """Average the scores of several seeds."""
+    averaged: Scores = np.mean(np.stack(found), axis=0)
+    return averaged
 
 
 def scored(model: SequenceModel, texts: torch.Tensor, known: Knowledge) -> Scores:
@@ -166,59 +183,73 @@ def scored(model: SequenceModel, texts: torch.Tensor, known: Knowledge) -> Score
     return np.concatenate(list(score_all(model, texts, [q.history for q in known.questions])))
 
 
+def curve_of(bench: Bench, arm: Mapping[str, Any], curve: list[float]) -> Any:
+    """Return a function that measures after every epoch, at cut ``fit`` alone."""
+    known = bench.known(arm)
+    targets = [q.target for q in known.questions]
+
+    def measure(_epoch: int, head: SequenceModel, texts: torch.Tensor) -> None:
+        if arm.get("cut", "fit") == "fit":
+            gains = published.gains(scored(head, texts, known), targets)
+            curve.append(round(float(gains[0].mean()), 5))
+
+    return measure
+
+
 def tuned(bench: Bench, arm: Mapping[str, Any]) -> None:
-    """Train encoder and sequence model together; note the curve over epochs."""
-    start, known = time.monotonic(), bench.known(arm)
+    """Train a whole encoder and the sequence model together (needs a GPU)."""
+    start, known = time.process_time(), bench.known(arm)
     tuning = Tuning(**arm.get("tuning", {}))
     kind = arm.get("encoder", "minilm")
     settings = SequenceSettings(**arm.get("settings", {}))
-    curve: list[float] = []
-    total: Scores | None = None
+    found, curve = [], list[float]()
     for seed in arm.get("seeds", [0]):
         torch.manual_seed(seed)
         encoder = small(bench, load_encoder(kind, bench.folder, tuning.text, bench.device))
-
-        def measure(_epoch: int, head: SequenceModel, texts: torch.Tensor) -> None:
-            if arm.get("cut", "fit") == "fit":
-                found = published.gains(
-                    scored(head, texts, known), [q.target for q in known.questions]
-                )
-                curve.append(round(float(found[0].mean()), 5))
-
         head, texts = tune(
             encoder, rows_of(known), settings, tuning, seed, chunks=_CHUNKS[kind],
-            cached=kind == "smollm", after_epoch=measure, until=bench.until,
+            cached=kind == "smollm", after_epoch=curve_of(bench, arm, curve), until=bench.until,
         )  # fmt: skip
-        found = scored(head, texts, known)
-        total = found if total is None else total + found
-    if total is None:
-        raise SystemExit(f"{arm['name']} has no seeds")
-    memory = torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
-    bench.note(
-        arm, total / len(arm.get("seeds", [0])), time.monotonic() - start, curve=curve,
-        gib=round(memory, 1),
-    )  # fmt: skip
+        found.append(scored(head, texts, known))
+    bench.note(arm, mean(found), time.process_time() - start, curve=curve)
 
 
-def cheap_path(bench: Bench, cut: Cut, more: bool) -> Path:
-    """Return where the cheap signals of a cut are kept."""
-    return bench.scratch / f"cheap_{cut}_{int(more)}.npz"
+def raised(bench: Bench, arm: Mapping[str, Any]) -> None:
+    """Train the upper layers of MiniLM and the sequence model together (on a processor)."""
+    start, known = time.process_time(), bench.known(arm)
+    tuning = upper.Tuning(**arm.get("tuning", {}))
+    settings = SequenceSettings(**arm.get("settings", {}))
+    found, curve = [], list[float]()
+    for seed in arm.get("seeds", [0]):
+        torch.manual_seed(seed)
+        whole = small(bench, load_encoder("minilm", bench.folder, "title", bench.device))
+        encoder = upper.UpperEncoder(whole.model, whole.rows, tuning.upper)
+        head, texts = upper.tune(
+            encoder, rows_of(known), settings, tuning, seed, curve_of(bench, arm, curve)
+        )
+        found.append(scored(head, texts, known))
+    bench.note(arm, mean(found), time.process_time() - start, curve=curve)
 
 
-def make_cheap(bench: Bench, cut: Cut, more: bool, made: Mapping[str, Any]) -> None:
-    """Compute the cheap signals of a cut."""
-    known = bench.data.at(cut, more=more)
-    found = signals(bench.data, known, made)
-    path = cheap_path(bench, cut, more)
-    np.savez(path.with_suffix(".part.npz"), **{n: m.astype(np.float32) for n, m in found.items()})
-    path.with_suffix(".part.npz").rename(path)
-    print("cheap", cut, more, {n: [float(m.min()), float(m.max())] for n, m in found.items()})
+def cheap(bench: Bench, cut: Cut, arm: Mapping[str, Any]) -> dict[str, Scores]:
+    """Return the cheap signals of a cut, but those that the arm leaves out."""
+    more = arm.get("more", True)
+    path = bench.scratch / f"cheap_{cut}_{int(more)}.npz"
+    if not path.exists():
+        made = {"title": vectors(bench, "title")}
+        save(path, signals(bench.data, bench.data.at(cut, more=more), made))
+    without = tuple(arm.get("without", ()))
+    return {
+        name: matrix
+        for name, matrix in np.load(path).items()
+        if not (without and name.startswith(without))
+    }
 
 
-def cheap(bench: Bench, cut: Cut, more: bool, without: Sequence[str] = ()) -> dict[str, Scores]:
-    """Wait for the cheap signals of a cut and read them."""
-    found = dict(np.load(waited(cheap_path(bench, cut, more), bench.until + 60)))
-    return {n: m for n, m in found.items() if not any(n.startswith(w) for w in without)}
+def rough(found: Mapping[str, Scores]) -> Scores:
+    """Return the first score by which the items are chosen that weights are fitted on."""
+    total = sum(found[name] / blend.deviation(found[name]) for name in _ROUGH)
+    return np.asarray(total, np.float32)
 
 
 def stack(bench: Bench, arm: Mapping[str, Any]) -> None:
@@ -226,26 +257,28 @@ def stack(bench: Bench, arm: Mapping[str, Any]) -> None:
 
     ``arms`` names what is stacked on the cheap signals: ``{arm at fit: arm at test}``.
     """
-    start, more, arms = time.monotonic(), arm.get("more", True), arm.get("arms", {})
-    fit_known = bench.data.at("fit", more=more)
-    found = cheap(bench, "fit", more, arm.get("without", ())) if arm.get("cheap", True) else {}
+    start, arms = time.process_time(), arm.get("arms", {})
+    known = bench.data.at("fit", more=arm.get("more", True))
+    targets = [q.target for q in known.questions]
+    found = cheap(bench, "fit", arm)
+    order = rough(found)
     found.update({name: bench.scores(name) for name in arms})
-    targets = [q.target for q in fit_known.questions]
-    ridge = arm.get("ridge", 1.0)
-    device = bench.device
+    sample, ridge = blend.sample(found, targets, order), arm.get("ridge", 1.0)
     if arm.get("cut", "fit") == "fit":
-        users = [q.user for q in fit_known.questions]
-        scores = blend.crossfit(found, targets, users, ridge=ridge, device=device)
-        bench.note(arm, scores, time.monotonic() - start)
+        users = [q.user for q in known.questions]
+        scores = blend.crossfit(found, sample, users, ridge=ridge)
+        bench.note(arm, scores, time.process_time() - start)
         return
-    model = blend.fit(found, targets, ridge=ridge, device=device)
-    asked = cheap(bench, "test", more, arm.get("without", ())) if arm.get("cheap", True) else {}
-    asked.update({name: bench.scores(arms[name]) for name in arms})
-    weights = dict(zip(model.names, [round(float(w), 4) for w in model.weights], strict=True))
-    bench.note(arm, model.score(asked), time.monotonic() - start, weights=weights)
+    del found
+    model = blend.fit(sample, ridge=ridge)
+    asked = cheap(bench, "test", arm)
+    asked.update({name: bench.scores(other) for name, other in arms.items()})
+    scaled = model.weights * sample.scales
+    weights = {n: round(float(w), 3) for n, w in zip(model.names, scaled, strict=True)}
+    bench.note(arm, model.score(asked), time.process_time() - start, weights=weights)
 
 
-KINDS = {"frozen": frozen, "tuned": tuned, "blend": stack}
+KINDS = {"frozen": frozen, "tuned": tuned, "upper": raised, "blend": stack}
 
 
 def run(bench: Bench, plan: Mapping[str, Any]) -> None:
@@ -255,14 +288,6 @@ def run(bench: Bench, plan: Mapping[str, Any]) -> None:
     if results.exists():
         done = {json.loads(line)["name"] for line in results.read_text().splitlines()}
         bench.gains.update(np.load(bench.out / "gains.npz"))
-    made = vectors(bench, make="cheap" in plan)
-    context = multiprocessing.get_context("fork" if bench.device.type == "cpu" else "spawn")
-    workers = []
-    for cut, more in plan.get("cheap", []):
-        if not cheap_path(bench, cut, more).exists():
-            worker = context.Process(target=make_cheap, args=(bench, cut, more, made))
-            worker.start()
-            workers.append(worker)
     for arm in plan["arms"]:
         if arm["name"] in done:
             continue
@@ -273,13 +298,11 @@ def run(bench: Bench, plan: Mapping[str, Any]) -> None:
             KINDS[arm["kind"]](bench, arm)
         except Exception as error:  # one arm's failure must not cost the machine's time
             print(f"{arm['name']} failed: {type(error).__name__}: {error}", flush=True)
-    for worker in workers:
-        worker.join()
 
 
 def shrunk(data: Published) -> Published:
-    """Cut the questions for a rehearsal."""
-    return Published(data.items, data.valid[:240], data.test[:100])
+    """Cut the questions for a rehearsal; no test question is asked in one."""
+    return Published(data.items, data.valid[:240], data.valid[240:340])
 
 
 def main() -> None:

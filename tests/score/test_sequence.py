@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -52,11 +53,11 @@ def test_neither_the_order_of_files_nor_ids_decide(tmp_path: Path, tiny_embedder
     first = {line["example_id"]: line["scores"] for line in lines_of(run)}
     second = {line["example_id"]: line["scores"] for line in lines_of(turned)}
     assert first.keys() == second.keys()
-    for name, scores in first.items():
-        assert scores == pytest.approx(second[name], abs=1e-4)
+    for name, found in first.items():
+        assert found == pytest.approx(second[name], abs=1e-4)
 
 
-def lines_of(run: Path) -> list[dict[str, object]]:
+def lines_of(run: Path) -> list[dict[str, Any]]:
     text = (run / "scores-sequence.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 

@@ -108,10 +108,8 @@ class Block(nn.Module):
         self.heads, self.share = settings.heads, settings.dropout
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.read, self.write = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.forward_layer = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-        for last in (self.write, self.forward_layer[-1]):
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        for last in (self.write, self.narrow):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.distance = nn.Parameter(torch.zeros(settings.heads, settings.max_history))
@@ -121,8 +119,9 @@ class Block(nn.Module):
         """Transform [users, length, width]; ``visible`` is [users, 1, length, length]."""
         attended = self._attend(self.before(hidden), visible)
         hidden = hidden + self.dropout(self.write(attended))
-        written: Tensor = self.forward_layer(self.between(hidden))
-        return hidden + self.dropout(written)
+        written = self.narrow(functional.gelu(self.widen(self.between(hidden))))
+        changed: Tensor = hidden + self.dropout(written)
+        return changed
 
     def _attend(self, hidden: Tensor, visible: Tensor) -> Tensor:
         rows, length, width = hidden.shape

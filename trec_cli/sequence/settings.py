@@ -36,14 +36,14 @@ class SequenceSettings:
     ] = False
     epochs: Annotated[
         int, Option("Passes over the histories of split train.", panel=PANEL, minimum=1)
-    ] = 12
+    ] = 6
     heads: int = 2
-    dropout: float = 0.4
+    dropout: float = 0.1
     item_dropout: float = 0.1
     temperature: float = 0.07
     max_history: int = 50
-    batch: int = 128
-    learning_rate: float = 3e-3
+    batch: int = 256
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 
 FLOOR = 1e-2
 """Share of the largest variance that is added to all, so that noise is not blown up."""
-LENGTH = 2.45
+LENGTH = 1.0
 """Root mean square length of the result."""
 
 
