@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.train.world import builder, example, questions, training_examples
+from samples.tiny_model import build_tokenizer
+from tests.train.world import SHORT, builder, example, questions, training_examples
 from trec_cli.core.errors import InputError
 from trec_cli.models.packing import separate_prompts
 from trec_cli.prompts.questions import SummarizedExample
+from trec_cli.prompts.recommend import PromptBuilder
+from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.dataset import (
     Draw,
     StepPlan,
@@ -121,7 +124,7 @@ def test_no_item_of_the_users_history_is_a_negative_of_it(
         negatives_from=source,
     )
     asked = list(data.every(Draw(1, 0)))[1:]
-    assert [each.count for each in asked] == [4, 3, 2, 1]
+    assert [each.count for each in asked] == [4, 3], "the prompt shows three items"
     for each in asked:
         assert not {*seen.history, *seen.positives}.intersection(each.negatives)
         assert set(each.negatives) <= set(builder().items)
@@ -135,6 +138,50 @@ def test_negatives_of_each_item_of_the_history_are_drawn_by_themselves() -> None
     assert len(drawn) == 9
     shorter = every_target(negatives_from="catalogue", min_history=2)
     assert list(shorter.every(Draw(0, 3))) == asked[0][:2]
+
+
+def long_history(length: int, recent: int, **more: Any) -> TrainingExamples:
+    """Give one user with a history of so many items, of which the prompt shows some."""
+    mine = msgspec.structs.replace(example(3), history=[f"i{n}" for n in range(length)])
+    make = PromptBuilder(
+        build_tokenizer(chat=False),
+        builder().items,
+        PromptSettings(recent=recent, max_length=1024, candidate_tokens=128),
+        template=SHORT,
+    )
+    return TrainingExamples(
+        [SummarizedExample(mine, "")],
+        make,
+        negatives_per_positive=1,
+        seed=0,
+        targets="all",
+        negatives_from="catalogue",
+        **more,
+    )
+
+
+def counts(data: TrainingExamples, epoch: int) -> list[int]:
+    return [each.count for each in data.every(Draw(epoch, 0))]
+
+
+def test_only_items_that_the_prompt_shows_are_asked_for() -> None:
+    data = long_history(12, recent=4)
+    assert counts(data, 0) == [12, 11, 10, 9]
+    assert len(data[Draw(0, 0)].labels) == 2 * 4
+    assert counts(long_history(12, recent=0), 0) == [12]
+
+
+def test_of_many_items_some_are_drawn_in_each_epoch_and_always_the_last() -> None:
+    data = long_history(20, recent=50, max_targets=6)
+    drawn = [counts(data, epoch) for epoch in range(30)]
+    assert drawn[0] == counts(long_history(20, recent=50, max_targets=6), 0)
+    for each in drawn:
+        assert each[0] == 20
+        assert each == sorted(set(each), reverse=True)
+        assert len(each) == 6
+    assert {count for each in drawn for count in each} == {*range(1, 21)}
+    assert counts(long_history(20, recent=50, max_targets=1), 0) == [20]
+    assert counts(long_history(20, recent=50, max_targets=20), 0) == [*range(20, 0, -1)]
 
 
 def test_a_catalogue_with_hardly_an_unknown_item_gives_what_it_has() -> None:

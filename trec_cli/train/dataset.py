@@ -107,6 +107,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         seed: int,
         targets: TargetsName = "last",
         min_history: int = 1,
+        max_targets: int | None = None,
         negatives_from: NegativesFrom = "candidates",
     ) -> None:
         """Take the examples, each with one negative at least.
@@ -118,11 +119,12 @@ class TrainingExamples(Dataset[LabelledTree]):
             seed: of the draws.
             targets: the examples' positives alone, or every item of the histories, too.
             min_history: the fewest items before such an item.
+            max_targets: how many items of a user are learnt in an epoch; None is all.
             negatives_from: the examples' candidates, or all items.
         """
         self.questions, self.builder = questions, builder
         self._per_positive, self._seed = negatives_per_positive, seed
-        self._all, self._min_history = targets == "all", min_history
+        self._all, self._min_history, self._most = targets == "all", min_history, max_targets
         self._catalogue = sorted(builder.items) if negatives_from == "catalogue" else None
 
     @property
@@ -159,11 +161,26 @@ class TrainingExamples(Dataset[LabelledTree]):
         example, history = question.example, question.example.history
         known = {*history, *example.positives}
         pool = [item for item in question.negatives if item not in known]
-        for count in reversed(range(self._min_history, len(history) if self._all else 0)):
+        for count in self._counts(draw):
             random = generator(self._seed, example.user_id, example.example_id, draw.epoch, count)
             negatives = self._negatives(random, pool, self._per_positive, known)
             if negatives:
                 yield Question(count, [history[count]], negatives)
+
+    def _counts(self, draw: Draw) -> list[int]:
+        """Return after how many items of a history to ask for the next, the most first.
+
+        Only what the prompt shows can be learnt from; of that as much as is asked for.
+        """
+        example = self.questions[draw.index].example
+        length, shown = len(example.history), self.builder.settings.recent
+        first = max(self._min_history, length - shown + 1)
+        counts = range(first, length if self._all else 0)
+        if self._most is None or len(counts) < self._most:
+            return list(reversed(counts))
+        keys = (example.user_id, example.example_id, draw.epoch, "targets")
+        drawn = generator(self._seed, *keys).choice(counts, size=self._most - 1, replace=False)
+        return sorted(map(int, drawn), reverse=True)
 
     def _negatives(
         self,
@@ -426,6 +443,12 @@ class Prepared:
                 f"--targets all learns from the {recent} items that the prompt shows; show more "
                 "with --recent"
             )
+        largest, most = max(self.measure.largest), self.settings.max_tokens
+        if self.settings.targets == "all" and largest > most:
+            found.append(
+                f"the largest history has {largest} tokens with what is asked of it, more than "
+                f"--max-tokens {most}: if memory is short, lower --max-targets or --recent"
+            )
         if self.plan.steps < _FEW_STEPS:
             smaller = f"for few users take {_FEW_USERS}, or"
             found.append(
@@ -488,6 +511,7 @@ def prepare(
         seed=settings.seed,
         targets=settings.targets,
         min_history=settings.min_history,
+        max_targets=settings.max_targets,
         negatives_from=settings.negatives_from,
     )
     sizes = measure(data, progress, epochs=settings.epochs)

@@ -41,6 +41,7 @@ BEFORE_OPTIONS: Mapping[str, object] = {
     "pointwise_weight": 0.2,
     "targets": "last",
     "min_history": 1,
+    "max_targets": None,
     "negatives_from": "candidates",
 }
 """What adapters were trained with before these were options; such values stand in no manifest."""
@@ -103,6 +104,8 @@ class TrainSettings:
         targets: learn the example's positives alone, or every item of the history too, each
             from the items before it.
         min_history: the fewest items before an item of the history that is learnt.
+        max_targets: how many items of a user, the last among them, are learnt in an epoch; None
+            is all.
         negatives_per_positive: negatives drawn per positive in each epoch.
         negatives_from: draw them from the example's candidates, or from all items.
         epochs: how often each example is seen (5 in the paper's code).
@@ -149,6 +152,15 @@ class TrainSettings:
         int,
         Option("Fewest items before a learnt one, with --targets all.", panel=_LEARN, minimum=1),
     ] = 1
+    max_targets: Annotated[
+        int | None,
+        Option(
+            "Items of a user learnt in one epoch, with --targets all: the last and others drawn.",
+            panel=_LEARN,
+            minimum=1,
+            default_text="all",
+        ),
+    ] = None
     negatives_per_positive: Annotated[
         int,
         Option("Negatives drawn per positive, others in each epoch.", panel=_LEARN, minimum=1),
