@@ -1,8 +1,10 @@
 """Questions as arrays: one row per candidate, one entry per distinct pair of user and item."""
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +125,7 @@ def read_questions(examples: Iterable[Example], seed: int, known: Iterable[str] 
     """Gather questions that have candidates and an answer; items ``known`` come first."""
     reading = _Reading(seed)
     for item in known:
-        reading.code(item)
+        reading.codes[item]  # the next number
     for example in examples:
         reading.add(example)
     return reading.questions()
@@ -134,7 +136,7 @@ class _Reading:
     """Arrays that grow with every example."""
 
     seed: int
-    codes: dict[str, int] = field(default_factory=dict)
+    codes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(count().__next__))
     folds: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
@@ -146,9 +148,6 @@ class _Reading:
     takers: dict[str, int] = field(default_factory=dict)
     pairs: "array[int]" = field(default_factory=lambda: array("q"))
     lateness: "array[float]" = field(default_factory=lambda: array("d"))
-
-    def code(self, item: str) -> int:
-        return self.codes.setdefault(item, len(self.codes))
 
     def fold(self, user: str) -> int:
         if user not in self.folds:
@@ -167,14 +166,16 @@ class _Reading:
         self.splits.append(example.split)
         self.times.append(np.nan if example.timestamp is None else float(example.timestamp))
         self.widths.append(len(example.candidates))
-        self.items.extend([self.code(item) for item in example.candidates])
+        codes = self.codes
+        self.items.extend([codes[item] for item in example.candidates])
         self.right.extend([item in right for item in example.candidates])
 
     def _take(self, example: Example) -> None:
         """Note the items of a history, each pair of user and item as one number."""
         user = self.takers.setdefault(example.user_id, len(self.takers)) << 32
         number = len(example.history)
-        self.pairs.extend([user + self.code(item) for item in example.history])
+        codes = self.codes
+        self.pairs.extend([user + codes[item] for item in example.history])
         self.lateness.extend([index / number for index in range(1, number + 1)])
 
     def _histories(self) -> Histories:

@@ -180,7 +180,12 @@ def _audit(plan: "Plan", system: "System", terminal: Terminal) -> "Blind | None"
 
 def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     """Print the tables on stdout; on a narrow terminal the systems become the columns."""
-    from trec_cli.evaluate.tables import narrow_tables, slices_table, terminal_table
+    from trec_cli.evaluate.tables import (
+        beyond_table,
+        narrow_tables,
+        slices_table,
+        terminal_table,
+    )
 
     console = Console(highlight=False)
 
@@ -190,6 +195,8 @@ def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     table = terminal_table(summary)
     for part in [table] if fits(table) else narrow_tables(summary, console.width):
         _print_table(part)
+    if "beyond" in summary:
+        _print_table(beyond_table(summary))
     if slices:
         table = slices_table(summary)
         _print_table(table if fits(table) else slices_table(summary, wide=False))

@@ -60,11 +60,13 @@ class Background:
         positives: item ids of each example's positives.
         takers: number of users of split train who have an item in their history or as
             positive, as the popularity baseline counts them; empty without such users.
+        users: number of these users.
     """
 
     lengths: Ints
     positives: list[list[str]]
     takers: Mapping[str, int]
+    users: int = 0
 
     @property
     def missing(self) -> int:
@@ -88,7 +90,7 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
             positives[index] = record.right
         if record.split == "train":
             takers.add(record.user_id, (*record.history, *record.right))
-    return Background(lengths, positives, takers.counts())
+    return Background(lengths, positives, takers.counts(), len(takers.users))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The files of one evaluation: which scores go in, which files come out, whether they are new."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -111,6 +111,8 @@ class Plan:
         """
         if slices and not self.sources.examples:
             raise UsageError("--slices needs examples.jsonl: give RUN, or --examples")
+        if self.options.beyond and not self.sources.items:
+            raise UsageError("--beyond needs items.jsonl: give RUN, or --items")
         if self.options.slice_by and not (self.sources.items and self.sources.examples):
             raise UsageError(
                 "--slice-by needs items.jsonl and examples.jsonl: give RUN, or --items and "
@@ -225,6 +227,7 @@ def write(
     if advice := too_few_permutations(summary, plan.options.permutations):
         (progress or Silent()).warn(advice)
     summary |= _slices(plan, evaluation, progress or Silent())
+    summary |= _beyond(plan, systems)
     with provenance.publish(*plan.outputs()) as details:
         details["examples"] = len(systems[0].users)
         written = _tables(plan, summary)
@@ -311,6 +314,21 @@ def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:
         check_attributes(attributes, items, "--slice-by")
     slices = find_slices(background, items, attributes)
     return {"slices": slice_entries(evaluation, slices, plan.options)}
+
+
+def _beyond(plan: Plan, systems: Sequence[System]) -> Summary:
+    """Measure what lists hold, where it is asked for."""
+    options, sources = plan.options, plan.sources
+    if not options.beyond or sources.items is None:
+        return {}
+    from trec_cli.evaluate.beyond import Shelf, beyond  # loads scipy
+
+    shelf = Shelf(read_items(sources.items))
+    if sources.examples:
+        known = read_background(sources.examples, systems[0], plan.split)
+        shelf = replace(shelf, takers=known.takers, users=known.users)
+    files = [system.file for system in systems]
+    return {"beyond": beyond(files, plan.split, shelf, max(options.ks), options.seed)}
 
 
 def _tables(plan: Plan, summary: Summary) -> list[Path]:

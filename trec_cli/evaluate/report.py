@@ -60,6 +60,7 @@ def render(
         .render(
             **_results(evaluation, summary),
             audit=summary.get("audit"),
+            beyond=summary.get("beyond"),
             title=title,
             figures=figures,
             drawings=[asdict(figure) for figure in [*figures, *by_slice]],

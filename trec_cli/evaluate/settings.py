@@ -87,6 +87,15 @@ class Options:
             panel=NUMBERS,
         ),
     ] = "standard"
+    beyond: Annotated[
+        bool,
+        Option(
+            "Also measure coverage, Gini, novelty and diversity of the lists; needs items.jsonl.",
+            panel=NUMBERS,
+            names=("--beyond",),
+            default_text="no",
+        ),
+    ] = False
     corrected: Annotated[
         bool,
         Option(

@@ -330,6 +330,18 @@ def slices_note(entries: Sequence[Mapping[str, Any]]) -> str:
     return note
 
 
+def beyond_table(summary: Summary) -> Table:
+    """Draw what the lists hold: coverage, Gini index, novelty, diversity."""
+    entries: Mapping[str, Mapping[str, float | None]] = summary["beyond"]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title="Beyond accuracy", title_justify="left")
+    table.add_column("system", no_wrap=True)
+    for name in next(iter(entries.values())):
+        table.add_column(name.replace("@", "\n@"), justify="right")
+    for system, figures in entries.items():
+        table.add_row(escape(system), *map(number, figures.values()))
+    return table
+
+
 def links_table(links: Sequence[Link]) -> Table:
     """Draw what ``trec eval --verify`` has looked at: file, command, state."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
