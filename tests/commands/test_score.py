@@ -409,3 +409,17 @@ def test_a_config_file_may_hold_options_of_the_model_for_a_baseline(
     config = tmp_path / "settings.toml"
     config.write_text('[score]\nmodel = "somewhere"\nrecent = 2\n')
     assert trec(run, "--scorer", "random", "--config", config).exit_code == 0
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"train": 2000})
+    words = ["score", str(run), "--scorer", "random", "--split", "train", "--out", "-", "--quiet"]
+    command = [sys.executable, "-m", "trec_cli", *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["example_id"] == "train-0"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

@@ -51,7 +51,7 @@ class Adapter:
             )
 
     def other_weights(self, identity: Mapping[str, str]) -> str:
-        """Say how the base model at hand is not the one of the training; empty if it is.
+        """Describe how the base model at hand differs from the one of the training; empty if equal.
 
         ``identity`` is that of :func:`~trec_cli.models.load.model_identity`; the training's
         stands in its manifest.  Where there is no manifest, nothing can be said.

@@ -19,7 +19,14 @@ from trec_cli.core.records import Split
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
-from trec_cli.signals.blend import Blend, Learner, fit_blend, load_logit, save_logit
+from trec_cli.signals.blend import (
+    Blend,
+    Learner,
+    feature_names,
+    fit_blend,
+    load_logit,
+    save_logit,
+)
 from trec_cli.signals.catalogue import Catalogue
 from trec_cli.signals.histories import Events
 
@@ -70,7 +77,9 @@ class BlendJob(Job):
         if self._model is None:
             return self._fit()
         with locked(self._model):
-            made = Provenance("score", self._own, self._material.files, self.hashes)
+            features = feature_names(self._learner.signals())
+            settings = {**self._own, "features": features}
+            made = Provenance("score", settings, self._material.files, self.hashes)
             if is_kept(self._model, made):
                 self._reused = True
                 return Blend(self._learner, load_logit(self._model))

@@ -126,6 +126,6 @@ class EmbeddingJob(TunedJob):
         return {"texts_embedded": self._made, "vectors_found": self._hits, **tuning}
 
     def remarks(self) -> list[str]:
-        """Say the same to people."""
+        """Return the same in words."""
         texts = f"{self._made} texts embedded, {self._hits} vectors found in the store"
         return [*super().remarks(), texts]

@@ -203,7 +203,7 @@ class EndpointJob(TreeJob):
         return {"endpoint": self.server.details()}
 
     def remarks(self) -> list[str]:
-        """Say what was asked, what it cost, and what the check has found."""
+        """Return what was asked, what it cost, and what the check has found."""
         settings = self.server.settings
         lines = [f"{settings.model} at {settings.base_url}: {self.server.note()}"]
         lines += [self._check.note()] if self._check else []
@@ -268,7 +268,7 @@ class LocalCheck:
         }
 
     def note(self) -> str:
-        """Say the same in a sentence."""
+        """Return the same in a sentence."""
         if not self._users:
             return f"no score was left to compare with {self._name}"
         return (

@@ -188,7 +188,7 @@ def _flag(option: Declared, options: ScoreOptions) -> str:
 
 
 def _readers(option: Declared, options: ScoreOptions) -> str:
-    """Say which scorers, or which engine, an option is for, and which it is not for."""
+    """Name the scorers, or the engine, that an option is for, and the one that it is not for."""
     engines = {"local": _LOCAL, "openai": _SERVED}
     if options.scorer == LLM and any(kind.takes(option) for kind in engines.values()):
         right = next(name for name, kind in engines.items() if kind.takes(option))

@@ -75,12 +75,12 @@ class LlmJob(TreeJob):
         return {"device": self._placement.reason, "way": self.way, **super().details()}
 
     def remarks(self) -> list[str]:
-        """Say where and how it ran, and what was cut."""
+        """Return where and how it ran, and what was cut."""
         return [f"ran on {self._placement.reason}; {self.way}", f"prompts: {self.cuts}"]
 
     @property
     def way(self) -> str:
-        """Say how the scores were computed."""
+        """How the scores were computed, in words."""
         if self._scorer is None:
             return "no batch was left to score"
         if self._scorer.fallback:

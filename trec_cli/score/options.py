@@ -6,7 +6,7 @@ They stand in groups.  A scorer gets the groups that it reads
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
@@ -29,7 +29,7 @@ from trec_cli.core.options import Option
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.models.endpoint.settings import PANEL as SERVER_PANEL
-from trec_cli.models.endpoint.settings import ServerOptions
+from trec_cli.models.endpoint.settings import Engine, ServerOptions
 from trec_cli.models.source import DEFAULT_EMBEDDER, EmbedderName, MaxTokens, ModelSource
 from trec_cli.prompts.settings import Prompts, PromptSettings
 from trec_cli.recbole import TrainOn
@@ -93,13 +93,7 @@ class LlmOptions:
         bool,
         Option("Leave the adapter out: the base model.", panel=PANEL, names=("--zero-shot",)),
     ] = False
-    engine: Annotated[
-        Literal["local", "openai"],
-        Option(
-            "local runs the model here; openai asks any server that speaks OpenAI's protocol.",
-            panel="Model",
-        ),
-    ] = "local"
+    engine: Engine = "local"
     summaries: Summaries = None
     vectors: Vectors = None
     prompts: Prompts = None

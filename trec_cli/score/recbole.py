@@ -179,7 +179,7 @@ class RecboleJob(Job):
         return self._details
 
     def remarks(self) -> list[str]:
-        """Say the same in words."""
+        """Return the same in words."""
         if not self._details:
             return []
         chosen = ", ".join(f"{name} {value}" for name, value in self._details["chosen"].items())

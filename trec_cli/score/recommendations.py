@@ -52,7 +52,7 @@ def best_items(
         seed: decides, with user and item, between equal scores.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if len(values) > count:  # only what may be in the list needs a place between its equals
+    if len(values) > count:  # only what may be in the list needs an order among its equals
         lowest = np.partition(values, -count)[-count]
         kept = np.flatnonzero(values >= lowest).tolist()
     else:

@@ -22,7 +22,7 @@ from trec_cli.score.job import Job, Material
 from trec_cli.score.options import Asked
 
 Scorer = Callable[[Example], list[float]]
-"""Gives one score per candidate of an example, in candidate order; higher is better."""
+"""Returns one score per candidate of an example, in candidate order; higher is better."""
 
 Settings = Mapping[str, Any]
 """What one trial sets, by name; each name is one of the manifest, too."""
@@ -104,7 +104,7 @@ class TuningPlan:
         return {"chosen": tuned.chosen, "trials": trials, "valid_examples": count, **why}
 
     def remark(self, tuned: Tuned) -> str:
-        """Say the same in one line."""
+        """Return the same in one line."""
         if not self.grid[0]:
             return f"{self.scorer}: {self.reason}"
         chosen = ", ".join(f"{name} {value}" for name, value in tuned.chosen.items())
@@ -171,7 +171,7 @@ class TunedJob(Job):
         return self._plan.details(self._tuned)
 
     def remarks(self) -> list[str]:
-        """Say the same in words."""
+        """Return the same in words."""
         return [self._plan.remark(self._tuned)]
 
 
@@ -200,7 +200,7 @@ def _parts(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
 
 
 def _reciprocal_ranks(scorer: Scorer, examples: Sequence[Example]) -> Floats:
-    """Give 1 / rank of each example's first positive, shape [examples].
+    """Compute 1 / rank of each example's first positive, shape [examples].
 
     In single precision: the last bits of a score come from the order in which terms were
     summed, which is that of the items' file.

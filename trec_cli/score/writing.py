@@ -65,7 +65,7 @@ class Tally:
         return len(self.earlier.examples) - self.kept
 
     def note(self) -> str:
-        """Say how fast it goes."""
+        """Return the rates in words."""
         rates = self.rates()
         note = f"{rates['users_per_second']:.2f} users/s"
         note += f" · {rates['candidates_per_second']:.1f} candidates/s"
@@ -76,7 +76,7 @@ class Tally:
         return note
 
     def growth(self) -> str:
-        """Say what became of an output whose inputs have grown."""
+        """Describe what became of an output whose inputs have grown."""
         return (
             f"the inputs have grown: kept the scores of {self.kept} examples, scored "
             f"{self.remade} again and {self.added} new ones"

@@ -45,7 +45,7 @@ class Budget:
         self._in_flight = 0
 
     def fits(self, most: float) -> bool:
-        """Tell whether a request that costs at most ``most`` may be sent."""
+        """Return whether a request that costs at most ``most`` may be sent."""
         limit = self._settings.max_cost
         return limit is None or self.spent + self.reserved + most <= limit
 

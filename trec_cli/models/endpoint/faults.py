@@ -37,7 +37,7 @@ class Failed(Exception):  # noqa: N818 - reads as a statement
     def __init__(
         self, reason: str, *, refused: bool = False, hopeless: bool = False, free: bool = False
     ) -> None:
-        """Say in a few words what the server did; they hold no key."""
+        """Describe in a few words what the server did; they hold no key."""
         super().__init__(reason)
         self.refused, self.hopeless, self.free = refused, hopeless, free
 

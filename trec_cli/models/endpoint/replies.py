@@ -113,7 +113,7 @@ def _decode(content: bytes, kind: Any) -> Any:
 
 
 def _said(content: bytes) -> str:
-    """Give what a server says of a fault that its status does not tell; else nothing."""
+    """Return what a server says of a fault that its status does not tell; else nothing."""
     try:
         error = msgspec.json.decode(content, type=_Refusal).error
     except UNREADABLE:

@@ -117,7 +117,7 @@ class Server:
         return not self.tally.answered and bool(self._breaker.reason)
 
     def details(self) -> dict[str, Any]:
-        """Give address, counts and cost for a manifest."""
+        """Return address, counts and cost for a manifest."""
         counts = dataclasses.asdict(self.tally)
         prices = {"price_in": self.settings.price_in, "price_out": self.settings.price_out}
         return {
@@ -128,7 +128,7 @@ class Server:
         }
 
     def note(self) -> str:
-        """Say in a sentence what was asked and what it cost."""
+        """Describe in a sentence what was asked and what it cost."""
         tally = self.tally
         cost = f", cost {tally.cost:.4f}" if self.settings.price(1, 1) else ""
         return (
@@ -142,13 +142,13 @@ class Server:
         """Ask everything, ``concurrency`` requests at a time.
 
         Yields:
-            Answers or failures by the place of their request, as they come; each place once.
+            Answers or failures by the index of their request, as they come; each index once.
         """
         arrived: asyncio.Queue[tuple[int, R | Failure | BaseException]] = asyncio.Queue()
-        places = iter(range(len(requests)))
+        indices = iter(range(len(requests)))
         loop = self._runner.get_loop()
         count = min(self.settings.concurrency, len(requests))
-        workers = [loop.create_task(self._work(requests, places, arrived)) for _ in range(count)]
+        workers = [loop.create_task(self._work(requests, indices, arrived)) for _ in range(count)]
         left = len(requests)
         try:
             while left:
@@ -161,17 +161,17 @@ class Server:
     async def _work(
         self,
         requests: Sequence[Request[R]],
-        places: Iterator[int],
+        indices: Iterator[int],
         arrived: "asyncio.Queue[tuple[int, R | Failure | BaseException]]",
     ) -> None:
         """Answer one request after another, until none is left."""
-        for place in places:
+        for index in indices:
             outcome: R | Failure | BaseException
             try:
-                outcome = await self._outcome(requests[place])
+                outcome = await self._outcome(requests[index])
             except Exception as error:  # a fault of trec; raised where answers are read
                 outcome = error
-            arrived.put_nowait((place, outcome))
+            arrived.put_nowait((index, outcome))
 
     async def _outcome(self, request: Request[R]) -> R | Failure:
         if self._breaker.reason:
@@ -270,7 +270,7 @@ class Server:
         return Failed(reason, refused=not passing, hopeless=status in _HOPELESS, free=True)
 
     def _connection_failure(self, error: Exception) -> Failed:
-        """Say what a connection died of: the client's own words are only "Connection error"."""
+        """Find what a connection died of: the client's own words are only "Connection error"."""
         cause = error.__cause__ or error
         if isinstance(cause, Failed):
             return cause
@@ -409,8 +409,8 @@ async def _take(arrived: "asyncio.Queue[Any]") -> list[Any]:
 
 
 def _given(got: Sequence[tuple[int, Any]]) -> Iterator[dict[int, Any]]:
-    """Give what was answered before a fault that came with it is raised: it has been paid."""
-    good = {place: outcome for place, outcome in got if not isinstance(outcome, BaseException)}
+    """Yield what was answered before a fault that came with it is raised: it has been paid."""
+    good = {index: outcome for index, outcome in got if not isinstance(outcome, BaseException)}
     if good:
         yield good
     for _, outcome in got:

@@ -110,7 +110,7 @@ class EndpointSettings(ServerLimits):
         return key or _NO_KEY
 
     def price(self, prompt_tokens: int, new_tokens: int) -> float:
-        """Give the cost of tokens read and written."""
+        """Return the cost of tokens read and written."""
         return (prompt_tokens * self.price_in + new_tokens * self.price_out) / 1e6
 
     def body(self, fields: Mapping[str, Any]) -> dict[str, Any]:
