@@ -377,6 +377,32 @@ def test_vectors_elsewhere_are_written_and_never_over_those_of_other_settings(
         assert place.read_bytes() == before
 
 
+def test_inputs_that_grew_renew_summaries_and_vectors_together(
+    run: Path, trec: Trec, tmp_path: Path
+) -> None:
+    fresh = make_run(tmp_path / "fresh")
+    attention(trec, run, "--query", "candidate")
+    for folder in (run, fresh):
+        examples = [example(n, min(n * 3, 13)) for n in range(6)]
+        write_lines(folder / "examples.jsonl", [*examples, example(9, 6)])
+    again = last_line(attention(trec, run, "--query", "candidate", "--json"))
+    assert (again["kept"], again["remade"], again["added"]) == (6, 0, 1)
+    attention(trec, fresh, "--query", "candidate")
+    for name in ("summaries-attention.jsonl", "summaries-attention.vectors.safetensors"):
+        assert (run / name).read_bytes() == (fresh / name).read_bytes()
+
+
+def test_vectors_of_another_runs_summaries_are_never_replaced(
+    run: Path, trec: Trec, tmp_path: Path
+) -> None:
+    vectors = ["--query", "candidate", "--vectors", tmp_path / "shared.safetensors"]
+    attention(trec, run, *vectors)
+    other = make_run(tmp_path / "other", users=7)
+    refused = trec("summarize", other, "--mode", "attention", *vectors)
+    assert refused.exit_code == 2
+    assert "other content now in examples.jsonl" in refused.stderr
+
+
 def test_lost_vectors_are_made_again_by_the_same_command(run: Path, trec: Trec) -> None:
     attention(trec, run, "--query", "candidate")
     place = run / "summaries-attention.vectors.safetensors"

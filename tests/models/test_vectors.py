@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trec_cli.core.errors import InputError
 from trec_cli.core.records import Item
 from trec_cli.models.embedder import Embedder, EmbedderSource
 from trec_cli.models.source import ModelSource
@@ -126,3 +127,11 @@ def test_no_items_give_no_vectors(tmp_path: Path, tiny_embedder: Path) -> None:
     vectors = item_vectors(ITEMS, [], maker(tiny_embedder, tmp_path / "s.sqlite"))
     assert vectors.matrix.shape[0] == 0
     assert vectors.of([]).shape[0] == 0
+
+
+def test_a_vector_that_is_cut_off_is_a_clear_error(tmp_path: Path) -> None:
+    with VectorStore(tmp_path / "s.sqlite") as store:
+        store.put({b"k": np.zeros(3, dtype=np.float32)})
+        store._db.execute("UPDATE vectors SET vector = x'00ff00'")
+        with pytest.raises(InputError, match="damaged or not a store"):
+            store.get([b"k"])

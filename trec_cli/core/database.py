@@ -128,9 +128,15 @@ class ContentStore(Generic[Value]):
                     f"SELECT {columns} FROM {self.table} WHERE key IN ({marks})", some
                 )
                 for key, *row in rows:
-                    self._check(row)
-                    found[key] = self._from_row(*row)
+                    found[key] = self._read(row)
         return found
+
+    def _read(self, row: Sequence[Any]) -> Value:
+        self._check(row)
+        try:
+            return self._from_row(*row)
+        except ValueError as error:
+            raise sqlite3.DatabaseError(f"{self.table}: {error}") from None
 
     def _check(self, row: Sequence[Any]) -> None:
         """Refuse values of another type than their column has: SQLite itself takes any.

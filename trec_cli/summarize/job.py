@@ -113,7 +113,9 @@ class SummaryJob:
         try:
             return up_to_date(output, provenance.settings, overwrite=overwrite)
         except SettingsChanged as change:
-            if not change.only_inputs:
+            # Vectors without their summaries may belong to those of another run.
+            alone = output != self.files.out and not self.files.out.exists()
+            if alone or not change.only_inputs:
                 raise
             self.written = Written(self._earlier(change))
             return False
