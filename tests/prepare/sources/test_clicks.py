@@ -212,8 +212,27 @@ def test_columns_are_named_where_nobody_would_guess(tmp_path: Path) -> None:
     write(tmp_path / "log.csv", "2023-02-10,u,a", "2023-02-09,u,b")
     _, questions, _ = read(tmp_path, columns=("user=2", "item=3", "time=1"))
     assert questions["u"].history == ["b"]
+    write(tmp_path / "items.csv", "item_id,title,brand", "a,A,X", "b,B,Y")
+    items, _, _ = read(tmp_path, columns=("user=2", "item=3", "time=1"))
+    assert items["a"].attributes == {"title": "A", "brand": "X"}
     with pytest.raises(UsageError, match="--columns who: write user=COLUMN"):
         read(tmp_path, columns=("who",))
+
+
+def test_a_named_column_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    events_csv(tmp_path)
+    with pytest.raises(UsageError, match=r"--columns rating=stras: .*clicks.csv has the columns"):
+        read(tmp_path, columns=("rating=stras",))
+    with pytest.raises(UsageError, match=r"--columns user=1: .* has the columns user, item"):
+        read(tmp_path, columns=("user=1",))
+
+
+def test_the_named_item_column_holds_for_the_table_of_items_too(tmp_path: Path) -> None:
+    write(tmp_path / "log.csv", "user,what,item,time", "u,a,1,1", "u,b,2,2")
+    write(tmp_path / "items.csv", "what,name", "a,A", "b,B")
+    items, questions, _ = read(tmp_path, columns=("item=what",))
+    assert items["a"].attributes == {"name": "A"}
+    assert questions["u"].history == ["a"]
 
 
 def test_the_items_may_lie_somewhere_else(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _find(source: Source) -> Files | None:
 def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:
     counts: Counter[str] = Counter()
     parts = [look_at(source, member, source.columns) for member in files["log"]]
-    tables = [look_at(source, member, {}) for member in files["items"]]
+    tables = [look_at(source, member, source.columns) for member in files["items"]]
     reader = _LogReader(options, texts_inside=not tables)
     for part in parts:
         reader.read(source, part, counts, progress)

@@ -1,7 +1,7 @@
 """Which column of a table is the user, the item, the time, the rating."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from trec_cli.core.errors import UsageError
@@ -64,11 +64,6 @@ def parse_columns(given: tuple[str, ...] | None) -> dict[str, str]:
             )
         chosen[role.strip()] = column.strip()
     return chosen
-
-
-def are_numbers(columns: Iterable[str]) -> bool:
-    """Check whether columns are chosen by number: the file has no header."""
-    return all(column.isdecimal() for column in columns)
 
 
 def plain_id(columns: Sequence[str]) -> str | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import cast
 
-from trec_cli.core.errors import InputError
+from trec_cli.core.errors import InputError, UsageError
 from trec_cli.prepare.archive import Member, Source
-from trec_cli.prepare.sources.columns import Role, Roles, are_numbers, plain_id, roles_of
+from trec_cli.prepare.sources.columns import Role, Roles, plain_id, roles_of
 from trec_cli.prepare.sources.rows import SUFFIXES, read_first, suffix_of
 
 _MOVIELENS: dict[str, tuple[list[str], dict[Role, str]]] = {
@@ -73,17 +73,16 @@ def look_at(source: Source, member: Member, chosen: Mapping[str, str]) -> Table:
     if member.base in _MOVIELENS and len(first) == len(_MOVIELENS[member.base][0]):
         columns, roles = _MOVIELENS[member.base]
         return Table(member, columns, False, roles)
-    numbered = [str(number) for number in range(1, len(first) + 1)]
-    if chosen and are_numbers(chosen.values()) and not set(chosen.values()) - set(numbered):
-        return Table(member, numbered, False, cast(Roles, chosen))
     roles = roles_of(first)
-    if chosen and not set(chosen.values()) - set(first):
-        roles |= cast(Roles, chosen)
+    roles |= cast(Roles, {role: name for role, name in chosen.items() if name in first})
     if not roles.keys() & {"user", "item"} and (key := plain_id(first)):
         roles["item"] = key
     if roles.keys() & {"user", "item"}:
         _check_distinct(member, first)
         return Table(member, first, True, roles)
+    numbered = [str(number) for number in range(1, len(first) + 1)]
+    if chosen and set(chosen.values()) <= set(numbered):
+        return Table(member, numbered, False, cast(Roles, chosen))
     either = _without_header(first)
     known: dict[Role, str] = {"rating": "3", "time": "4"} if either else {}
     return Table(member, numbered, False, known, either)
@@ -114,21 +113,24 @@ def find_tables(source: Source) -> tuple[list[Table], list[Table]] | None:
         InputError: there are several logs or several tables of items, or the only file
             there is cannot be read.
     """
-    tables, errors = [], []
+    tables: list[Table] = []
+    errors: dict[Member, InputError] = {}
     for member in source.members:
         if suffix_of(member) in SUFFIXES and member != source.items:
             try:
                 tables.append(look_at(source, member, source.columns))
             except InputError as error:
-                errors.append(error)
+                errors[member] = error
     logs = [table for table in tables if table.is_log]
     if source.chosen is not None:
         logs = [table for table in logs if table.member == source.chosen] or logs
     if not logs:
-        if errors and len(source.members) == 1:
-            raise errors[0]
+        for member, failed in errors.items():
+            if member == source.chosen or len(source.members) == 1:
+                raise failed
         return None
     log = _only(source, _groups(logs), _LOGS, "logs", "name the one to read as SOURCE")
+    _check_chosen(log, source.columns)
     if source.items is not None:
         return log, [_catalogue(source, source.items)]
     stem = log[0].stem
@@ -138,9 +140,24 @@ def find_tables(source: Source) -> tuple[list[Table], list[Table]] | None:
     return log, items
 
 
+def _check_chosen(log: Iterable[Table], chosen: Mapping[str, str]) -> None:
+    """Check that the columns the user names are there.
+
+    Raises:
+        UsageError: naming those that are not, and those that there are.
+    """
+    for table in log:
+        wrong = [f"{role}={name}" for role, name in chosen.items() if name not in table.columns]
+        if wrong:
+            raise UsageError(
+                f"--columns {','.join(wrong)}: {table.member} has the columns "
+                f"{', '.join(table.columns)}"
+            )
+
+
 def _catalogue(source: Source, member: Member) -> Table:
     """Read the columns of the table of items that the user names."""
-    table = look_at(source, member, {})
+    table = look_at(source, member, source.columns)
     if "item" not in table.roles:
         raise InputError.of(
             member,
