@@ -17,7 +17,7 @@ READ = ReadOptions(None)
 
 
 def settings(**changes: Any) -> PrepareSettings:
-    """Give settings that keep everything, but for ``changes``."""
+    """Return settings that keep everything, but for ``changes``."""
     defaults = {"min_history": 0, "max_history": 50, "long": "keep-last", "population": "catalogue"}
     chosen = {"read": READ, **defaults, **changes}
     return PrepareSettings(**chosen)

@@ -1,8 +1,9 @@
 import pytest
 
 from tests.prepare.helpers import collection, prepare, question
+from trec_cli.prepare.build import Prepared
 from trec_cli.prepare.report import Report, example_lines, report_tables
-from trec_cli.prepare.settings import Sizes
+from trec_cli.prepare.settings import Sizes, parse_sizes
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,51 @@ def test_the_tables_and_the_preview_show_the_counts() -> None:
     assert [c.header for c in splits.columns] == ["", "train", "valid", "test"]
     lines = example_lines(examples[0], prepared.catalogue)
     assert "  positive   title: title of c" in lines
+
+
+def shown(prepared: Prepared) -> dict[str, list[str]]:
+    """Return the table of the splits: the cells of each row by its words."""
+    *_, table = report_tables(prepared.report)
+    first, *others = (list(column.cells) for column in table.columns)
+    rows = zip(first, *others, strict=True)
+    return {str(words): [str(cell) for cell in cells] for words, *cells in rows}
+
+
+def test_predictions_alone_have_a_column_and_rows_of_their_own() -> None:
+    nothing = parse_sizes("0", "0", "0", predict=True)
+    _, prepared = prepare(collection([question("u", "abc")], "abcdef"), predict=True, sizes=nothing)
+    *_, table = report_tables(prepared.report)
+    assert [c.header for c in table.columns] == ["", "predict"]
+    assert shown(prepared) == {
+        "examples": ["1"],
+        "users": ["1"],
+        "mean history, items": ["3.00"],
+        "histories shortened": ["0"],
+        "mean candidates": ["0.00"],
+    }
+
+
+def test_the_table_says_how_much_of_what_trains_is_later() -> None:
+    questions = [
+        question(f"u{n}", "abcd", times=[n + k for k in (1.0, 2.0, 3.0)], timestamp=n + 4.0)
+        for n in (0, 100)
+    ]
+    row = "training answers later than the question"
+    _, prepared = prepare(collection(questions, "abcdef"), split="leave-last-out", min_history=1)
+    assert shown(prepared)[row] == ["", "25.0%", "25.0%"]
+    untimed = [question(q.user_id, [*q.history, *q.positives]) for q in questions]
+    _, prepared = prepare(collection(untimed, "abcdef"), split="leave-last-out", min_history=1)
+    assert shown(prepared)[row] == ["", "unknown", "unknown"]
+
+
+def test_the_histories_of_one_user_count_once_where_every_item_is_asked_for() -> None:
+    """Train asks u for b, c and d after a, ab and abc: a stands in one history, not in three."""
+    _, prepared = prepare(
+        collection([question("u", "abcdef")], "abcdefgh"),
+        split="leave-last-out",
+        targets="all",
+        min_history=1,
+        number=1,
+    )
+    train = prepared.report.splits["train"].as_dict()
+    assert train["mean_popularity_of_positives"] == round((1 + 1 + 0) / 3, 3)

@@ -155,7 +155,8 @@ def _report(terminal: Terminal, prepared: "Prepared", run: RunFolder, *, dry_run
     if dry_run:
         terminal.info("dry run: nothing was written")
     else:
-        terminal.info(f"wrote {run.items} and {run.examples}; next: trec summarize {run.path}")
+        following = "summarize" if prepared.settings.asks_with_answer else "recommend"
+        terminal.info(f"wrote {run.items} and {run.examples}; next: trec {following} {run.path}")
 
 
 def _audit(terminal: Terminal, run: RunFolder, examples: int, seed: int) -> "Audit | None":

@@ -67,7 +67,7 @@ class Prepared:
                 yield example
 
     def _reason_without(self) -> str:
-        """Say why a question has no candidates."""
+        """Return why a question has no candidates."""
         if self.settings.candidates is None:
             return "no negative left"
         return "no wrong candidate, or (train, valid) no right one"
@@ -110,7 +110,7 @@ class Prepared:
             if population == "catalogue":
                 counts = dict.fromkeys(ANSWERED, popularity)
         negatives = Negatives(population, self.drawable, self.observed, counts)
-        if self.settings.draws:
+        if self.settings.draws and self.settings.asks_with_answer:
             self.report.choices["population"] = negatives.described
         return negatives
 
@@ -127,11 +127,18 @@ class Prepared:
         return question.history[-self.settings.max_history :]
 
     def _popularity(self) -> Counter[str]:
-        """Count items in training histories; nothing of the other splits is known here."""
+        """Count items in training histories; nothing of the other splits is known here.
+
+        Where a user is asked for every item, one history is the start of the next: only the
+        longest counts.
+        """
+        trained = [question for question in self.questions if question.split == "train"]
+        if self.settings.targets == "all":
+            ordered = sorted(trained, key=lambda question: len(question.history))
+            trained = list({question.user_id: question for question in ordered}.values())
         counts: Counter[str] = Counter()
-        for question in self.questions:
-            if question.split == "train":
-                counts.update(self._kept(question))
+        for question in trained:
+            counts.update(self._kept(question))
         return counts
 
     def _example(self, question: Question, negatives: Negatives) -> Example | None:
@@ -234,10 +241,10 @@ def _drawable(
     return catalogue.ids | seen
 
 
-def _nothing_left(place: str, report: Report) -> InputError:
+def _nothing_left(file: str, report: Report) -> InputError:
     reasons = ", ".join(f"{n:,}: {reason}" for reason, n in report.dropped.items())
     return InputError.of(
-        place,
+        file,
         f"no example is left ({reasons or 'the source has none'})",
         "see --min-history, --max-history, --long and --unknown",
     )
@@ -311,7 +318,7 @@ def _split(questions: list[Question], settings: PrepareSettings, report: Report)
     """Set the split of every question; those of users in no split are left out."""
     answered = [q for q in questions if q.split != PREDICT]
     if not answered:
-        report.choices["split"] = PREDICT
+        report.choices = {"split": PREDICT}
         report.empty_by_choice = frozenset(ANSWERED)
         return questions
     offered = {q.user_id for q in answered if q.offered}

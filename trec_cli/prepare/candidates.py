@@ -87,7 +87,7 @@ def with_candidates(
     counts: SplitCounts,
     seed: int,
 ) -> Example | None:
-    """Give an example its candidates, shuffled by (seed, user).
+    """Return the example with its candidates, shuffled by (seed, user).
 
     None without a wrong one, and in train and valid without a right one.
     """

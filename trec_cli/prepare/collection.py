@@ -154,7 +154,7 @@ def catalogue_of(items: dict[str, Item], name: str) -> Catalogue:
 
 
 def check_attributes(chosen: Iterable[str] | None, known: Iterable[str]) -> None:
-    """Complain about attributes that the collection does not have.
+    """Check that the collection has the attributes.
 
     Raises:
         UsageError: naming the wrong ones and those that there are.

@@ -183,7 +183,7 @@ def _unusable(question: Question, settings: PrepareSettings) -> str:
 
 
 class _UnknownItems:
-    """Counts items without text in every place; under the policy ``fail`` they are faults."""
+    """Counts items without text by role; under the policy ``fail`` they are faults."""
 
     def __init__(self, catalogue: Catalogue, report: Report, *, fail: bool) -> None:
         self._catalogue, self._report, self._fail = catalogue, report, fail
@@ -191,22 +191,22 @@ class _UnknownItems:
 
     def look_at(self, question: Question) -> None:
         """Count the items of a question, and complain of those without text."""
-        places: dict[str, Sequence[str]] = {
+        roles: dict[str, Sequence[str]] = {
             "history items": question.history,
             "targets": question.positives,
             "candidates of the source": question.offered or (),
         }
-        for place, ids in places.items():
+        for role, ids in roles.items():
             unknown = [item for item in ids if item not in self._catalogue.ids]
-            self._report.unknown[place].add(len(unknown), len(ids))
+            self._report.unknown[role].add(len(unknown), len(ids))
             if unknown and self._fail:
-                self._complain(question, place, unknown)
+                self._complain(question, role, unknown)
 
-    def _complain(self, question: Question, place: str, unknown: list[str]) -> None:
+    def _complain(self, question: Question, role: str, unknown: list[str]) -> None:
         faults = self._faults.setdefault(question.file, FaultList(question.file))
         faults.add(
             question.line,
-            f"user {question.user_id!r}: {len(unknown)} {place} without text in "
+            f"user {question.user_id!r}: {len(unknown)} {role} without text in "
             f"{self._catalogue.name}, for example {unknown[0]!r}",
             "add the texts, or choose --unknown drop or keep",
         )

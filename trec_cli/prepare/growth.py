@@ -1,4 +1,4 @@
-"""The same command on a log that has grown: examples are made anew, and nobody is lost."""
+"""The same command on a log that has grown: examples are made again, and no user is lost."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Counts of everything kept and dropped, and why: for the table, the manifest and --json."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,7 +104,7 @@ class Report:
 
     Attributes:
         read: what the reader saw and left out.
-        unknown: share of items without text, by place.
+        unknown: share of items without text, by role: history items, targets, candidates.
         dropped: examples that were left out, by reason.
         left_out: events and right answers that filters took out of questions, by filter.
         ties: targets at the same time as the event before, of those with times.
@@ -154,13 +154,13 @@ class Report:
         return sum(split.examples for split in self.splits.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as plain values."""
+        """Return everything as plain values."""
         return {
             "choices": self.choices,
             "read": dict(self.read),
             "without_text": {
-                place: {"items": s.part, "of": s.total, "share": round(s.value, 4)}
-                for place, s in self.unknown.items()
+                role: {"items": s.part, "of": s.total, "share": round(s.value, 4)}
+                for role, s in self.unknown.items()
             },
             "left_out": dict(self.left_out),
             "ties": {"targets": self.ties.part, "of": self.ties.total},
@@ -182,14 +182,14 @@ class Report:
         return Share(self.negatives_outside, sum(c.candidates - c.positives for c in counts))
 
     def alarms(self) -> list[str]:
-        """Say in which places more than half of all items have no text."""
+        """Return where more than half of all items have no text."""
         return [_without_text(p, s) for p, s in self.unknown.items() if s.value > ALARM_SHARE]
 
     def warnings(self) -> list[str]:
-        """Say what the user should look at before using the result."""
+        """Return what the user should look at before using the result."""
         said = [
-            _without_text(place, share)
-            for place, share in self.unknown.items()
+            _without_text(role, share)
+            for role, share in self.unknown.items()
             if WARN_SHARE < share.value <= ALARM_SHARE
         ]
         if self.choices.get("population") == "catalogue":
@@ -228,9 +228,9 @@ class Report:
         return said
 
 
-def _without_text(place: str, share: Share) -> str:
+def _without_text(role: str, share: Share) -> str:
     return (
-        f"{share.value:.1%} of the {place} have no text "
+        f"{share.value:.1%} of the {role} have no text "
         f"({share.part:,} of {share.total:,}); see --unknown"
     )
 
@@ -258,12 +258,17 @@ _OF_CANDIDATES = {
 }
 """Rows of candidates from a file or a retrieval."""
 
+_SELDOM = ("negatives_from_source", "source_negatives_left_out")
+"""Rows that are left out where every count is 0."""
+
+_POPULARITY = "; popularity is the number of times an item stands in a training history"
+
 _OF_PREDICT = ("examples", "users", "mean_history", "histories_shortened", "mean_candidates")
 """The rows that say something of questions without an answer."""
 
 
 def report_tables(report: Report) -> Iterator[Table]:
-    """Give the table of what was read and dropped, then the one of the splits."""
+    """Yield the table of what was read and dropped, then the one of the splits."""
     yield _kept_and_dropped(report)
     yield _splits(report)
 
@@ -296,11 +301,11 @@ def _kept_and_dropped(report: Report) -> Table:
     for what, number in report.read.items():
         table.add_row(what, _number(number))
     table.add_section()
-    for place, share in report.unknown.items():
+    for role, share in report.unknown.items():
         if share.total:
             style = "red" if share.value > ALARM_SHARE else "yellow"
             table.add_row(
-                f"{place} without text, of {share.total:,} ({share.value:.1%})",
+                f"{role} without text, of {share.total:,} ({share.value:.1%})",
                 _number(share.part),
                 style=style if share.value > WARN_SHARE else None,
             )
@@ -324,30 +329,38 @@ def _kept_and_dropped(report: Report) -> Table:
 
 
 def _splits(report: Report) -> Table:
+    """Show the splits that hold something or should, and the rows that say something of them."""
+    shown = {
+        split: counts.as_dict()
+        for split, counts in report.splits.items()
+        if counts.examples or split not in report.empty_by_choice
+    }
     choices = ", ".join(f"{name}: {choice}" for name, choice in report.choices.items())
-    table = Table(
-        "",
-        *report.splits,
-        title="Splits",
-        caption=f"{choices}; popularity is the "
-        "number of times an item stands in a training history",
-    )
+    answered = shown.keys() != {PREDICT}
+    table = Table("", *shown, title="Splits", caption=choices + (_POPULARITY if answered else ""))
     for column in table.columns[1:]:
         column.justify = "right"
-    values = {split: counts.as_dict() for split, counts in report.splits.items()}
     rows = _ROWS | (_OF_CANDIDATES if "candidates" in report.choices else {})
     for key, words in rows.items():
-        table.add_row(
-            words,
-            *(
-                "" if split == PREDICT and key not in _OF_PREDICT else _number(value[key])
-                for split, value in values.items()
-            ),
-        )
-    if report.later:
-        shares = (report.later.get(split) for split in values)
-        table.add_row(
-            "training answers later than the question",
-            *("" if share is None else f"{share:.1%}" for share in shares),
-        )
+        cells = [_cell(split, key, value[key]) for split, value in shown.items()]
+        if any(cells) and not (key in _SELDOM and not any(v[key] for v in shown.values())):
+            table.add_row(words, *cells)
+    if answered:
+        table.add_row("training answers later than the question", *_later(report, shown))
     return table
+
+
+def _later(report: Report, shown: Iterable[Split]) -> Iterator[str]:
+    """Write how much of what trains is later than the questions of a split."""
+    for split in shown:
+        if split in ("train", PREDICT):
+            yield ""
+        elif split in report.later:
+            yield f"{report.later[split]:.1%}"
+        else:
+            yield "unknown"
+
+
+def _cell(split: Split, key: str, value: float) -> str:
+    """Write a count; a question without an answer has some alone."""
+    return "" if split == PREDICT and key not in _OF_PREDICT else _number(value)
