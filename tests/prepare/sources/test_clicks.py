@@ -166,6 +166,14 @@ def test_every_layout_gives_the_same_timelines_and_texts(
     assert (questions["u2"].history, questions["u2"].positives) == ([], ["b"])
 
 
+def test_users_and_items_without_header_are_counted_as_what_they_are(tmp_path: Path) -> None:
+    for layout in (classic_ratings, classic_ratings_of_2014):
+        (tmp_path / layout.__name__).mkdir()
+        layout(tmp_path / layout.__name__)
+        _, _, counts = read(tmp_path / layout.__name__)
+        assert (counts["users"], counts["items in the log"]) == (2, 3)
+
+
 def test_everything_may_be_packed(tmp_path: Path) -> None:
     events_csv(tmp_path)
     with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:

@@ -96,6 +96,7 @@ def test_every_unit_gives_the_same_seconds(moments: list[int], per_second: int) 
 def test_the_named_form_is_used_for_all() -> None:
     clock = Clock("%d.%m.%Y")
     assert clock.seconds("9.2.2023") == DAY
+    assert Clock("%Y%m%d%H").seconds(2023020900) == DAY
     with pytest.raises(ValueError, match="is not a time like"):
         clock.seconds("2023-02-09")
 

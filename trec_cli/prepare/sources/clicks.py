@@ -65,7 +65,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
         reader.read(source, part, counts, progress)
     reader.finish(progress)
     log, name = reader.log, ", ".join(map(str, files["items"] or files["log"]))
-    counts.update({"events": len(log), "users": len(log.users), "items": len(log.items)})
+    counts["events"] = len(log)
     if tables:
         wanted = None
         if any(table.member.base.startswith(_META) for table in tables):
@@ -76,6 +76,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
             log = _oriented(log, items)
     else:
         items, known = reader.texts.items(Counter(), ""), reader.attributes
+    counts.update({"users": len(log.users), "items in the log": len(log.items)})
     check_attributes(options.attributes, known)
     _check_overlap(log, items, files)
     questions = log.questions(str(files["log"][0]), counts, _REPEATS)

@@ -94,6 +94,8 @@ class Clock:
             return self._of_text(value.strip())
         if isinstance(value, bool) or value is None:
             raise ValueError("the time is missing")
+        if self.form is not None and isinstance(value, int):
+            return self._of_text(str(value))
         if isinstance(value, int | float):
             return self._of_number(value)
         if isinstance(value, datetime):
