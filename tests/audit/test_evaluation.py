@@ -204,3 +204,10 @@ def test_the_shortcut_of_mind_is_found_and_gone(
     assert ("warning: a model that never sees the user" in told["stderr"]) == alarming
     if alarming:
         assert told["audit"]["signals"]["in no history"] > 0.95
+
+
+def test_top_lists_that_all_systems_share_have_the_row_too(tmp_path: Path) -> None:
+    run, _ = make_run(tmp_path, LEAK)
+    _, metrics = evaluated(run, "--full")
+    assert metrics["audit"]["no_user"]["recall@10"]["value"] == pytest.approx(1, abs=0.02)
+    assert metrics["chance"]["recall@10"] == pytest.approx(10 / 150)

@@ -188,3 +188,13 @@ def test_users_without_negatives_do_not_dilute_the_effect_size_of_auc(tmp_path: 
     ]
     assert auc["difference"] == pytest.approx(2 / 3)
     assert auc["effect_size"] == pytest.approx((2 / 3) / np.sqrt(1 / 12))
+
+
+def test_the_blend_is_the_usual_reference(tmp_path: Path) -> None:
+    lines = [line(f"u{n}", [2, 1]) for n in range(3)]
+    evaluation = evaluation_of(tmp_path, {"a": lines, "blend": lines, "c": lines})
+    compared = summarise(evaluation, Options((1,), 5, 5))["comparisons"]
+    assert {entry["reference"] for entry in compared} == {"blend"}
+    assert {entry["system"] for entry in compared} == {"a", "c"}
+    chosen = summarise(evaluation, Options((1,), 5, 5, reference="c"))["comparisons"]
+    assert {entry["reference"] for entry in chosen} == {"c"}

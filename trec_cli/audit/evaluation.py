@@ -140,7 +140,7 @@ class _Answered:
         scores.
         """
         number = len(self.system.users)
-        if len(self.widths) < number or self.system.ranks_catalogue.any():
+        if len(self.widths) < number:
             return None
         known = dict(zip(audit.examples, audit.scores, strict=True))
         scores: list[Floats] = []
@@ -152,4 +152,5 @@ class _Answered:
             positive_at += [start + one if one >= 0 else -1 - index for one in at]
             start += width
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in scores])])
-        return Pools(np.concatenate(scores), offsets, np.array(positive_at, dtype=np.int64))
+        at_all = np.array(positive_at, dtype=np.int64)
+        return Pools(np.concatenate(scores), offsets, at_all, self.system.pools.catalogue)

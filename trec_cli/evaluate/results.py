@@ -136,6 +136,7 @@ class Blind:
 
 
 NO_USER = "no user"
+BLEND = "blend"
 
 
 def audit_entry(
@@ -220,7 +221,7 @@ def summarise(
     """
     data = UserSums.of(evaluation.values, evaluation.users)
     (progress or Silent()).info(f"resampling {len(data.sums)} users {options.replicates} times")
-    reference = evaluation.names.index(options.reference) if options.reference else 0
+    reference = evaluation.names.index(options.reference or usual_reference(evaluation.names))
     bounds = intervals(data, reference, options.replicates, options.seed)
     return {
         "users": len(data.sums),
@@ -228,6 +229,14 @@ def summarise(
         "chance": chance_means(evaluation.metrics, evaluation.chance),
         "comparisons": _comparisons(evaluation, data, bounds, reference, options),
     }
+
+
+def usual_reference(names: Sequence[str]) -> str:
+    """Return the system that the others are compared with where nobody says otherwise.
+
+    The blend of all cheap signals is what everything dearer must beat.
+    """
+    return BLEND if BLEND in names else names[0]
 
 
 def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:

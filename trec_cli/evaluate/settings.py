@@ -41,7 +41,9 @@ class Options:
     seed: Seed = 0
     reference: Annotated[
         str | None,
-        Option("Compare all with this system.", panel=NUMBERS, default_text="the first"),
+        Option(
+            "Compare all with this system.", panel=NUMBERS, default_text="blend, else the first"
+        ),
     ] = None
     pool: Annotated[
         bool,
