@@ -19,7 +19,7 @@ THIRDS = Sizes(Fraction(1, 3), Fraction(1, 3), Fraction(1, 3))
 
 def by_time(questions: list[Question], sizes: Sizes) -> list[str]:
     cuts = cuts_by_shares(event_times(questions), sizes)
-    return [cuts.split(q.timestamp or 0) for q in questions]
+    return [str(cuts.split(q.timestamp or 0)) for q in questions]
 
 
 ids = st.text("abcxyz-1", min_size=1, max_size=6)

@@ -1,6 +1,7 @@
 """Events before anything is asked, and one cut in time for all, worked out by hand."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -189,6 +190,17 @@ def test_one_cut_in_time_holds_for_all_users() -> None:
     }
 
 
+def test_a_question_that_the_source_asks_without_an_answer_stays_one() -> None:
+    asked_by_source = Question("x", ["a"], [], timestamp=DAY, offered=["b"], split="predict")
+    examples, _ = prepare(
+        log(*(timed(f"u{n}", {n + 1: "a", n + 2: "b"}) for n in range(9)), asked_by_source),
+        split="time",
+        number=1,
+    )
+    (kept_question,) = (e for e in examples if e.user_id == "x")
+    assert (kept_question.split, kept_question.candidates) == ("predict", ["b"])
+
+
 def test_shares_cut_all_events_not_only_the_last_of_each_user() -> None:
     questions = [timed(f"u{n}", {n + 1: "a", n + 11: "b"}) for n in range(10)]
     examples, _ = prepare(
@@ -196,6 +208,39 @@ def test_shares_cut_all_events_not_only_the_last_of_each_user() -> None:
     )
     counts = Counter(e.split for e in examples)
     assert counts == {"train": 10, "valid": 5, "test": 5}
+
+
+def test_windows_roll_over_the_end_of_the_data() -> None:
+    """Ten days: 1/3 trains on six and tests day 8, 2/3 on seven and day 9, 3/3 on eight, day 10."""
+    sizes = parse_sizes("0.8", "0.1", "0.1")
+    for window, trained in (("1/3", 6), ("2/3", 7), ("3/3", 8)):
+        users = [timed(f"u{day}", {0: "a", day: "b"}) for day in range(1, 11)]
+        single = [replace(q, history=[], times=[]) for q in users]
+        examples, prepared = prepare(
+            log(*single), split="time", sizes=sizes, window=window, number=1, unknown="keep"
+        )
+        asked_on = {split: set[float]() for split in ("train", "valid", "test")}
+        for example in examples:
+            asked_on[example.split].add((example.timestamp or 0) / DAY)
+        assert asked_on["train"] == set(range(1, trained + 1))
+        assert asked_on["valid"] == {trained + 1}
+        assert asked_on["test"] == {trained + 2}
+        assert prepared.report.later == {"valid": 0, "test": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": "1/2"}, "needs --split time"),
+        ({"window": "3/2", "split": "time"}, "no such window"),
+        ({"window": "two", "split": "time"}, "write I/N"),
+        ({"window": "0/2", "split": "time"}, "write I/N"),
+        ({"window": "1/20", "split": "time"}, "nothing is left to train on"),
+    ],
+)
+def test_windows_that_are_not_there_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        prepare(log(timed("u", {1: "a", 2: "b", 3: "c", 4: "d"})), number=1, **changes)
 
 
 def test_leave_last_out_tells_how_much_it_learns_from_later() -> None:

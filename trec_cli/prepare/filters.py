@@ -103,7 +103,8 @@ def _cuts(timelines: list[Question], settings: PrepareSettings) -> Cuts:
     sizes = settings.sizes or usual_sizes(len(users))
     if sizes.absolute:
         users = set(hash_order(users, settings.seed)[: sizes.total])
-    return cuts_by_shares(event_times(q for q in timelines if q.user_id in users), sizes)
+    times = event_times(q for q in timelines if q.user_id in users)
+    return cuts_by_shares(times, sizes, settings.windows_back)
 
 
 class _Taken:

@@ -175,6 +175,16 @@ class Choices:
         str | None,
         Option("--split time: test from this date on.", panel=ASKING, default_text="by shares"),
     ] = None
+    window: Annotated[
+        str | None,
+        Option(
+            "--split time: the I-th of N rolling windows, 1/4 to 4/4. Each tests the period after "
+            "that of the one before; the last ends with the data.",
+            panel=ASKING,
+            metavar="I/N",
+            default_text="the last",
+        ),
+    ] = None
     targets: Annotated[
         Targets,
         Option(
@@ -402,6 +412,10 @@ class PrepareSettings(Choices):
                 )
             if self.valid_from_time > self.test_from_time:
                 raise UsageError("--valid-from is later than --test-from")
+        if self.window is not None and (self.split != "time" or self.valid_from is not None):
+            raise UsageError("--window needs --split time, cut by shares")
+        if self.windows_back < 0:
+            raise UsageError(f"--window {self.window}: there is no such window")
         since, until = self.since_time, self.until_time
         if since is not None and until is not None and since >= until:
             raise UsageError("--since is not before --until")
@@ -421,6 +435,18 @@ class PrepareSettings(Choices):
         if self.candidates is None or is_retrieval(self.candidates):
             return None
         return Path(self.candidates)
+
+    @property
+    def windows_back(self) -> int:
+        """How many windows follow the chosen one.
+
+        Raises:
+            UsageError: --window is not two numbers.
+        """
+        index, _, number = (self.window or "1/1").partition("/")
+        if not (index.isdecimal() and number.isdecimal() and int(index)):
+            raise UsageError(f"--window {self.window}: write I/N, for example 1/4")
+        return int(number) - int(index)
 
     @property
     def since_time(self) -> float | None:

@@ -163,30 +163,48 @@ def core(
 
 @dataclass(frozen=True)
 class Cuts:
-    """Times that part train from valid and valid from test."""
+    """Times that part train from valid, valid from test, and test from what is not asked."""
 
     last_train: float
     last_valid: float
+    last_test: float = math.inf
 
-    def split(self, time: float) -> Split:
-        """Return the split of an event; equal times stay together."""
-        return (
-            "train" if time <= self.last_train else "valid" if time <= self.last_valid else "test"
-        )
+    def split(self, time: float) -> Split | None:
+        """Return the split of an event, or None after all; equal times stay together."""
+        if time <= self.last_train:
+            return "train"
+        if time <= self.last_valid:
+            return "valid"
+        return "test" if time <= self.last_test else None
 
 
-def cuts_by_shares(times: Iterable[float], sizes: Sizes) -> Cuts:
-    """Cut where the shares of events put it; equal times stay on the earlier side."""
+def cuts_by_shares(times: Iterable[float], sizes: Sizes, back: int = 0) -> Cuts:
+    """Cut where the shares of events put it; equal times stay on the earlier side.
+
+    Args:
+        times: of all events.
+        sizes: shares.
+        back: how many periods of the size of test lie behind the test period.
+
+    Raises:
+        UsageError: so far back there is nothing to train on.
+    """
     ordered: npt.NDArray[Any] = np.sort(np.fromiter(times, dtype=np.float64))
     total = sizes.train + sizes.valid + sizes.test
-    train = math.ceil(len(ordered) * sizes.train / total)
-    valid = math.ceil(len(ordered) * (sizes.train + sizes.valid) / total)
-    return Cuts(*(float(ordered[n - 1]) if n else -math.inf for n in (train, valid)))
+    shares = (sizes.train, sizes.train + sizes.valid, total)
+    counts = [math.ceil(len(ordered) * (share - back * sizes.test) / total) for share in shares]
+    if back and counts[0] < 1:
+        raise UsageError(
+            "--window: nothing is left to train on; name fewer windows or less to test"
+        )
+    train, valid, test = (float(ordered[n - 1]) if n else -math.inf for n in counts)
+    return Cuts(train, valid, test if back else math.inf)
 
 
 def cuts_by_dates(valid_from: float, test_from: float) -> Cuts:
     """Cut right before two times."""
-    return Cuts(*(float(np.nextafter(time, -math.inf)) for time in (valid_from, test_from)))
+    last_train, last_valid = (np.nextafter(time, -math.inf) for time in (valid_from, test_from))
+    return Cuts(float(last_train), float(last_valid))
 
 
 def event_times(questions: Iterable[Question]) -> Iterator[float]:
@@ -216,16 +234,20 @@ def of_periods(question: Question, cuts: Cuts, *, every: bool = False) -> Iterat
 
     A question of which only its own time is known stays one.
     """
+    if question.split is not None:
+        yield question
+        return
     times = _times(question)
     if times is None:
-        if question.timestamp is not None:
-            yield replace(question, split=question.split or cuts.split(question.timestamp))
-        else:
-            yield question
+        split = None if question.timestamp is None else cuts.split(question.timestamp)
+        if split is not None:
+            yield replace(question, split=split)
         return
     asked: set[Split] = set()
     for index in reversed(range(len(times))):
         split = cuts.split(times[index])
+        if split is None:
+            continue
         if every:
             yield _asked_at(question, index, split, f"-{index}")
         elif split not in asked:
