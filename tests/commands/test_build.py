@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
 from trec_cli.core.errors import UsageError
-from trec_cli.core.options import Option, build, check_choice, declared
+from trec_cli.core.options import Option, build, check_choice, declared, differing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +133,8 @@ def test_settings_are_built_by_name() -> None:
 def test_a_wrong_choice_names_option_value_and_choices() -> None:
     with pytest.raises(UsageError, match=r"^--mode c: choose one of a, b$"):
         check_choice("--mode", "c", ("a", "b"))
+
+
+def test_options_that_differ_from_their_default_are_named() -> None:
+    assert differing(Outer()) == set()
+    assert differing(Outer(mode="b", inner=Inner(size=4))) == {"mode", "size"}

@@ -164,3 +164,18 @@ def check_choice(flag: str, value: str, choices: Iterable[str]) -> None:
     known = list(choices)
     if value not in known:
         raise UsageError(f"{flag} {value}: choose one of {', '.join(known)}")
+
+
+def differing(settings: Any) -> frozenset[str]:
+    """Name the options of a settings object that do not have their default.
+
+    In the Python API they stand for what a user has typed.
+    """
+    found = []
+    for option in declared(type(settings)):
+        owner = settings
+        for name in option.path:
+            owner = getattr(owner, name)
+        if getattr(owner, option.name) != option.default:
+            found.append(option.parameter)
+    return frozenset(found)
