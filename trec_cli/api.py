@@ -1,0 +1,109 @@
+"""The stages as Python functions, for notebooks and scripts.
+
+    from trec_cli import api
+
+    api.prepare(api.PrepareOptions(source=Path("samples/shop"), out=run))
+    api.score(api.ScoreOptions(scorer="bm25", asked=api.Asked(run=run)))
+    api.evaluate(api.EvalOptions(run=run))
+
+Each takes the settings object that its command is made from, does what the command does (it
+continues what was stopped and leaves alone what is finished), and returns records.  The
+module is called ``api`` because ``trec_cli.prepare`` and its like are the packages behind
+the functions.  torch is imported when a function needs it, not before.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trec_cli.core.options import differing
+from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.records import Example, Item, Scores, Summary
+from trec_cli.evaluate.settings import EvalOptions
+from trec_cli.models.source import ModelSource
+from trec_cli.prepare.settings import PrepareOptions
+from trec_cli.prompts.settings import PromptSettings
+from trec_cli.score.options import Asked, LlmOptions, ScoreOptions
+from trec_cli.summarize.settings import SummarizeOptions
+from trec_cli.train.settings import LoraSettings, TrainOptions, TrainSettings
+
+__all__ = [
+    "Asked",
+    "EvalOptions",
+    "LlmOptions",
+    "LoraSettings",
+    "ModelSource",
+    "PrepareOptions",
+    "PromptSettings",
+    "ScoreOptions",
+    "SummarizeOptions",
+    "TrainOptions",
+    "TrainSettings",
+    "evaluate",
+    "prepare",
+    "score",
+    "summarize",
+    "train",
+]
+
+
+def summarize(
+    options: SummarizeOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> dict[str, Summary]:
+    """Write preference summaries and return them by ``example_id``.
+
+    Args:
+        options: those of ``trec summarize``.
+        overwrite: replace summaries that were made with other settings.
+        progress: where messages and bars go; nowhere by default.
+
+    Raises:
+        TrecError: what the command would end with.
+    """
+    from trec_cli.core.jsonl import read_summaries
+    from trec_cli.summarize.job import make_job
+
+    options.check(differing(options))
+    job = make_job(options, progress or Silent())
+    job.run(overwrite=overwrite)
+    return read_summaries(job.files.out)
+
+
+def train(
+    options: TrainOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """Train an adapter and return its folder, with log and model card.
+
+    Args and errors are those of :func:`summarize`.
+    """
+    from trec_cli.train.job import TrainingJob
+    from trec_cli.train.lora import check_quantization
+    from trec_cli.train.processes import Processes
+
+    check_quantization(options.training.quantize)
+    job = TrainingJob(options, Processes.here(), progress or Silent())
+    job.run(overwrite=overwrite)
+    return job.files.out
+
+
+def score(
+    options: ScoreOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> dict[str, Scores]:
+    """Score every candidate and return the scores by ``example_id``.
+
+    Args and errors are those of :func:`summarize`.
+    """
+    from trec_cli.core.jsonl import read_lines
+    from trec_cli.score.kinds import kind_of
+    from trec_cli.score.writing import write_scores
+
+    options.check()
+    progress = progress or Silent()
+    job = kind_of(options).make(options, differing(options), progress)
+    out = options.out_file(job.system)
+    with job.running(out):
+        write_scores(job, out, progress, overwrite=overwrite)
+    records = read_lines(out, msgspec.json.Decoder(Scores).decode)
+    return {record.example_id: record for _, record in records}
