@@ -12,15 +12,13 @@ module is called ``api`` because ``trec_cli.prepare`` and its like are the packa
 the functions.  torch is imported when a function needs it, not before.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from trec_cli.core.options import differing
 from trec_cli.core.progress import Progress, Silent
-from trec_cli.core.records import Example, Item, Scores, Summary
+from trec_cli.core.records import Scores, Summary
 from trec_cli.evaluate.settings import EvalOptions
 from trec_cli.models.source import ModelSource
 from trec_cli.prepare.settings import PrepareOptions
