@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: all five stages on samples/news with a real small language model.
+# The demo: all stages on samples/news with a real small language model, and recommendations.
 #
 #   bash samples/demo.sh MODEL [RUN]
 #
@@ -15,11 +15,12 @@ show() {
   "$@"
 }
 
-echo "Five stages: prepare -> summarize -> train -> score -> eval. Model: $model"
+echo "prepare -> summarize -> train -> score -> eval, and recommend. Model: $model"
 
 show trec prepare "$news" --out "$run" --min-history 5 --max-history 15 --long keep-last \
-  --train-users 36 --valid-users 4 --test-users 24
-show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40
+  --train-users 36 --valid-users 4 --test-users 24 --predict
+show trec summarize "$run" --mode hier --model "$model" --max-new-tokens 40 \
+  --split train --split valid --split test
 show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-positive 4 \
   --users-per-step 1 --learning-rate 1e-3
 show trec score "$run" --mode hier --zero-shot --model "$model"
@@ -27,6 +28,8 @@ show trec score "$run" --mode hier --model "$model"
 show trec score "$run" --scorer popularity
 show trec score "$run" --scorer bm25
 show trec score "$run" --scorer random
+show trec score "$run" --scorer blend
+show trec recommend "$run"
 show trec eval "$run"
 
 cat <<TEXT
@@ -37,13 +40,15 @@ What you just saw
   3. train      the same model learnt, through a LoRA adapter, to say yes or no to a candidate.
   4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier),
                 and from baselines that need no language model.
-  5. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
+  5. recommend  every user's ten best of the whole catalogue, by the blend of all cheap signals.
+  6. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
                 the table shows that the machinery works, not how good the method is. Thirty-six training
                 steps teach this model little more than how often the answer is yes.
 
 What to look at
   $run/summaries-hier.jsonl   the summaries, with every intermediate one
   $run/scores-hier.jsonl      one score per candidate
+  $run/recommendations-catalogue.jsonl   ten items a user, with the reason for each
   $run/report.html            the same results as a page; open it in a browser
   $run/*.manifest.json        what made each file
 
