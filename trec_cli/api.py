@@ -13,38 +13,67 @@ the functions.  torch is imported when a function needs it, not before.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from trec_cli.core.options import differing
 from trec_cli.core.progress import Progress, Silent
-from trec_cli.core.records import Scores, Summary
+from trec_cli.core.records import Example, Item, Scores, Summary
 from trec_cli.evaluate.settings import EvalOptions
 from trec_cli.models.source import ModelSource
-from trec_cli.prepare.settings import PrepareOptions
+from trec_cli.prepare.collection import ReadOptions
+from trec_cli.prepare.settings import Choices, PrepareOptions
 from trec_cli.prompts.settings import PromptSettings
+from trec_cli.recommend.options import RecommendOptions
 from trec_cli.score.options import Asked, LlmOptions, ScoreOptions
 from trec_cli.summarize.settings import SummarizeOptions
 from trec_cli.train.settings import LoraSettings, TrainOptions, TrainSettings
 
 __all__ = [
     "Asked",
+    "Choices",
     "EvalOptions",
     "LlmOptions",
     "LoraSettings",
     "ModelSource",
     "PrepareOptions",
     "PromptSettings",
+    "ReadOptions",
+    "RecommendOptions",
     "ScoreOptions",
     "SummarizeOptions",
     "TrainOptions",
     "TrainSettings",
     "evaluate",
     "prepare",
+    "recommend",
     "score",
     "summarize",
     "train",
 ]
+
+
+def prepare(
+    options: PrepareOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> tuple[dict[str, Item], list[Example]]:
+    """Write items and examples and return both, the items by id.
+
+    Args:
+        options: those of ``trec prepare``.
+        overwrite: replace what was made with other settings.
+        progress: where messages and bars go; nowhere by default.
+
+    Raises:
+        TrecError: what the command would end with.
+    """
+    from trec_cli.core.jsonl import read_examples, read_items
+    from trec_cli.prepare.job import opened
+
+    with opened(options, differing(options), progress or Silent()) as job:
+        job.write(overwrite=overwrite)
+    items = read_items(job.run.items)
+    return items, read_examples(job.run.examples, items)
 
 
 def summarize(
@@ -52,13 +81,7 @@ def summarize(
 ) -> dict[str, Summary]:
     """Write preference summaries and return them by ``example_id``.
 
-    Args:
-        options: those of ``trec summarize``.
-        overwrite: replace summaries that were made with other settings.
-        progress: where messages and bars go; nowhere by default.
-
-    Raises:
-        TrecError: what the command would end with.
+    Args and errors are those of :func:`prepare`.
     """
     from trec_cli.core.jsonl import read_summaries
     from trec_cli.summarize.job import make_job
@@ -74,7 +97,7 @@ def train(
 ) -> Path:
     """Train an adapter and return its folder, with log and model card.
 
-    Args and errors are those of :func:`summarize`.
+    Args and errors are those of :func:`prepare`.
     """
     from trec_cli.train.job import TrainingJob
     from trec_cli.train.lora import check_quantization
@@ -91,7 +114,7 @@ def score(
 ) -> dict[str, Scores]:
     """Score every candidate and return the scores by ``example_id``.
 
-    Args and errors are those of :func:`summarize`.
+    Args and errors are those of :func:`prepare`.
     """
     from trec_cli.core.jsonl import read_lines
     from trec_cli.score.kinds import kind_of
@@ -105,3 +128,34 @@ def score(
         write_scores(job, out, progress, overwrite=overwrite)
     records = read_lines(out, msgspec.json.Decoder(Scores).decode)
     return {record.example_id: record for _, record in records}
+
+
+def evaluate(
+    options: EvalOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Compare scores files and return what `metrics.json` holds.
+
+    ``result["systems"][NAME]["mrr@10"]`` is a dictionary of ``value``, ``low`` and ``high``.
+    Args and errors are those of :func:`prepare`.
+    """
+    from trec_cli.audit.evaluation import audit_systems
+    from trec_cli.evaluate.job import EvalJob
+
+    summary, _ = EvalJob(options, progress or Silent()).run(audit_systems, overwrite=overwrite)
+    return summary
+
+
+def recommend(
+    options: RecommendOptions, *, overwrite: bool = False, progress: Progress | None = None
+) -> Path:
+    """Write the best items of the whole catalogue for every user; return the file.
+
+    It is JSONL, CSV or Parquet, as its name says.  Args and errors are those of
+    :func:`prepare`.
+    """
+    from trec_cli.recommend.run import Task
+    from trec_cli.recommend.run import recommend as make
+
+    options.check()
+    make(Task.read(options), progress or Silent(), overwrite=overwrite)
+    return options.out_file
