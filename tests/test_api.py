@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from trec_cli import api
 from trec_cli.core.errors import SettingsChanged, UsageError
 
-SIZES = {"train_users": "16", "valid_users": "4", "test_users": "12"}
+SIZES: dict[str, Any] = {"train_users": "16", "valid_users": "4", "test_users": "12"}
 
 
 def _prepared(run: Path, **choices: Any) -> api.PrepareOptions:
