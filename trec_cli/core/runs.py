@@ -77,6 +77,11 @@ class RunFolder:
     def _summaries(self) -> list[Path]:
         return sorted(p for p in self.path.glob("summaries-*.jsonl") if p.is_file())
 
+    def all_recommendations(self) -> dict[str, Path]:
+        """Find every file of recommendations in the folder, by name of the system."""
+        files = sorted(p for p in self.path.glob("recommendations-*.jsonl") if p.is_file())
+        return {file.name[len("recommendations-") : -len(".jsonl")]: file for file in files}
+
     def all_scores(self) -> list[Path]:
         """Every scores file in the folder, by name."""
         return sorted(p for p in self.path.glob("scores-*.jsonl") if p.is_file())

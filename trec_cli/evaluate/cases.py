@@ -187,7 +187,7 @@ def cases(evaluation: Evaluation, sources: Sources, seed: int) -> list[Case]:
                 kind,
                 example,
                 record.user_id,
-                [_title(item, items) for item in line.history] if line else [],
+                [title_of(item, items) for item in line.history] if line else [],
                 {mode: summary.summary for mode, summary in lines.items()},
                 _heat(lines, line, items),
                 _ranking(record, items),
@@ -206,7 +206,7 @@ def _heat(
         return None
     candidates = asked.candidates if asked else []
     right = {index for index, item in enumerate(candidates) if asked and item in asked.positives}
-    return heat_map(attention, [_title(item, items) for item in candidates], right)
+    return heat_map(attention, [title_of(item, items) for item in candidates], right)
 
 
 def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
@@ -216,7 +216,7 @@ def _records(file: ScoresFile, lines: set[int]) -> dict[int, ScoresLine]:
         return {n: decode(line) for n, line in enumerate(stream, start=1) if n in lines}
 
 
-def _title(item_id: str, items: Mapping[str, Item]) -> str:
+def title_of(item_id: str, items: Mapping[str, Item]) -> str:
     """Return an item's title, else its text, else its id."""
     item = items.get(item_id)
     return (item.title or item.text() or item_id) if item else item_id
@@ -226,7 +226,7 @@ def _ranking(record: ScoresLine, items: Mapping[str, Item]) -> list[Candidate]:
     right = set(record.positives)
     pairs = zip(record.candidates, record.scores, strict=True)
     ranked = sorted(pairs, key=lambda pair: -pair[1])
-    return [Candidate(_title(item, items), score, item in right) for item, score in ranked]
+    return [Candidate(title_of(item, items), score, item in right) for item, score in ranked]
 
 
 def _ranks(evaluation: Evaluation, index: int) -> dict[str, list[float]]:

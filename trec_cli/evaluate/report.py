@@ -19,6 +19,7 @@ from trec_cli import __version__
 from trec_cli.core.manifest import Provenance
 from trec_cli.evaluate.cases import cases, leader
 from trec_cli.evaluate.figures import all_figures, slice_figures
+from trec_cli.evaluate.recommended import recommended
 from trec_cli.evaluate.results import SIGNIFICANT, Evaluation, Summary, differs
 from trec_cli.evaluate.sources import Sources
 from trec_cli.evaluate.tables import (
@@ -69,6 +70,7 @@ def render(
             slices_note=slices_note(summary.get("slices", [])),
             small_mark=SMALL_MARK,
             cases=cases(evaluation, sources, seed),
+            offered=recommended(sources, seed),
             accounts={name: found for name, m in manifests.items() if (found := account(m))},
             quality=quality_table(manifests),
             inputs=provenance.inputs,

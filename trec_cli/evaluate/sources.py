@@ -24,6 +24,7 @@ class Sources:
         summaries: by mode; without RUN by system.
         logs: training logs by adapter (the mode, and what else its name says), likewise.
         explained: outputs whose manifests say how they were made.
+        recommendations: lists of recommended items, by system.
     """
 
     items: Path | None = None
@@ -31,6 +32,7 @@ class Sources:
     summaries: dict[str, Path] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
     explained: list[Path] = field(default_factory=list)
+    recommendations: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def find(
@@ -48,19 +50,23 @@ class Sources:
         folder = RunFolder(run)
         summaries = folder.all_summaries()
         models = folder.adapters()
-        made = [folder.items, folder.examples, *summaries.values(), *models.values(), *scores]
+        offered = folder.all_recommendations()
+        outputs = [*summaries.values(), *models.values(), *scores, *offered.values()]
+        made = [folder.items, folder.examples, *outputs]
         return cls(
             items or _existing(folder.items),
             examples or _existing(folder.examples),
             summaries,
             {name: model / TRAINING_LOG for name, model in models.items()},
             [path for path in made if path.exists()],
+            offered,
         )
 
     def files(self) -> list[Path]:
         """Return every file that the report is made from."""
         named = [path for path in (self.items, self.examples) if path]
-        return [*named, *self.summaries.values(), *self.logs.values()]
+        found = (self.summaries, self.logs, self.recommendations)
+        return [*named, *(path for paths in found for path in paths.values())]
 
     def catalogue_size(self) -> int:
         """Count the items of the catalogue.
