@@ -85,7 +85,7 @@ class Shop:
         self._words = draws.integers(0, 10_000, size=(count, 4))
 
     def _partners(self, count: int, draws: np.random.Generator) -> Ints:
-        """Give each item a partner of its own category."""
+        """Return a partner of the same category for each item."""
         partner = np.arange(count)
         for own in self.by_category:
             partner[own] = np.roll(own[draws.permutation(len(own))], 1)

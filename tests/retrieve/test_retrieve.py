@@ -11,7 +11,7 @@ from tests.signals.small import ITEMS, example
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.retrieve.filters import read_excluded
-from trec_cli.retrieve.search import Retriever, measure_recall, retrieve
+from trec_cli.retrieve.search import Best, Retriever, measure_recall, retrieve
 from trec_cli.retrieve.settings import RetrieveSettings, parse_count, parse_only
 from trec_cli.retrieve.sources import highest, make_sources
 from trec_cli.signals.blend import Learner
@@ -145,6 +145,22 @@ def test_every_share_of_a_source_is_in_the_list() -> None:
         scores[retriever.barred(asked)] = -1
         rows, values = highest(scores, int(source.share * 20))
         assert set(rows[values > 0].tolist()) <= set(found.rows[0].tolist()), source.name
+
+
+def test_the_best_by_one_score_are_those_of_a_full_sort() -> None:
+    items = _shop()
+    catalogue = Catalogue.of(items)
+    popularity = Learner(catalogue, Events.of(_train(), catalogue.rows)).signals()["popularity"]
+    asked = Histories.of([["i2", "i20"], []], catalogue.rows)
+    allowed = np.ones(len(catalogue), bool)
+    allowed[catalogue.rows["i3"]] = False
+    search = Best(scorer=popularity, allowed=allowed, settings=RetrieveSettings(count=39))
+    ((_, _, found),) = search.blocks(asked)
+    names = np.array(list(catalogue.rows))
+    first = names[found.rows[0][found.rows[0] >= 0]]
+    assert set(first) == set(items) - {"i2", "i3", "i20"}
+    assert set(first[:6]) == {"i0", "i1", "i4", "i5", "i6", "i7"}
+    assert (np.diff(found.scores[1]) <= 0).all()
 
 
 def test_more_candidates_than_items_are_all_items() -> None:

@@ -106,6 +106,18 @@ def test_chosen_pairs_equal_the_whole_catalogue(
         )
 
 
+def test_pairs_are_scored_alike_in_blocks_of_one_question(
+    signals: dict[str, Signal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Histories.of([list("ab"), [], list("cdd"), list("a")], ROWS)
+    questions, candidates = np.array([0, 0, 1, 2, 2, 2, 3]), np.array([3, 1, 2, 0, 1, 3, 2])
+    whole = {name: s.at(asked, questions, candidates) for name, s in signals.items()}
+    monkeypatch.setattr("trec_cli.signals.kinds._CELLS", 1)
+    for name, signal in signals.items():
+        parts = signal.at(asked, questions, candidates)
+        np.testing.assert_allclose(parts, whole[name], atol=1e-6, err_msg=name)
+
+
 def test_every_signal_is_explained(signals: dict[str, Signal]) -> None:
     assert meaning("same_brand") == "weight of the history items with its brand"
     assert all(meaning(name) for name in signals)

@@ -193,7 +193,7 @@ class NearestSignal:
 
 
 def _finite(values: Values) -> Values:
-    """Give 0 where there was no history."""
+    """Return 0 where there was no history."""
     return np.where(np.isfinite(values), values, np.float32(0))
 
 

@@ -67,7 +67,7 @@ def learn_signals(catalogue: Catalogue, events: Events) -> dict[str, Signal]:
 
 
 def meaning(name: str) -> str:
-    """Say in words what a signal says."""
+    """Describe a signal in words."""
     return (
         MEANINGS.get(name) or f"weight of the history items with its {name.removeprefix('same_')}"
     )

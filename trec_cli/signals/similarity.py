@@ -17,7 +17,7 @@ Matrix = Any
 """A scipy CSR matrix (scipy brings no types)."""
 
 Weights = Callable[[int], NDArray[np.float64]]
-"""Gives the weights of a history of n items, oldest first, shape [n]."""
+"""Returns the weights of a history of n items, oldest first, shape [n]."""
 
 
 def decaying(decay: float) -> Weights:
