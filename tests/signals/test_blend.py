@@ -112,9 +112,23 @@ def test_a_broken_file_of_weights_is_named(tmp_path: Path) -> None:
         load_logit(path)
 
 
-def test_the_weight_of_a_signal_may_depend_on_the_length_of_the_history() -> None:
+def test_the_weight_of_a_signal_may_depend_on_the_length_of_the_history(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sizes = history_size(Histories.of([[], list("abcda"), list("a" * 60), list("a" * 90)], ROWS))
     assert sizes.tolist() == pytest.approx([-np.log(6), 0, np.log(51 / 6), np.log(51 / 6)])
+    monkeypatch.setattr("trec_cli.signals.blend.MANY_QUESTIONS", 10)
     blend = _blend(_examples())
-    assert blend.logit.names == tuple(feature_names(blend.learner.signals()))
-    assert len(blend.logit.names) == len(blend.learner.signals()) + len(VARYING)
+    assert blend.varying == VARYING
+    assert blend.logit.names == tuple(feature_names(blend.learner.signals(), VARYING))
+    asked = [example("x", "test", history, n=n) for n, history in enumerate(["ab", "", "c"])]
+    whole = blend.everywhere(Histories.of((e.history for e in asked), ROWS))
+    whole = whole[:, [ROWS[item] for item in "abcd"]]
+    chosen = np.array(blend.score(asked))
+    np.testing.assert_allclose(whole - whole[:, :1], chosen - chosen[:, :1], atol=5e-4, rtol=1e-3)
+
+
+def test_few_questions_get_one_weight_per_signal() -> None:
+    blend = _blend(_examples())
+    assert blend.varying == ()
+    assert blend.logit.names == tuple(blend.learner.signals())

@@ -34,6 +34,12 @@ def test_blocks_and_masks_cut_between_sequences() -> None:
     assert kept.ends.tolist() == [0, 0, 1]
 
 
+def test_newest_items_are_cut_from_each_sequence() -> None:
+    newest = _of("abc", "", "d").newest(2)
+    assert newest.items.tolist() == [1, 2, 3]
+    assert newest.ends.tolist() == [0, 2, 2, 3]
+
+
 def test_a_user_counts_once_per_item() -> None:
     assert takers(_of("aab", "b", "")).tolist() == [1, 2, 0, 0]
 

@@ -13,7 +13,7 @@ from trec_cli.core.records import Item
 from trec_cli.signals.catalogue import Catalogue, find_groups, lsa
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
-from trec_cli.signals.learn import learn_signals, meaning
+from trec_cli.signals.learn import learn_signals, meaning, reads_history
 from trec_cli.signals.similarity import count_matrix
 
 TRAIN = [
@@ -40,6 +40,8 @@ def test_counts_of_items(signals: dict[str, Signal]) -> None:
         [math.log(3), math.log(3), math.log(4), 0]
     )
     assert _scores(signals["answers"], "a") == pytest.approx([math.log(2), 0, math.log(3), 0])
+    assert _scores(signals["late"], "a") == _scores(signals["popularity"], "a")
+    assert _scores(signals["words"], "") == pytest.approx([math.log(5)] * 4)
     assert _scores(signals["unseen"], "a") == [0, 0, 0, 1]
     assert _scores(signals["never_right"], "") == [0, 1, 0, 1]
 
@@ -86,8 +88,7 @@ def test_the_next_vector_learns_that_saws_follow_pots(signals: dict[str, Signal]
 def test_an_empty_history_speaks_for_nothing_but_what_is_of_items(
     signals: dict[str, Signal],
 ) -> None:
-    items_only = {"popularity", "answers", "unseen", "never_right"}
-    for name in signals.keys() - items_only:
+    for name in filter(reads_history, signals):
         assert _scores(signals[name], "") == [0, 0, 0, 0], name
 
 

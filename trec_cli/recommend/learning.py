@@ -11,7 +11,7 @@ import numpy as np
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Example, Item
 from trec_cli.recommend.options import RecommendOptions
-from trec_cli.signals.blend import Blend, Learner, feature_names, fit_blend, load_logit, save_logit
+from trec_cli.signals.blend import Blend, Learner, fit_blend, load_logit, save_logit
 from trec_cli.signals.catalogue import Catalogue, Floats
 from trec_cli.signals.histories import Events
 
@@ -75,7 +75,7 @@ def learn(
     made_with = {
         "seed": options.seed,
         "embedder": options.embedder,
-        "features": feature_names(learner.signals()),
+        "signals": list(learner.signals()),
         "split": options.split,
     }
     path = options.weights_file

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trec_cli.recommend.records import Reason
-from trec_cli.signals.blend import VARYING, Blend, Pairs
+from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, Rows
-from trec_cli.signals.learn import DECAY, OF_ITEMS
+from trec_cli.signals.learn import DECAY, reads_history
 
 _NEWEST = 10
 
@@ -37,12 +37,12 @@ def find_reasons(blend: Blend, pairs: Pairs) -> list[Reason | None]:
 def _strongest(blend: Blend, pairs: Pairs) -> tuple[Rows, NDArray[np.float64]]:
     """Return for each pair the signal with the highest contribution, and that."""
     signals = blend.learner.signals()
-    weighed = (pairs.features(signals) - blend.logit.means) * blend.logit.weights
+    weighed = (pairs.features(signals, blend.varying) - blend.logit.means) * blend.logit.weights
     names = list(signals)
     contributions = weighed[:, : len(names)]
-    for column, name in enumerate(VARYING, start=len(names)):
+    for column, name in enumerate(blend.varying, start=len(names)):
         contributions[:, names.index(name)] += weighed[:, column]
-    contributions[:, [name in OF_ITEMS for name in names]] = -np.inf
+    contributions[:, [not reads_history(name) for name in names]] = -np.inf
     best = contributions.argmax(axis=1)
     return best, contributions[np.arange(len(best)), best]
 

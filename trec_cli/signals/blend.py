@@ -30,8 +30,11 @@ ENOUGH_QUESTIONS = 1000
 """From so many questions of split valid on, none of train is added."""
 FOLDS = 10
 VARYING = ("popularity", "unseen", "follows", "bm25", "vector_last", "vector_nearest")
-"""Signals whose weight depends on the length of the history: popularity counts for more where
-little is known of a user, and the nearest of many items is nearer by chance."""
+"""Signals whose weight depends on the length of the history, where questions are many:
+popularity counts for more where little is known of a user, and the nearest of many items is
+nearer by chance."""
+MANY_QUESTIONS = 2000
+"""With fewer, the further weights cost more than they bring."""
 BY_LENGTH = " by length"
 _LONG = 50
 _DECIMALS = 5
@@ -66,15 +69,19 @@ class Pairs:
         )
         return cls(Histories.of(histories, rows), np.repeat(np.arange(len(lengths)), lengths), flat)
 
-    def features(self, signals: Mapping[str, Signal]) -> Array:
-        """Compute every signal for every pair, and again times the length: [pairs, features]."""
+    def features(self, signals: Mapping[str, Signal], varying: Sequence[str] = ()) -> Array:
+        """Compute every signal for every pair, and some again times the length of the history.
+
+        Returns:
+            The columns of :func:`feature_names`: [pairs, features].
+        """
         columns = {
             name: signal.at(self.asked, self.questions, self.candidates)
             for name, signal in signals.items()
         }
         length = history_size(self.asked)[self.questions]
-        varying = [columns[name] * length for name in VARYING]
-        return np.column_stack([*columns.values(), *varying]).astype(float)
+        again = [columns[name] * length for name in varying]
+        return np.column_stack([*columns.values(), *again]).astype(float)
 
 
 def history_size(asked: Histories) -> Values:
@@ -82,9 +89,9 @@ def history_size(asked: Histories) -> Values:
     return np.log((1 + np.minimum(asked.lengths, _LONG)) / 6).astype(np.float32)
 
 
-def feature_names(signals: Iterable[str]) -> list[str]:
+def feature_names(signals: Iterable[str], varying: Sequence[str]) -> list[str]:
     """Name the features: every signal, and those whose weight varies with the history."""
-    return [*signals, *(name + BY_LENGTH for name in VARYING)]
+    return [*signals, *(name + BY_LENGTH for name in varying)]
 
 
 @dataclass
@@ -138,6 +145,12 @@ class Blend:
     learner: Learner
     logit: ConditionalLogit
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Signals whose weight depends on the length of the history."""
+        found = (name for name in self.logit.names if name.endswith(BY_LENGTH))
+        return tuple(name.removesuffix(BY_LENGTH) for name in found)
+
     def score(self, examples: Sequence[Example]) -> list[list[float]]:
         """Score each example's candidates; those of train by signals without their users."""
         scores: list[list[float]] = [[] for _ in examples]
@@ -145,7 +158,7 @@ class Blend:
             own = [examples[index] for index in indices]
             candidates = [e.candidates for e in own]
             pairs = Pairs.of((e.history for e in own), candidates, self.learner.catalogue.rows)
-            values = np.round(self.logit.score(pairs.features(signals)), _DECIMALS)
+            values = np.round(self.logit.score(pairs.features(signals, self.varying)), _DECIMALS)
             ends = np.cumsum([0, *map(len, candidates)])
             for n, index in enumerate(indices):
                 scores[index] = values[ends[n] : ends[n + 1]].tolist()
@@ -192,9 +205,12 @@ def fit_blend(
     if negatives is not None:
         items = list(learner.catalogue.rows)
         asked = [drawn_candidates(example, items, negatives, learner.seed) for example in chosen]
-    choices = _choices(learner, chosen, asked)
+    varying = VARYING if len(chosen) >= MANY_QUESTIONS else ()
+    choices = _choices(learner, chosen, asked, varying)
     users = [derive_seed(learner.seed, "user", e.user_id) for e in chosen]
-    return Blend(learner, fit_logit(choices, feature_names(learner.signals()), groups=users))
+    return Blend(
+        learner, fit_logit(choices, feature_names(learner.signals(), varying), groups=users)
+    )
 
 
 def choose_questions(
@@ -229,14 +245,17 @@ def drawn_candidates(example: Example, items: Sequence[str], count: int, seed: i
 
 
 def _choices(
-    learner: Learner, examples: Sequence[Example], candidates: Sequence[Sequence[str]]
+    learner: Learner,
+    examples: Sequence[Example],
+    candidates: Sequence[Sequence[str]],
+    varying: Sequence[str],
 ) -> Choices:
     """Compute the features of each question with signals that do not know its answer."""
     features, lengths, answers = [], [], []
     for indices, signals in learner.parts(examples):
         own = [candidates[n] for n in indices]
         pairs = Pairs.of((examples[n].history for n in indices), own, learner.catalogue.rows)
-        features.append(pairs.features(signals))
+        features.append(pairs.features(signals, varying))
         lengths += [len(one) for one in own]
         answers += [i in right(examples[n]) for n in indices for i in candidates[n]]
     return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool))

@@ -84,6 +84,14 @@ class Histories:
         scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
         return sparse.csr_matrix(sparse.diags(scale) @ weighted)
 
+    def newest(self, count: int) -> "Histories":
+        """Cut each sequence to its newest items."""
+        lengths = np.minimum(self.lengths, count)
+        kept = np.arange(len(self.items)) >= (self.ends[1:] - lengths)[self.owners]
+        return Histories(
+            self.items[kept], np.concatenate([[0], np.cumsum(lengths)]), self.catalogue
+        )
+
     def last(self) -> Rows:
         """Return the newest item of each sequence; -1 where it is empty."""
         newest = np.full(len(self), -1)

@@ -24,8 +24,10 @@ from trec_cli.signals.similarity import Matrix, bm25, tfidf
 MEANINGS: dict[str, str] = {
     "popularity": "log of the number of train users who have taken the item",
     "answers": "log of how often the item was a right answer in train",
+    "late": "log of how many train users have it among their newest three items",
     "unseen": "1 where no train user has taken the item",
     "never_right": "1 where the item was never a right answer in train",
+    "words": "log of the number of words of its texts",
     "cooccurrence": "train users took it soon after or before items of the history",
     "follows": "share of the steps from items of the history that lead to it",
     "follows_last": "share of the steps from the newest item that lead right to it",
@@ -42,8 +44,7 @@ MEANINGS: dict[str, str] = {
 """What the signals say, in words; ``same_NAME`` (weight of the history in its group) is
 added for each attribute that groups items."""
 
-OF_ITEMS = frozenset({"popularity", "answers", "unseen", "never_right"})
-"""Signals that do not read the history."""
+_LATE = 3
 
 DECAY = 0.8
 """Weight of a history item relative to its successor, where the whole history counts."""
@@ -56,7 +57,7 @@ def learn_signals(catalogue: Catalogue, events: Events) -> dict[str, Signal]:
     """Learn every signal; the order of names is fixed."""
     return dict(
         (
-            *_of_items(events),
+            *_of_items(catalogue, events),
             *_of_steps(catalogue, events),
             *_of_texts(catalogue),
             *_of_groups(catalogue),
@@ -66,23 +67,29 @@ def learn_signals(catalogue: Catalogue, events: Events) -> dict[str, Signal]:
     )
 
 
+def reads_history(name: str) -> bool:
+    """Check whether a signal depends on the user."""
+    return name not in ("popularity", "answers", "late", "unseen", "never_right", "words")
+
+
 def meaning(name: str) -> str:
     """Describe a signal in words."""
-    return (
-        MEANINGS.get(name) or f"weight of the history items with its {name.removeprefix('same_')}"
-    )
+    return MEANINGS.get(name, f"weight of the history items with its {name.removeprefix('same_')}")
 
 
 Named = Iterator[tuple[str, Signal]]
 
 
-def _of_items(events: Events) -> Named:
+def _of_items(catalogue: Catalogue, events: Events) -> Named:
     taken, right = takers(events.sequences), takers(events.answers)
+    late = takers(events.sequences.newest(_LATE))
     for name, values in {
         "popularity": np.log1p(taken),
         "answers": np.log1p(right),
+        "late": np.log1p(late),
         "unseen": taken == 0,
         "never_right": right == 0,
+        "words": np.log1p(np.asarray(catalogue.texts.sum(axis=1)).ravel()),
     }.items():
         yield name, ItemSignal(values.astype(np.float32))
 
