@@ -5,10 +5,12 @@ from pathlib import Path
 
 from trec_cli.core.jsonl import encode, encode_all
 from trec_cli.core.outputs import write_lines
-from trec_cli.core.records import Example, Item
+from trec_cli.core.records import Example, Item, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.recommended import USERS, recommended
 from trec_cli.evaluate.sources import Sources
+
+LENGTHS: dict[Split, int] = {"test": 9, "predict": 10}
 
 
 def _run(folder: Path, users: int = 2) -> Sources:
@@ -25,7 +27,7 @@ def _run(folder: Path, users: int = 2) -> Sources:
             positives=[] if split == "predict" else ["i1"],
         )
         for n in range(users)
-        for split, length in (("test", 9), ("predict", 10))
+        for split, length in LENGTHS.items()
     ]
     write_lines(run.examples, encode_all(examples))
     lines = [
@@ -53,7 +55,7 @@ def test_a_list_is_shown_by_rank_beside_the_newest_history(tmp_path: Path) -> No
     shown = by_user["u1"]
     assert (shown.system, shown.earlier) == ("catalogue", 2)
     assert shown.history == [f"Thing <{n}>" for n in range(3, 11)]
-    assert [offer.title for offer in shown.offers] == ["Thing <11>", "unknown", "unknown"]
+    assert [offer.title for offer in shown.offers] == ["Thing <11>", "i0", "gone"]
     assert [offer.because for offer in shown.offers] == ["Thing <3>", "", ""]
     assert by_user["u0"].history == []
 
