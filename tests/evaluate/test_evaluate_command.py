@@ -431,3 +431,16 @@ def test_the_table_says_which_difference_can_be_seen(tmp_path: Path) -> None:
     assert "With 40 users a difference from blind in ndcg@10 is likely to be seen" in said
     assert f"from {found:.3f} on" in said
     assert "Ranked among 8 candidates, not the whole catalogue" in said
+
+
+def test_columns_make_tables_narrow_and_leave_the_numbers(tmp_path: Path) -> None:
+    run, table = make_run(tmp_path), tmp_path / "table.tex"
+    narrow = ("--column", "ndcg@10", "--no-intervals", "--latex", table, "--no-report")
+    result = run_eval(run, *narrow)
+    assert result.exit_code == 0, result.stderr
+    assert "recall" not in result.stdout
+    assert r"\begin{tabular}{lrr}" in table.read_text()
+    assert "recall@3" in json.loads((run / "metrics.json").read_text())["chance"]
+    refused = run_eval(run, "--column", "ndcg")
+    assert refused.exit_code == 2
+    assert "--column ndcg: choose one of recall@3" in refused.stderr

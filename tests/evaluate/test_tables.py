@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trec_cli.evaluate.results import Summary
-from trec_cli.evaluate.tables import latex, markdown, narrow_tables, terminal_table
+from trec_cli.evaluate.tables import latex, markdown, narrow_tables, selected, terminal_table
 
 
 def entry(value: float | None) -> dict[str, float | None]:
@@ -94,3 +94,25 @@ def test_a_single_system_is_neither_best_nor_starred() -> None:
     text = markdown(summary("only", significant=False))
     assert "*" not in text
     assert "differs" not in text
+
+
+def test_of_three_systems_the_second_best_is_marked_too() -> None:
+    three = summary("a", "b", "c", significant=False)
+    assert "| b | _0.500_ [" in markdown(three)
+    assert r"\underline{0.500}" in latex(three)
+    assert r"\textbf{0.600}" in latex(three)
+    assert "underline" not in latex(summary("a", "b"))
+
+
+def test_tables_may_have_some_metrics_and_no_intervals() -> None:
+    narrow = selected(summary("a", "b"), ["auc"], intervals=False)
+    head, _, first, *_ = markdown(narrow).splitlines()
+    assert head == "| system | auc | tie rate |"
+    assert first == "| a | – | 0.500 |"
+    assert "95 % intervals" not in markdown(narrow)
+    assert "0.250" in markdown(summary("a", "b")), "the summary itself stays"
+
+
+def test_columns_come_in_the_order_that_is_asked_for() -> None:
+    head, *_ = markdown(selected(summary("a", "b"), ["auc", "recall@3"])).splitlines()
+    assert head == "| system | auc | recall@3 | tie rate |"

@@ -39,14 +39,14 @@ def evaluate(options: EvalOptions, invocation: Invocation, terminal: Terminal) -
 
         def show(summary: dict[str, Any]) -> None:
             if shown:
-                _print_tables(summary, slices=False)
+                _print_tables(summary, options, slices=False)
 
         run_study(options, invocation, terminal, show)
     else:
         _refuse_study_options(invocation)
         summary = _compare(options, invocation, terminal)
         if shown and summary:
-            _print_tables(summary, slices=options.slices)
+            _print_tables(summary, options, slices=options.slices)
 
 
 def _refuse_study_options(invocation: Invocation) -> None:
@@ -110,11 +110,12 @@ def _look(job: "EvalJob", terminal: Terminal) -> dict[str, Any]:
     return {}
 
 
-def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
+def _print_tables(summary: dict[str, Any], options: EvalOptions, *, slices: bool) -> None:
     """Print the tables on stdout; on a narrow terminal the systems become the columns."""
     from trec_cli.evaluate.tables import (
         beyond_table,
         narrow_tables,
+        selected,
         slices_table,
         terminal_table,
     )
@@ -124,8 +125,9 @@ def _print_tables(summary: dict[str, Any], *, slices: bool) -> None:
     def fits(table: Table) -> bool:
         return not console.is_terminal or _width(table) <= console.width
 
-    table = terminal_table(summary)
-    for part in [table] if fits(table) else narrow_tables(summary, console.width):
+    main = selected(summary, options.columns, intervals=options.intervals)
+    table = terminal_table(main)
+    for part in [table] if fits(table) else narrow_tables(main, console.width):
         _print_table(part)
     if "beyond" in summary:
         _print_table(beyond_table(summary))

@@ -57,6 +57,8 @@ class EvalJob:
             ),
             report=options.report and (options.out or options.run) is not None,
             title=options.title,
+            columns=options.columns,
+            intervals=options.intervals,
         )
         self.plan.check(slices=options.slices)
         kept = {file.path for file in files}

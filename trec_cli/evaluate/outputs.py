@@ -13,11 +13,13 @@ from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import is_stream, read_items
 from trec_cli.core.manifest import Provenance, read_manifest, recorded_settings, up_to_date
+from trec_cli.core.options import check_choice
 from trec_cli.core.outputs import Settings, plain_settings, write_bytes
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import read_background
+from trec_cli.evaluate.metrics import metric_names
 from trec_cli.evaluate.results import (
     Blind,
     Evaluation,
@@ -42,7 +44,7 @@ from trec_cli.evaluate.scores import (
 from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import find_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
-from trec_cli.evaluate.tables import latex, markdown
+from trec_cli.evaluate.tables import latex, markdown, selected
 
 
 def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
@@ -90,6 +92,8 @@ class Plan:
         sources: what slices and report are made from, where it is there.
         report: whether to write the page.
         title: of the page; empty for a general one.
+        columns: metrics of the tables; empty for all.
+        intervals: whether tables have intervals.
     """
 
     files: list[ScoresFile]
@@ -102,13 +106,18 @@ class Plan:
     sources: Sources = field(default_factory=Sources)
     report: bool = False
     title: str = ""
+    columns: tuple[str, ...] = ()
+    intervals: bool = True
 
     def check(self, *, slices: bool) -> None:
-        """Refuse slices that cannot be made.
+        """Refuse slices and columns that cannot be made.
 
         Raises:
-            UsageError: the files that they need are not there.
+            UsageError: the files that they need are not there, or a column is no metric.
         """
+        known = metric_names(self.options.ks, self.options.metrics)
+        for name in self.columns:
+            check_choice("--column", name, known)
         if slices and not self.sources.examples:
             raise UsageError("--slices needs examples.jsonl: give RUN, or --examples")
         if self.options.beyond and not self.sources.items:
@@ -142,7 +151,10 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """Return what decides the output's bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
-        titled = {"title": self.title} if self.title else {}
+        titled: dict[str, Any] = {"title": self.title} if self.title else {}
+        if self.markdown or self.latex:
+            titled |= {"columns": list(self.columns)} if self.columns else {}
+            titled |= {} if self.intervals else {"intervals": False}
         numbers = plain_settings(self.options.recorded())
         return {"split": self.split, "systems": systems, **titled, **numbers}
 
@@ -333,6 +345,7 @@ def _beyond(plan: Plan, systems: Sequence[System]) -> Summary:
 
 def _tables(plan: Plan, summary: Summary) -> list[Path]:
     """Write the tables that were asked for."""
+    summary = selected(summary, plan.columns, intervals=plan.intervals)
     wanted = [(plan.markdown, markdown), (plan.latex, latex)]
     written = [(path, draw) for path, draw in wanted if path]
     for path, draw in written:

@@ -220,6 +220,20 @@ class EvalOptions:
     title: Annotated[
         str, Option("Title of report.html.", panel=PANEL, default_text="Ranking report")
     ] = ""
+    columns: Annotated[
+        tuple[str, ...],
+        Option(
+            "Show only this metric in tables, such as ndcg@10; may be given several times.",
+            panel=PANEL,
+            names=("--column",),
+            default_text="all",
+            repeatable=True,
+        ),
+    ] = ()
+    intervals: Annotated[
+        bool,
+        Option("Show intervals in tables.", panel=PANEL, names=("--intervals/--no-intervals",)),
+    ] = True
     split: Annotated[str, Option("train, valid or test.", panel=NUMBERS)] = "test"
     slices: Annotated[
         bool,

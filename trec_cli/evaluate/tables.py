@@ -17,6 +17,8 @@ SMALL_MARK = "!"
 """Stands beside the users of a small slice."""
 _NONE = "–"
 _PADDING = 1
+_SECOND = 2
+"""Systems above which the second best is marked."""
 _METRIC = 14
 """Columns that the names of metrics take, with the edges of the table."""
 _LEAST, _FOLDED = 8, 16
@@ -25,13 +27,14 @@ _LEAST, _FOLDED = 8, 16
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: its interval, its spread over seeds, whether it leads, whether it differs."""
+    """One number: its interval, its spread over seeds, its place, whether it differs."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
     spread: float | None = None
     best: bool = False
+    second: bool = False
     differs: bool = False
 
     @property
@@ -72,7 +75,7 @@ def metrics_of(summary: Summary) -> list[str]:
 def rows_of(summary: Summary) -> list[Row]:
     """Return one row per system, then those of :func:`references_of`."""
     metrics, systems = metrics_of(summary), summary["systems"]
-    best = {m: max((s[m]["value"] or 0.0 for s in systems.values()), default=0.0) for m in metrics}
+    ahead = {metric: _two_best(systems, metric) for metric in metrics}
     differing = {(c["system"], c["metric"]) for c in summary["comparisons"] if differs(c)}
     rows = []
     for name, entry in systems.items():
@@ -82,13 +85,38 @@ def rows_of(summary: Summary) -> list[Row]:
                 entry[m]["low"],
                 entry[m]["high"],
                 spread=entry[m].get("seed_sd"),
-                best=len(systems) > 1 and entry[m]["value"] == best[m],
+                best=len(systems) > 1 and entry[m]["value"] == ahead[m][0],
+                second=len(systems) > _SECOND and entry[m]["value"] == ahead[m][1],
                 differs=(name, m) in differing,
             )
             for m in metrics
         ]
         rows.append(Row(_called(name, entry), cells, entry["tie_rate"]))
     return [*rows, *references_of(summary)]
+
+
+def _two_best(systems: Mapping[str, Any], metric: str) -> tuple[float, float | None]:
+    """Return the highest value of a metric, and the next one."""
+    values = sorted({entry[metric]["value"] or 0.0 for entry in systems.values()}, reverse=True)
+    best, second = [*values, None, None][:2]
+    return best or 0.0, second
+
+
+def selected(summary: Summary, columns: Sequence[str] = (), *, intervals: bool = True) -> Summary:
+    """Return a summary whose tables have only some metrics, in this order, or no intervals."""
+
+    def entry(values: Any) -> Any:
+        bounded = isinstance(values, Mapping) and "low" in values
+        return {**values, "low": None, "high": None} if bounded and not intervals else values
+
+    def entries(measured: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: entry(values) for name, values in measured.items()}
+
+    chosen = {name: summary["chance"][name] for name in columns or summary["chance"]}
+    systems = {name: entries(measured) for name, measured in summary["systems"].items()}
+    audit = summary.get("audit")
+    blind = {"audit": {**audit, "no_user": entries(audit["no_user"])}} if audit else {}
+    return {**summary, "systems": systems, "chance": chosen, **blind}
 
 
 def references_of(summary: Summary) -> list[Row]:
@@ -174,12 +202,11 @@ def _power_note(summary: Summary) -> str:
 def _audit_note(audit: Mapping[str, Any]) -> str:
     """Describe the model without user, and name the systems that are not better."""
     area = audit["no_user"]["auc"]
-    note = (
-        f"{NO_USER}: a model that never sees the user, AUC {number(area['value'])} "
-        f"[{number(area['low'])}, {number(area['high'])}]"
-    )
+    cell = Cell(area["value"], area["low"], area["high"])
+    found = f"{cell.text} {cell.bounds}".strip()
+    note = f"{NO_USER}: a model that never sees the user, AUC {found}"
     strongest = next(iter(audit["signals"].items()), None)
-    if strongest and area["low"] > audit["level"]:
+    if strongest and (area["low"] or 0.0) > audit["level"]:
         note += f", above all by '{strongest[0]}' ({number(strongest[1])} alone)"
     compared = audit.get("differences", [])
     if compared:
@@ -242,7 +269,8 @@ def _with_notes(table: Table, summary: Summary) -> Table:
 
 
 def _drawn(cell: Cell) -> str:
-    lines = [f"[bold]{cell.text}[/]" if cell.best else cell.text]
+    style = "bold" if cell.best else "underline" if cell.second else ""
+    lines = [f"[{style}]{cell.text}[/]" if style else cell.text]
     if cell.low is not None and cell.high is not None:
         lines.append(f"[dim]{_short(cell.low)}–{_short(cell.high)}[/]")
     if cell.spread is not None:
@@ -375,13 +403,14 @@ def _grid(
 
 
 def markdown(summary: Summary) -> str:
-    """Write the table as GitHub Markdown; the best of each column is bold."""
+    """Write the table as GitHub Markdown; the best of each column is bold, the second italic."""
 
     def plain(text: str) -> str:
         return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#" else c for c in text)
 
     def cell(c: Cell) -> str:
-        value = f"**{number(c.value)}**" if c.best else number(c.value)
+        mark = "**" if c.best else "_" if c.second else ""
+        value = f"{mark}{number(c.value)}{mark}"
         return " ".join(filter(None, [value + ("\\*" if c.differs else ""), c.bounds, c.deviation]))
 
     head, *body = _grid(summary, plain, cell, plain)
@@ -407,13 +436,14 @@ _LATEX = {
 
 
 def latex(summary: Summary) -> str:
-    """Write the table as LaTeX for the ``booktabs`` package; the best is bold."""
+    """Write the table as LaTeX for ``booktabs``; the best is bold, the second underlined."""
 
     def plain(text: str) -> str:
         return "".join(_LATEX.get(c, c) for c in text)
 
     def cell(c: Cell) -> str:
-        value = rf"\textbf{{{number(c.value)}}}" if c.best else plain(number(c.value))
+        style = r"\textbf" if c.best else r"\underline" if c.second else ""
+        value = f"{style}{{{number(c.value)}}}" if style else plain(number(c.value))
         star = r"\rlap{$^{*}$}" if c.differs else ""
         beside = f"{c.bounds} {c.deviation}".strip()
         return " ".join(filter(None, [value + star, beside and rf"{{\tiny {plain(beside)}}}"]))
