@@ -47,20 +47,7 @@ def usable_questions(
         timelines = list(timelines)
     expand = _expansion(timelines, settings)
     watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
-    taken = _Taken()
-    kept: list[Question] = []
-
-    def keep(question: Question) -> None:
-        if settings.unknown == "drop":
-            question = _known_only(question, catalogue.ids)
-        if settings.repeats == "drop":
-            question = _new_only(question, report)
-        reason = _unusable(question, settings)
-        if reason:
-            report.dropped[reason] += 1
-        else:
-            kept.append(question)
-
+    taken, sieve = _Taken(), _Sieve(catalogue, settings, report)
     for raw in timelines:
         watch.look_at(raw)
         if observed is not None:
@@ -68,12 +55,31 @@ def usable_questions(
         if settings.predict and raw.split != PREDICT:
             taken.add(raw)
         if settings.asks_with_answer:
-            for question in expand(raw):
-                keep(question)
-    for question in taken.questions():
-        keep(question)
+            sieve.pass_through(expand(raw))
+    sieve.pass_through(taken.questions())
     watch.raise_if_any()
-    return kept
+    return sieve.kept
+
+
+class _Sieve:
+    """Keeps the questions that can be asked, and counts the others."""
+
+    def __init__(self, catalogue: Catalogue, settings: PrepareSettings, report: Report) -> None:
+        self._catalogue, self._settings, self._report = catalogue, settings, report
+        self.kept: list[Question] = []
+
+    def pass_through(self, questions: Iterable[Question]) -> None:
+        """Take what is left of each question, if it can be asked."""
+        for question in questions:
+            if self._settings.unknown == "drop":
+                question = _known_only(question, self._catalogue.ids)
+            if self._settings.repeats == "drop":
+                question = _new_only(question, self._report)
+            reason = _unusable(question, self._settings)
+            if reason:
+                self._report.dropped[reason] += 1
+            else:
+                self.kept.append(question)
 
 
 def _expansion(
