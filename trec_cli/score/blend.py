@@ -20,6 +20,7 @@ from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
 from trec_cli.signals.blend import (
+    VARYING,
     Blend,
     Learner,
     feature_names,
@@ -77,7 +78,7 @@ class BlendJob(Job):
         if self._model is None:
             return self._fit()
         with locked(self._model):
-            features = feature_names(self._learner.signals())
+            features = feature_names(self._learner.signals(), VARYING)
             settings = {**self._own, "features": features}
             made = Provenance("score", settings, self._material.files, self.hashes)
             if is_kept(self._model, made):
