@@ -59,16 +59,18 @@ class Published:
     valid: Sequence[Question]
     test: Sequence[Question]
 
-    def at(self, cut: Cut, *, more: bool = False) -> Knowledge:
+    def at(self, cut: Cut, *, more: bool = False, answers: bool = True) -> Knowledge:
         """Return what is known at a cut.
 
         Args:
             cut: which.
+            answers: know the validation answers before the cut; without them, what is known
+                is a part of the published training interactions.
             more: also know the earliest histories of users with test questions alone: the
                 published training interactions, which stand in test.jsonl as inputs.
         """
         half = len(self.valid) // 2
-        known = self.valid[:half] if cut == "fit" else self.valid
+        known = self.valid[: half if cut == "fit" else None] if answers else []
         asked = self.valid[half:] if cut == "fit" else self.test
         histories = earliest(self.valid)
         if more:

@@ -70,7 +70,11 @@ class Bench:
 
     def known(self, arm: Mapping[str, Any]) -> Knowledge:
         """Return what an arm may learn from, and its questions."""
-        return self.data.at(arm.get("cut", "fit"), more=arm.get("more", True))
+        return self.at(arm.get("cut", "fit"), arm)
+
+    def at(self, cut: Cut, arm: Mapping[str, Any]) -> Knowledge:
+        """Return the same at another cut."""
+        return self.data.at(cut, more=arm.get("more", True), answers=arm.get("answers", True))
 
     def note(self, arm: Mapping[str, Any], scores: Scores, seconds: float, **more: Any) -> None:
         """Measure scores and keep figures and matrix."""
@@ -233,11 +237,11 @@ def raised(bench: Bench, arm: Mapping[str, Any]) -> None:
 
 def cheap(bench: Bench, cut: Cut, arm: Mapping[str, Any]) -> dict[str, Scores]:
     """Return the cheap signals of a cut, but those that the arm leaves out."""
-    more = arm.get("more", True)
-    path = bench.scratch / f"cheap_{cut}_{int(more)}.npz"
+    known = int(arm.get("more", True)), int(arm.get("answers", True))
+    path = bench.scratch / "cheap_{}_{}_{}.npz".format(cut, *known)
     if not path.exists():
         made = {"title": vectors(bench, "title")}
-        save(path, signals(bench.data, bench.data.at(cut, more=more), made))
+        save(path, signals(bench.data, bench.at(cut, arm), made))
     without = tuple(arm.get("without", ()))
     return {
         name: matrix
@@ -258,7 +262,7 @@ def stack(bench: Bench, arm: Mapping[str, Any]) -> None:
     ``arms`` names what is stacked on the cheap signals: ``{arm at fit: arm at test}``.
     """
     start, arms = time.process_time(), arm.get("arms", {})
-    known = bench.data.at("fit", more=arm.get("more", True))
+    known = bench.at("fit", arm)
     targets = [q.target for q in known.questions]
     found = cheap(bench, "fit", arm)
     order = rough(found)

@@ -47,7 +47,7 @@ def _popularity(known: Knowledge, items: int) -> dict[str, Matrix]:
     age = np.arange(len(known.events))[::-1]
     for half_life in (100, 400, 1600):
         weights = 0.5 ** (age / half_life)
-        recent = np.bincount(known.events, weights, minlength=items)
+        recent = np.bincount(np.array(known.events, int), weights, minlength=items)
         found[f"recent_{half_life}"] = repeat * np.log1p(recent)
     return found
 
