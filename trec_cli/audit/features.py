@@ -145,7 +145,7 @@ def log_odds(right: Floats, shown: Floats) -> Floats:
 
 
 def _times(number: int, learnt: Rows) -> Iterator[tuple[str, Signal]]:
-    """Tell when others were first asked about an item, where questions have times."""
+    """Find when others were first asked about an item, where questions have times."""
     known = np.isfinite(learnt.time)
     if not known.any():
         return
@@ -157,7 +157,7 @@ def _times(number: int, learnt: Rows) -> Iterator[tuple[str, Signal]]:
 
 
 def _natural_order(ids: Sequence[str]) -> Floats:
-    """Return the place of every id in an order in which ``N9`` comes before ``N10``."""
+    """Return the index of every id in an order in which ``N9`` comes before ``N10``."""
     keys = [
         [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _parts(item)]
         for item in ids

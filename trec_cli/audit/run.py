@@ -92,7 +92,7 @@ class Audit:
         }
 
     def sentence(self) -> str:
-        """Say in one sentence what was found."""
+        """Describe in one sentence what was found."""
         return f"a model that never sees the user gets AUC {self.no_user} on split {self.split}"
 
     def warning(self) -> str | None:
