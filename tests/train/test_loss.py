@@ -96,7 +96,7 @@ def test_answer_targets_stand_at_the_ends_of_the_branches() -> None:
     ]
     targets = make_targets(trees, Objective(YES_NO))
     # row: 10 11 12 | 20 21 | 30 || 13 | 40 41
-    assert targets.places.tolist() == [4, 5, 8]
+    assert targets.positions.tolist() == [4, 5, 8]
     assert targets.tokens.tolist() == [YES_NO.yes, YES_NO.no, YES_NO.no]
     assert targets.weights.tolist() == [1, 1, 1]
 
@@ -104,7 +104,7 @@ def test_answer_targets_stand_at_the_ends_of_the_branches() -> None:
 def test_prompt_targets_count_the_prefix_once_per_branch() -> None:
     tree = LabelledTree(PromptTree([10, 11, 12], [[20, 21], [30]]), [True, False])
     targets = make_targets([tree], Objective(YES_NO, "prompt"))
-    pairs = list(zip(targets.places.tolist(), targets.tokens.tolist(), strict=True))
+    pairs = list(zip(targets.positions.tolist(), targets.tokens.tolist(), strict=True))
     assert pairs == [(0, 11), (1, 12), (2, 20), (3, 21), (4, YES_NO.yes), (2, 30), (5, YES_NO.no)]
     assert targets.weights.tolist() == [2, 2, 1, 1, 1, 1, 1]
     # written out: 10 11 12 20 21 yes (5 predictions) and 10 11 12 30 no (4 predictions)
@@ -123,7 +123,7 @@ def test_prompt_targets_count_a_prefix_token_for_the_branches_behind_it() -> Non
     tree = LabelledTree(PromptTree([10, 11, 12], [[20], [30], [40]], at=(3, 2, 1)), [True] * 3)
     targets = make_targets([tree], Objective(YES_NO, "prompt"))
     # row: 10 11 12 | 20 | 30 | 40; written out: 10 11 12 20, 10 11 30, 10 40, each with its yes
-    assert targets.places.tolist() == [0, 1, 2, 3, 1, 4, 0, 5]
+    assert targets.positions.tolist() == [0, 1, 2, 3, 1, 4, 0, 5]
     assert targets.tokens.tolist() == [11, 12, 20, YES_NO.yes, 30, YES_NO.yes, 40, YES_NO.yes]
     assert targets.weights.tolist() == [2, 1, 1, 1, 1, 1, 1, 1]
 

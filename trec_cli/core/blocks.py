@@ -37,10 +37,10 @@ def group_consecutive(lengths: Sequence[int], budget: int) -> list[Span]:
     """
     groups: list[Span] = []
     start, filled = 0, 0
-    for place, length in enumerate(lengths):
-        if place > start and filled + length > budget:
-            groups.append((start, place))
-            start, filled = place, 0
+    for index, length in enumerate(lengths):
+        if index > start and filled + length > budget:
+            groups.append((start, index))
+            start, filled = index, 0
         filled += length
     if lengths:
         groups.append((start, len(lengths)))
@@ -54,8 +54,8 @@ def even_cap(lengths: Sequence[int], budget: int) -> int:
     texts take ``sum(min(length, c))``.  0 where not even one token each fits.
     """
     left = budget
-    for place, length in enumerate(sorted(lengths)):
-        share = left // (len(lengths) - place)
+    for index, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - index)
         if length > share:
             return max(0, share)
         left -= length

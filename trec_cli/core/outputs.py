@@ -165,8 +165,8 @@ def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]
     """Name the input files that hold something else, by name where the numbers agree."""
     if len(old) != len(new):
         return f"inputs: {len(old)} files before, {len(new)} now"
-    places = [place for place, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
-    told = [Path(names[n]).name if len(names) == len(old) else f"file {n + 1}" for n in places]
+    indices = [index for index, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
+    told = [Path(names[n]).name if len(names) == len(old) else f"file {n + 1}" for n in indices]
     return f"inputs: other content now in {', '.join(told)}"
 
 

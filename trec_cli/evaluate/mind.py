@@ -71,5 +71,5 @@ def ranks(
             i,
         ),
     )
-    place = {index: rank for rank, index in enumerate(order, 1)}
-    return [place[index] for index in range(len(shown))]
+    rank_of = {index: rank for rank, index in enumerate(order, 1)}
+    return [rank_of[index] for index in range(len(shown))]

@@ -35,7 +35,7 @@ _ADVICE = "Give a smaller --max-tokens or --max-length."
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _LOW_PRECISION_TOLERANCE = 0.25
 
-Places = tuple[int, int]
+Columns = tuple[int, int]
 """Where yes and no stand among the logits."""
 
 
@@ -98,7 +98,7 @@ class _AnswerHead(nn.Module):
 
 
 @contextmanager
-def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Places]:
+def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Columns]:
     """Cut the LM head to two rows, yes and no, while the block runs.
 
     The model's own forward pass then scales, shifts and caps the two logits as it would
@@ -118,18 +118,18 @@ def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Places]:
         model.set_output_embeddings(head)
 
 
-def _log_odds(logits: Tensor, places: Places) -> Tensor:
+def _log_odds(logits: Tensor, columns: Columns) -> Tensor:
     """Logit of yes less logit of no, in float32: [branches]."""
-    yes, no = places
+    yes, no = columns
     return logits[..., yes].float() - logits[..., no].float()
 
 
-def packed_log_odds(model: Any, trees: Sequence[Tree], places: Places) -> Tensor:
+def packed_log_odds(model: Any, trees: Sequence[Tree], columns: Columns) -> Tensor:
     """Score all branches of several trees in one forward pass: [branches], in order."""
     packed = pack(trees)
     keep = to_device(packed.ends, model.device)
     logits = model(**packed.inputs(model), logits_to_keep=keep).logits
-    return _log_odds(logits[0], places)
+    return _log_odds(logits[0], columns)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _Part:
 
 
 def cached_log_odds(
-    model: Any, tree: Tree, places: Places, max_tokens: int, max_branch_tokens: int | None = None
+    model: Any, tree: Tree, columns: Columns, max_tokens: int, max_branch_tokens: int | None = None
 ) -> Tensor:
     """Score one tree's branches in chunks over the prefix's key-value cache: [branches].
 
@@ -164,7 +164,7 @@ def cached_log_odds(
         packed = pack([_Part.of(tree, chunk)], cached=len(tree.prefix))
         keep = to_device(packed.ends, model.device)
         logits = model(**packed.inputs(model), logits_to_keep=keep, **cache).logits
-        scores.append(_log_odds(logits[0], places))
+        scores.append(_log_odds(logits[0], columns))
         for layers in cache.values():
             layers.crop(-packed.input_ids.shape[1])
     return torch.cat(scores)
@@ -183,14 +183,14 @@ def _chunks(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
     yield chunk
 
 
-def plain_log_odds(model: Any, tree: Tree, places: Places) -> Tensor:
+def plain_log_odds(model: Any, tree: Tree, columns: Columns) -> Tensor:
     """Score one tree's branches as separate prompts, one at a time: [branches]."""
     keep = {"logits_to_keep": 1} if "logits_to_keep" in _arguments(model) else {}
     scores = []
     for prompt in separate_prompts(tree):
         ids = to_device(torch.tensor([prompt]), model.device)
         logits = model(input_ids=ids, use_cache=False, **keep).logits
-        scores.append(_log_odds(logits[:, -1], places))
+        scores.append(_log_odds(logits[:, -1], columns))
     return torch.cat(scores)
 
 
@@ -234,9 +234,9 @@ class BranchScorer:
         whole = (self._answers.yes, self._answers.no)
         plain = torch.cat([plain_log_odds(self._model, tree, whole) for tree in few])
         try:
-            with answer_head(self._model, self._answers) as places:
-                packed = packed_log_odds(self._model, few, places)
-                cached = torch.cat([self._cached(tree, places) for tree in few])
+            with answer_head(self._model, self._answers) as columns:
+                packed = packed_log_odds(self._model, few, columns)
+                cached = torch.cat([self._cached(tree, columns) for tree in few])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model may refuse a mask in any way it likes
@@ -264,8 +264,8 @@ class BranchScorer:
             scores = self._score([part for part, _ in parts])
         widths = [len(part.branches) for part, _ in parts]
         return [
-            [values[index] for index in places]
-            for values, (_, places) in zip(
+            [values[index] for index in columns]
+            for values, (_, columns) in zip(
                 [part.tolist() for part in torch.split(scores, widths)], parts, strict=True
             )
         ]
@@ -274,14 +274,14 @@ class BranchScorer:
         if self.fallback:
             whole = (self._answers.yes, self._answers.no)
             return torch.cat([plain_log_odds(self._model, tree, whole) for tree in trees])
-        with answer_head(self._model, self._answers) as places:
+        with answer_head(self._model, self._answers) as columns:
             size = sum(len(t.prefix) + sum(map(len, t.branches)) for t in trees)
             if size <= self.limits.row:
-                return packed_log_odds(self._model, trees, places)
-            return torch.cat([self._cached(tree, places) for tree in trees])
+                return packed_log_odds(self._model, trees, columns)
+            return torch.cat([self._cached(tree, columns) for tree in trees])
 
-    def _cached(self, tree: Tree, places: Places) -> Tensor:
-        return cached_log_odds(self._model, tree, places, self.limits.chunk, self.limits.branches)
+    def _cached(self, tree: Tree, columns: Columns) -> Tensor:
+        return cached_log_odds(self._model, tree, columns, self.limits.chunk, self.limits.branches)
 
 
 def _distinct(tree: Tree) -> tuple[_Part, list[int]]:

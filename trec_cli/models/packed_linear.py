@@ -70,17 +70,17 @@ def pack_linears(model: nn.Module, *, head: bool = False) -> int:
         How many layers were replaced; 0 where packing is not possible here.
     """
     kept = None if head else getattr(model, "get_output_embeddings", lambda: None)()
-    places = [
+    owners = [
         (parent, name)
         for parent in model.modules()
         for name, layer in parent.named_children()
         if layer is not kept and _can_pack(layer)
     ]
-    if not places or not _exact(getattr(*places[0])):
+    if not owners or not _exact(getattr(*owners[0])):
         return 0
-    for parent, name in places:
+    for parent, name in owners:
         setattr(parent, name, PackedLinear(getattr(parent, name)))
-    return len(places)
+    return len(owners)
 
 
 def available() -> bool:

@@ -71,8 +71,8 @@ def _asked(examples: Sequence[Example]) -> defaultdict[str, list[Example]]:
 
 def _rows(example: Example) -> Iterator[Row]:
     history = example.history
-    for place, item in enumerate(history):
-        yield Row(example.user_id, tuple(history[max(0, place - LONGEST) : place]), item)
+    for index, item in enumerate(history):
+        yield Row(example.user_id, tuple(history[max(0, index - LONGEST) : index]), item)
     if example.split == "train":
         for item in example.positives:
             yield Row(example.user_id, tuple(history[-LONGEST:]), item)
@@ -164,6 +164,6 @@ def _columns(names: Sequence[str]) -> list[str]:
     """Make column names of attribute names: no colon or white space, none twice."""
     plain = ["_".join(terms(name)) or "text" for name in names]
     return [
-        name if plain.count(name) == 1 and name != "item_id" else f"{name}_{place}"
-        for place, name in enumerate(plain, 1)
+        name if plain.count(name) == 1 and name != "item_id" else f"{name}_{index}"
+        for index, name in enumerate(plain, 1)
     ]

@@ -55,7 +55,7 @@ class Question:
             "user": user_token(self.example.user_id),
             "history": list(map(item_token, self.history)),
             "candidates": list(map(item_token, self.warm)),
-            "positives": [place for place, item in enumerate(self.warm) if item in right],
+            "positives": [index for index, item in enumerate(self.warm) if item in right],
             "cold": self.cold,
             "cold_positives": self.cold_positives if right else 0,
         }

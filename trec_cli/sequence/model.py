@@ -127,8 +127,8 @@ class Block(nn.Module):
         rows, length, width = hidden.shape
         parts = self.read(hidden).view(rows, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        places = torch.arange(length, device=hidden.device)
-        distance = (places[:, None] - places[None, :]).clamp(min=0)
+        steps = torch.arange(length, device=hidden.device)
+        distance = (steps[:, None] - steps[None, :]).clamp(min=0)
         bias = self.distance[:, distance].expand(rows, -1, -1, -1)
         attended = functional.scaled_dot_product_attention(
             query,

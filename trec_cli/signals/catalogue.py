@@ -61,8 +61,8 @@ class Catalogue:
         if vectors is None:
             made = lsa(texts)
         else:
-            place = {identifier: row for row, identifier in enumerate(items)}
-            made = vectors[[place[identifier] for identifier in ids]]
+            row_of = {identifier: row for row, identifier in enumerate(items)}
+            made = vectors[[row_of[identifier] for identifier in ids]]
         rows = {identifier: row for row, identifier in enumerate(ids)}
         return cls(rows, titles, texts, find_groups(ordered), centred(made))
 

@@ -114,8 +114,8 @@ def _lookup(matrix: Matrix, rows: Rows, columns: Rows) -> Values:
     if not len(keys):
         return np.zeros(len(rows), np.float32)
     wanted = rows * width + columns
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[places] == wanted, matrix.data[places], 0).astype(np.float32)
+    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[positions] == wanted, matrix.data[positions], 0).astype(np.float32)
 
 
 def _dense(matrix: Matrix) -> NDArray[np.float64]:
@@ -127,9 +127,9 @@ def _products(query: Values, documents: Matrix, rows: Rows, candidates: Rows) ->
     if not hasattr(documents, "indptr"):
         return _each(rows, lambda row, own: documents[candidates[own]] @ query[row])
     lengths = np.diff(documents.indptr)[candidates]
-    places = _ranges(documents.indptr[candidates], lengths)
+    positions = _ranges(documents.indptr[candidates], lengths)
     pairs = np.repeat(np.arange(len(candidates)), lengths)
-    found = query[rows[pairs], documents.indices[places]] * documents.data[places]
+    found = query[rows[pairs], documents.indices[positions]] * documents.data[positions]
     return np.bincount(pairs, weights=found, minlength=len(candidates)).astype(np.float32)
 
 

@@ -110,14 +110,14 @@ class SparseScorer:
         """Score ``candidates``, in their order; 0.0 where nothing is known."""
         scores = np.zeros(len(candidates))
         weighted = self._weighted(history)
-        places = [n for n, item in enumerate(candidates) if item in self.rows]
-        if not weighted or not places:
+        known = [n for n, item in enumerate(candidates) if item in self.rows]
+        if not weighted or not known:
             return scores.tolist()
         query = self._query(weighted)
-        for place in places:
-            row = self.rows[candidates[place]]
+        for index in known:
+            row = self.rows[candidates[index]]
             alone = row in weighted and not self.self_evidence
-            scores[place] = _dot(
+            scores[index] = _dot(
                 self.documents, row, self._without(row, weighted) if alone else query
             )
         return scores.tolist()

@@ -94,7 +94,7 @@ class Targets:
     """What a packed row should predict; T predictions.
 
     Attributes:
-        places: [T]; where in the row each prediction is made (an index may stand twice).
+        positions: [T]; where in the row each prediction is made (a position may stand twice).
         tokens: [T]; the token that should follow.
         weights: [T]; in how many written-out examples the prediction stands; in the listwise
             loss, what the answer counts beside the lists.
@@ -102,7 +102,7 @@ class Targets:
             them; without rows in other losses.
     """
 
-    places: Tensor
+    positions: Tensor
     tokens: Tensor
     weights: Tensor
     lists: Tensor
@@ -129,9 +129,9 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
             answers = _answers(tree, objective.answers, start)
             rows.extend((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
         start += tree.tree.size
-    places, tokens, counts = zip(*rows, strict=True)
+    positions, tokens, counts = zip(*rows, strict=True)
     return Targets(
-        torch.tensor(places),
+        torch.tensor(positions),
         torch.tensor(tokens),
         torch.tensor(counts, dtype=torch.float32),
         _padded(lists),
@@ -154,9 +154,9 @@ def _every_token(tree: LabelledTree, answers: AnswerTokens, start: int) -> Itera
             yield start + index, token, count
     first = start + len(prefix)
     for branch, end, label in zip(tree.branches, ends, tree.labels, strict=True):
-        places = [start + end - 1, *range(first, first + len(branch))]
+        positions = [start + end - 1, *range(first, first + len(branch))]
         tokens = [*branch, answers.yes if label else answers.no]
-        yield from ((place, token, 1) for place, token in zip(places, tokens, strict=True))
+        yield from ((at, token, 1) for at, token in zip(positions, tokens, strict=True))
         first += len(branch)
 
 
@@ -190,7 +190,7 @@ def summed_loss(logits: Tensor, targets: Targets, objective: Objective) -> Tenso
     """Compute the weighted sum of losses, in float32.
 
     Args:
-        logits: [T, vocabulary], at ``targets.places``.
+        logits: [T, vocabulary], at ``targets.positions``.
         targets: what should have been predicted.
         objective: what is minimised.
     """

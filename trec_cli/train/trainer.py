@@ -59,8 +59,8 @@ def packed_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Ten
         row: the trees.
         objective: what is minimised.
     """
-    places = to_device(row.targets.places, base.device)
-    logits = model(**row.packed.inputs(base), logits_to_keep=places).logits
+    positions = to_device(row.targets.positions, base.device)
+    logits = model(**row.packed.inputs(base), logits_to_keep=positions).logits
     return summed_loss(logits[0], row.targets, objective)
 
 
@@ -76,7 +76,7 @@ def separate_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> T
     total = torch.zeros((), device=base.device)
     for prompt, each in zip(prompts, logits, strict=True):
         targets = make_targets([prompt], objective)
-        total = total + summed_loss(each[targets.places], targets, objective)
+        total = total + summed_loss(each[targets.positions], targets, objective)
     return total
 
 
