@@ -32,7 +32,7 @@ from trec_cli.models.vectors import VectorMaker, item_vectors
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.signals.blend import Blend, Learner, fit_blend
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Values
 
@@ -121,17 +121,23 @@ def renewed(protocol: Collection) -> list[Example]:
     return [*protocol.train, *again]
 
 
-def make_catalogue(items: Mapping[str, Item], embedder: str | None, store: Path) -> Catalogue:
+def make_catalogue(
+    items: Mapping[str, Item], embedder: str | None, store: Path
+) -> EncodedCatalogue:
     """Embed the items, each text once; without embedder LSA stands in."""
     if embedder is None:
-        return Catalogue.of(items)
+        return EncodedCatalogue.of(items)
     source = EmbedderSource(embedder, ModelSource(embedder))
     with VectorStore(store) as kept:
         maker = VectorMaker(source, kept, max_tokens=4096)
-        return Catalogue.of(items, item_vectors(items, list(items), maker, ATTRIBUTES).matrix)
+        return EncodedCatalogue.of(
+            items, item_vectors(items, list(items), maker, ATTRIBUTES).matrix
+        )
 
 
-def _blocks(examples: Sequence[Example], catalogue: Catalogue) -> Iterator[tuple[Histories, slice]]:
+def _blocks(
+    examples: Sequence[Example], catalogue: EncodedCatalogue
+) -> Iterator[tuple[Histories, slice]]:
     asked = Histories.of((e.history for e in examples), catalogue.rows)
     for start in range(0, len(asked), _BLOCK):
         stop = min(start + _BLOCK, len(asked))
@@ -174,7 +180,7 @@ class Cascade:
 
 
 def evaluate(
-    scorers: Mapping[str, Scorer], examples: Sequence[Example], catalogue: Catalogue
+    scorers: Mapping[str, Scorer], examples: Sequence[Example], catalogue: EncodedCatalogue
 ) -> dict[str, dict[str, Floats]]:
     """Rank the whole catalogue for every question: metrics of each, by system."""
     right = np.array([catalogue.rows[e.positives[0]] for e in examples])
@@ -214,7 +220,9 @@ def summary(metrics: Mapping[str, Floats], examples: Sequence[Example]) -> dict[
     }
 
 
-def measure(protocol: Collection, catalogue: Catalogue, asked: Sequence[Example]) -> dict[str, Any]:
+def measure(
+    protocol: Collection, catalogue: EncodedCatalogue, asked: Sequence[Example]
+) -> dict[str, Any]:
     """Learn, fit and rank ``asked``; return the systems' figures and the blend's weights."""
     learner = Learner(catalogue, Events.of(protocol.train, catalogue.rows))
     blend = fit_blend(learner, protocol.valid, negatives=NEGATIVES)

@@ -34,8 +34,8 @@ from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, embedding_text
 from trec_cli.signals import similarity
 from trec_cli.summarize.extract import extract
-from trec_cli.summarize.prompts import Source
-from trec_cli.summarize.quality import Audit
+from trec_cli.summarize.prompts import SourceTexts
+from trec_cli.summarize.quality import QualityAudit
 
 METRICS = ("recall@5", "mrr@10", "auc")
 RESAMPLES = 10_000
@@ -127,7 +127,7 @@ def rival_texts(data: Data, texts: Sequence[str], tokens: Tokens) -> dict[str, l
     return {
         "titles": titles(reversed),
         "titles from the oldest": titles(iter),
-        "extractive": [extract(Source(tuple(items)), b, tokens.count) for items, b in pairs],
+        "extractive": [extract(SourceTexts(tuple(items)), b, tokens.count) for items, b in pairs],
     }
 
 
@@ -160,7 +160,7 @@ def report(
 ) -> dict[str, Any]:
     """Measure one file of summaries."""
     chosen = [summaries[example.example_id] for example in data.examples]
-    audit = Audit(data.items)
+    audit = QualityAudit(data.items)
     for summary, example in zip(chosen, data.examples, strict=True):
         audit.add(summary, data.history(example))
     texts = [summary.summary for summary in chosen]

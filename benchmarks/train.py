@@ -40,7 +40,7 @@ from trec_cli.models.source import ModelSource
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
-from trec_cli.train.dataset import Draw, Prepared, prepare
+from trec_cli.train.dataset import Draw, PreparedTraining, prepare
 from trec_cli.train.lora import pick_targets
 from trec_cli.train.run import train
 from trec_cli.train.settings import TargetsName, TrainSettings
@@ -56,7 +56,7 @@ BATCH_SIZES = (1, 2)
 """Larger ones are slower still on a CPU: padding, and nothing to win."""
 
 
-def plan(prompts: Prompts, negatives: int, targets: TargetsName = "last") -> Prepared:
+def plan(prompts: Prompts, negatives: int, targets: TargetsName = "last") -> PreparedTraining:
     """Plan one epoch over the users."""
     settings = TrainSettings(
         targets=targets,
@@ -69,7 +69,7 @@ def plan(prompts: Prompts, negatives: int, targets: TargetsName = "last") -> Pre
     return prepare(prompts.questions, [], prompts.builder, settings, torch.device("cpu"))
 
 
-def ours(model: str, planned: Prepared, _: int) -> float:
+def ours(model: str, planned: PreparedTraining, _: int) -> float:
     """Train a fresh adapter as ``trec train`` does; return the seconds of the training."""
     llm = load_model(ModelSource(model, dtype="float32"))
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def ours(model: str, planned: Prepared, _: int) -> float:
         return train(llm, planned, work, save_every=10_000)[1].spent.seconds
 
 
-def written_out(prompts: Prompts, planned: Prepared) -> list[dict[str, Any]]:
+def written_out(prompts: Prompts, planned: PreparedTraining) -> list[dict[str, Any]]:
     """Return the same prompts and answers one by one, as TRL reads them."""
     answers = prompts.builder.answers
     trees = [planned.data[Draw(0, index)] for index in range(len(planned.data))]

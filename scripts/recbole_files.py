@@ -22,7 +22,7 @@ from trec_cli.core.runs import RunFolder
 from trec_cli.recbole import TRAIN_ON, TrainOn
 from trec_cli.recbole.atomic import trained_items, training_rows
 from trec_cli.recbole.atomic import write_atomic_files as write_files
-from trec_cli.recbole.questions import Question, ask
+from trec_cli.recbole.questions import RecboleQuestion, ask
 
 
 class Answer(msgspec.Struct):
@@ -83,7 +83,7 @@ def _read_answers(path: Path, known: set[str], faults: FaultList) -> dict[str, A
     return given
 
 
-def _problem(question: Question, answer: Answer | None) -> str | None:
+def _problem(question: RecboleQuestion, answer: Answer | None) -> str | None:
     name = repr(question.example.example_id)
     if answer is None:
         return f"has no line of example {name}"
@@ -95,7 +95,7 @@ def _problem(question: Question, answer: Answer | None) -> str | None:
     return None
 
 
-def _scores(question: Question, answer: Answer) -> Scores:
+def _scores(question: RecboleQuestion, answer: Answer) -> Scores:
     example = question.example
     return Scores(
         example_id=example.example_id,

@@ -153,9 +153,9 @@ def recommend(
     It is JSONL, CSV or Parquet, as its name says.  Args and errors are those of
     :func:`prepare`.
     """
-    from trec_cli.recommend.run import Task
+    from trec_cli.recommend.run import RecommendTask
     from trec_cli.recommend.run import recommend as make
 
     options.check()
-    make(Task.read(options), progress or Silent(), overwrite=overwrite)
+    make(RecommendTask.read(options), progress or Silent(), overwrite=overwrite)
     return options.out_file

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trec_cli.core.records import Example
-from trec_cli.recbole.questions import Question, Unknown, ask
+from trec_cli.recbole.questions import RecboleQuestion, Unknown, ask
 from trec_cli.recbole.worker import reciprocal_rank
 
 
@@ -21,7 +21,7 @@ def example(history: list[str], candidates: list[str], positive: str) -> Example
 
 
 ASKED = example(["a", "cold", "b"], ["c1", "w1", "w2", "c2"], "w2")
-QUESTION = Question.of(ASKED, {"a", "b", "w1", "w2"})
+QUESTION = RecboleQuestion.of(ASKED, {"a", "b", "w1", "w2"})
 
 
 def test_a_question_holds_what_the_model_knows_and_counts_the_rest() -> None:
@@ -41,7 +41,7 @@ def test_what_is_right_is_not_told_of_test() -> None:
     import msgspec
 
     test = msgspec.structs.replace(ASKED, split="test")
-    told = Question.of(test, {"w1"}).as_dict()
+    told = RecboleQuestion.of(test, {"w1"}).as_dict()
     assert told["positives"] == []
     assert told["cold_positives"] == 0
 
@@ -52,7 +52,7 @@ def test_cold_candidates_tie_below_all_others_in_the_order_of_the_example() -> N
 
 def test_where_the_model_can_say_nothing_all_candidates_tie() -> None:
     assert QUESTION.scores(None) == [0.0] * 4
-    assert Question.of(ASKED, set()).scores([]) == [0.0] * 4
+    assert RecboleQuestion.of(ASKED, set()).scores([]) == [0.0] * 4
 
 
 def test_what_the_model_cannot_score_ties_with_the_cold_and_is_counted_with_them() -> None:
@@ -106,7 +106,7 @@ def test_cold_items_are_counted_and_told() -> None:
 def test_warm_scores_are_kept_and_cold_ones_are_lower(
     candidates: list[str], trained: set[str], data: st.DataObject
 ) -> None:
-    question = Question.of(example([], candidates, candidates[0]), trained)
+    question = RecboleQuestion.of(example([], candidates, candidates[0]), trained)
     number = st.floats(-1e6, 1e6)
     answers = data.draw(st.lists(number, min_size=len(question.warm), max_size=len(question.warm)))
     scores = dict(zip(candidates, question.scores(answers), strict=True))

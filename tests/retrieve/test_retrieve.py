@@ -15,7 +15,7 @@ from trec_cli.retrieve.search import Best, Retriever, measure_recall, retrieve
 from trec_cli.retrieve.settings import RetrieveSettings, parse_count, parse_only
 from trec_cli.retrieve.sources import highest, make_sources
 from trec_cli.signals.blend import Learner
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
 
 
@@ -124,7 +124,7 @@ def test_order_of_files_changes_nothing_and_the_order_of_candidates_tells_nothin
 def test_a_train_question_is_answered_without_its_own_user() -> None:
     lonely = _question(["i30"], ["i39"], "train", 77)
     items, others = _shop(), _train()
-    catalogue = Catalogue.of(items)
+    catalogue = EncodedCatalogue.of(items)
     learner = Learner(catalogue, Events.of([*others, lonely], catalogue.rows))
     ((_, signals),) = learner.parts([lonely])
     asked = Histories.of([["i30"]], catalogue.rows)
@@ -134,7 +134,7 @@ def test_a_train_question_is_answered_without_its_own_user() -> None:
 
 def test_every_share_of_a_source_is_in_the_list() -> None:
     items, train = _shop(), _train()
-    catalogue = Catalogue.of(items)
+    catalogue = EncodedCatalogue.of(items)
     learner = Learner(catalogue, Events.of(train, catalogue.rows))
     retriever = Retriever.of(items, catalogue, learner.signals(), RetrieveSettings(count=20))
     asked = Histories.of([["i2", "i20"]], catalogue.rows)
@@ -149,7 +149,7 @@ def test_every_share_of_a_source_is_in_the_list() -> None:
 
 def test_the_best_by_one_score_are_those_of_a_full_sort() -> None:
     items = _shop()
-    catalogue = Catalogue.of(items)
+    catalogue = EncodedCatalogue.of(items)
     popularity = Learner(catalogue, Events.of(_train(), catalogue.rows)).signals()["popularity"]
     asked = Histories.of([["i2", "i20"], []], catalogue.rows)
     allowed = np.ones(len(catalogue), bool)

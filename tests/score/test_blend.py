@@ -17,7 +17,7 @@ from trec_cli.core.outputs import write_lines
 from trec_cli.score.job import read_material
 from trec_cli.score.options import Asked
 from trec_cli.signals.blend import Blend, Learner, load_logit
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
 
 
@@ -113,7 +113,7 @@ def test_the_own_answer_of_a_train_question_changes_no_score_of_it(run: Path) ->
         first = structs.replace(examples[0], positives=[examples[0].candidates[positive]])
         write_lines(run / "examples.jsonl", encode_all([first, *examples[1:]]))
         material = read_material(Asked(run=run, split="train"), "blend")
-        catalogue = Catalogue.of(material.items)
+        catalogue = EncodedCatalogue.of(material.items)
         events = Events.of(material.everything, catalogue.rows)
         blend = Blend(Learner(catalogue, events), load_logit(run / name))
         return blend.score(material.examples[:1])[0]

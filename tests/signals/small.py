@@ -1,7 +1,7 @@
 """A catalogue of four items, and examples whose items are letters."""
 
 from trec_cli.core.records import Example, Item, Split
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 
 ITEMS = {
     "a": Item("a", {"title": "red tea pot", "brand": "Kettle"}),
@@ -10,7 +10,7 @@ ITEMS = {
     "d": Item("d", {"title": "steel hand saw", "brand": "Saw"}),
 }
 
-ROWS = Catalogue.of(ITEMS).rows
+ROWS = EncodedCatalogue.of(ITEMS).rows
 """Rows of the four in the catalogue; their order is drawn by hash."""
 
 

@@ -19,7 +19,7 @@ from trec_cli.signals.blend import (
     load_logit,
     save_logit,
 )
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
 
 
@@ -32,7 +32,7 @@ def _examples() -> list[Example]:
 
 
 def _blend(examples: list[Example], negatives: int | None = None) -> Blend:
-    catalogue = Catalogue.of(ITEMS)
+    catalogue = EncodedCatalogue.of(ITEMS)
     learner = Learner(catalogue, Events.of(examples, catalogue.rows))
     return fit_blend(learner, examples, negatives=negatives)
 
@@ -74,7 +74,7 @@ def test_all_items_get_the_score_that_candidates_get_up_to_a_constant() -> None:
 def test_wrong_answers_are_drawn_from_the_catalogue_whatever_its_order() -> None:
     backwards = dict(reversed(list(ITEMS.items())))
     asked = example("u", "train", "a", right="b")
-    one, other = (list(Catalogue.of(items).rows) for items in (ITEMS, backwards))
+    one, other = (list(EncodedCatalogue.of(items).rows) for items in (ITEMS, backwards))
     assert one == other
     drawn = drawn_candidates(asked, one, 2, seed=0)
     assert drawn[0] == "b"

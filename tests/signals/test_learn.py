@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.signals.small import ITEMS, ROWS, example
 from trec_cli.core.records import Item
-from trec_cli.signals.catalogue import Catalogue, find_groups, lsa
+from trec_cli.signals.catalogue import EncodedCatalogue, find_groups, lsa
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
 from trec_cli.signals.learn import learn_signals, meaning, reads_history
@@ -25,7 +25,7 @@ TRAIN = [
 
 @pytest.fixture(scope="module")
 def signals() -> dict[str, Signal]:
-    catalogue = Catalogue.of(ITEMS)
+    catalogue = EncodedCatalogue.of(ITEMS)
     return learn_signals(catalogue, Events.of(TRAIN, ROWS))
 
 
@@ -126,7 +126,7 @@ def test_every_signal_is_explained(signals: dict[str, Signal]) -> None:
 
 def test_given_vectors_are_used_and_centred() -> None:
     vectors = np.array([[1, 0], [0, 1], [0, 0], [-1, 1]], np.float32)
-    catalogue = Catalogue.of(ITEMS, vectors)
+    catalogue = EncodedCatalogue.of(ITEMS, vectors)
     made = catalogue.vectors[[catalogue.rows[item] for item in "abcd"]]
     assert made[2].tolist() == [0, 0]
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), [1, 1, 0, 1], atol=1e-6)
@@ -134,7 +134,7 @@ def test_given_vectors_are_used_and_centred() -> None:
 
 def test_a_catalogue_without_texts_or_with_one_item_is_no_error() -> None:
     for items in ({"a": Item("a", {})}, {"a": Item("a", {"title": "茶"}), "b": Item("b", {})}):
-        catalogue = Catalogue.of(items)
+        catalogue = EncodedCatalogue.of(items)
         assert np.isfinite(catalogue.vectors).all()
         learnt = learn_signals(catalogue, Events.of([], catalogue.rows))
         asked = Histories.of([["a"], []], catalogue.rows)

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from trec_cli.signals.logit import Choices, fit_logit, negative_log_likelihood
+from trec_cli.signals.logit import ChoiceSets, fit_logit, negative_log_likelihood
 
 
-def _simulated(questions: int, size: int, truth: list[float], seed: int = 0) -> Choices:
+def _simulated(questions: int, size: int, truth: list[float], seed: int = 0) -> ChoiceSets:
     draws = np.random.default_rng(seed)
     features = draws.normal(size=(questions, size, len(truth)))
     noise = draws.gumbel(size=(questions, size))
     chosen = np.argmax(features @ truth + noise, axis=1)
     right = np.arange(size) == chosen[:, None]
     ends = np.arange(questions + 1) * size
-    return Choices.of(features.reshape(-1, len(truth)), ends, right.ravel())
+    return ChoiceSets.of(features.reshape(-1, len(truth)), ends, right.ravel())
 
 
 def test_known_coefficients_are_recovered_within_their_standard_errors() -> None:
@@ -31,21 +31,21 @@ def test_the_gradient_equals_finite_differences_with_several_right_answers() -> 
     draws = np.random.default_rng(1)
     ends = np.array([0, 3, 4, 9])
     right = np.array([1, 0, 1, 1, 0, 1, 0, 0, 0], bool)
-    choices = Choices.of(draws.normal(size=(9, 4)), ends, right)
+    choices = ChoiceSets.of(draws.normal(size=(9, 4)), ends, right)
     at = draws.normal(size=4)
     numeric = approx_fprime(at, lambda w: negative_log_likelihood(w, choices)[0], 1e-7)
     np.testing.assert_allclose(negative_log_likelihood(at, choices)[1], numeric, atol=1e-6)
 
 
 def test_the_likelihood_of_two_candidates_is_worked_out_by_hand() -> None:
-    choices = Choices.of(np.array([[1.0], [0.0]]), np.array([0, 2]), np.array([True, False]))
+    choices = ChoiceSets.of(np.array([[1.0], [0.0]]), np.array([0, 2]), np.array([True, False]))
     loss, gradient = negative_log_likelihood(np.array([math.log(3)]), choices)
     assert loss == pytest.approx(-math.log(3 / 4))
     assert gradient.tolist() == pytest.approx([3 / 4 - 1])
 
 
 def test_a_question_with_two_right_answers_has_the_mean_of_their_log_probabilities() -> None:
-    choices = Choices.of(
+    choices = ChoiceSets.of(
         np.array([[0.0], [0.0], [0.0]]), np.array([0, 3]), np.array([True, True, False])
     )
     assert negative_log_likelihood(np.zeros(1), choices)[0] == pytest.approx(math.log(3))
@@ -54,13 +54,13 @@ def test_a_question_with_two_right_answers_has_the_mean_of_their_log_probabiliti
 def test_a_question_without_a_right_answer_is_left_out() -> None:
     features = np.arange(5.0)[:, None]
     right = np.array([False, False, True, False, False])
-    choices = Choices.of(features, np.array([0, 2, 5]), right)
+    choices = ChoiceSets.of(features, np.array([0, 2, 5]), right)
     assert choices.features.ravel().tolist() == [2.0, 3.0, 4.0]
     assert choices.ends.tolist() == [0, 3]
 
 
 def test_a_single_candidate_teaches_nothing() -> None:
-    choices = Choices.of(np.array([[1.0], [7.0]]), np.array([0, 1, 2]), np.array([True, True]))
+    choices = ChoiceSets.of(np.array([[1.0], [7.0]]), np.array([0, 1, 2]), np.array([True, True]))
     fitted = fit_logit(choices, ["x"])
     assert fitted.coefficients.tolist() == [0.0]
     assert fitted.log_likelihood == 0.0
@@ -69,7 +69,7 @@ def test_a_single_candidate_teaches_nothing() -> None:
 def test_a_feature_that_is_the_same_everywhere_has_coefficient_zero() -> None:
     plain = _simulated(300, 5, [1.0])
     constant = np.column_stack([plain.features, np.full(len(plain.features), 4.0)])
-    fitted = fit_logit(Choices(constant, plain.ends, plain.right), ["x", "constant"])
+    fitted = fit_logit(ChoiceSets(constant, plain.ends, plain.right), ["x", "constant"])
     assert fitted.coefficients[1] == 0.0
     assert fitted.coefficients[0] > 0.5
 
@@ -78,14 +78,14 @@ def test_a_shift_that_all_candidates_of_a_question_share_changes_nothing() -> No
     choices = _simulated(200, 4, [1.0, -1.0])
     shifted = choices.features + np.repeat(np.arange(200.0), 4)[:, None]
     at = np.array([0.3, 0.7])
-    moved = Choices(shifted, choices.ends, choices.right)
+    moved = ChoiceSets(shifted, choices.ends, choices.right)
     before, after = negative_log_likelihood(at, choices), negative_log_likelihood(at, moved)
     assert after[0] == pytest.approx(before[0])
     np.testing.assert_allclose(after[1], before[1], atol=1e-9)
 
 
 def test_large_scores_do_not_overflow() -> None:
-    choices = Choices.of(np.array([[1e4], [0.0]]), np.array([0, 2]), np.array([False, True]))
+    choices = ChoiceSets.of(np.array([[1e4], [0.0]]), np.array([0, 2]), np.array([False, True]))
     assert negative_log_likelihood(np.ones(1), choices)[0] == pytest.approx(1e4)
 
 

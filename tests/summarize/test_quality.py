@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from trec_cli.core.records import Block, Item, Summary
 from trec_cli.summarize.quality import (
-    Audit,
     Measures,
+    QualityAudit,
     coverage,
     final_flags,
     in_one,
@@ -145,7 +145,7 @@ def summary(text: str, *blocks: tuple[str, tuple[str, ...]]) -> Summary:
 
 
 def test_measures_are_summed_over_words_and_coverage_over_users() -> None:
-    audit = Audit(ITEMS)
+    audit = QualityAudit(ITEMS)
     texts = ["Ippodo, green tea", "Kitchen knife, chess, opera", ""]
     histories = [["t", "k"], ["k"], []]
     given = [summary(text) for text in texts]
@@ -159,7 +159,7 @@ def test_measures_are_summed_over_words_and_coverage_over_users() -> None:
 
 
 def test_nothing_to_measure_is_said_as_none() -> None:
-    audit = Audit(ITEMS)
+    audit = QualityAudit(ITEMS)
     assert audit.asdict()["faithfulness"] is None
     assert str(audit).startswith("none of content words and none of names")
 
@@ -169,6 +169,6 @@ def test_flags_are_those_of_the_block_whose_text_is_final() -> None:
     assert final_flags(summary("jazz", *blocks)) == ("retried",)
     assert final_flags(summary("tea", *blocks)) == ("cut",)
     assert final_flags(summary("")) == ()
-    audit = Audit(ITEMS)
+    audit = QualityAudit(ITEMS)
     audit.add(summary("jazz", *blocks), [ITEMS["t"]])
     assert audit.asdict()["flags"] == {"retried": 1}

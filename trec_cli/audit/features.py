@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from trec_cli.audit.questions import FOLDS, Bools, Histories, Rows
+from trec_cli.audit.questions import FOLDS, Bools, Rows, TrainHistories
 from trec_cli.core.records import Item
 from trec_cli.core.text import terms
 from trec_cli.evaluate.metrics import Floats, Ints
@@ -31,7 +31,7 @@ _NUMBERS_SHARE = 0.8
 _LIMIT = 5.0
 
 
-class Signal(Protocol):
+class ItemSignal(Protocol):
     """Something that can be known of a candidate without its user."""
 
     def __call__(self, rows: Rows) -> Floats:
@@ -82,8 +82,8 @@ class Position:
 
 
 def item_signals(
-    ids: Sequence[str], items: Mapping[str, Item], learnt: Rows, histories: Histories
-) -> dict[str, Signal]:
+    ids: Sequence[str], items: Mapping[str, Item], learnt: Rows, histories: TrainHistories
+) -> dict[str, ItemSignal]:
     """Return every signal by its name.
 
     Args:
@@ -92,7 +92,7 @@ def item_signals(
         learnt: candidates of the questions to learn from.
         histories: of the users to learn from.
     """
-    signals: dict[str, Signal] = dict(_counts(len(ids), learnt, histories))
+    signals: dict[str, ItemSignal] = dict(_counts(len(ids), learnt, histories))
     signals |= dict(_times(len(ids), learnt))
     signals["candidate order"] = Position()
     signals["id order"] = OfItem(_natural_order(ids))
@@ -103,7 +103,9 @@ def item_signals(
     return signals
 
 
-def _counts(number: int, learnt: Rows, histories: Histories) -> Iterator[tuple[str, Signal]]:
+def _counts(
+    number: int, learnt: Rows, histories: TrainHistories
+) -> Iterator[tuple[str, ItemSignal]]:
     """Count how often others have an item in a history, as right and as wrong answer."""
     taken = others(histories.fold, histories.items, number)
     late = others(histories.fold, histories.items, number, histories.lateness)
@@ -144,7 +146,7 @@ def log_odds(right: Floats, shown: Floats) -> Floats:
     return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
 
 
-def _times(number: int, learnt: Rows) -> Iterator[tuple[str, Signal]]:
+def _times(number: int, learnt: Rows) -> Iterator[tuple[str, ItemSignal]]:
     """Find when others were first asked about an item, where questions have times."""
     known = np.isfinite(learnt.time)
     if not known.any():
@@ -177,7 +179,7 @@ def _looked_up(ids: Sequence[str], values: Mapping[str, float]) -> Floats:
 
 def _texts(
     ids: Sequence[str], items: Mapping[str, Item], learnt: Rows
-) -> Iterator[tuple[str, Signal]]:
+) -> Iterator[tuple[str, ItemSignal]]:
     """Describe the texts by length, number, groups, numbers and words."""
     listed = [items.get(item) for item in ids]
     filled = [
@@ -256,7 +258,7 @@ def _word_matrix(texts: Sequence[str]) -> "sparse.csr_matrix":
     return sparse.csr_matrix((np.ones(len(columns)), columns, ends), shape=shape)
 
 
-def basis(signal: Signal, rows: Rows) -> Floats:
+def basis(signal: ItemSignal, rows: Rows) -> Floats:
     """Return the features of a signal, ``[rows, 4]``.
 
     The rank among the question's candidates, its square (a right answer may stand in the

@@ -49,7 +49,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Histories:
+class TrainHistories:
     """Events of the users to learn from, each with the user's fold.
 
     Attributes:
@@ -80,7 +80,7 @@ class Questions:
     users: list[str]
     splits: list[Split]
     rows: Rows
-    histories: Histories
+    histories: TrainHistories
     ids: list[str]
 
     @property
@@ -178,12 +178,12 @@ class _Reading:
         self.pairs.extend([user + codes[item] for item in example.history])
         self.lateness.extend([index / number for index in range(1, number + 1)])
 
-    def _histories(self) -> Histories:
+    def _histories(self) -> TrainHistories:
         """Count each item of a user once, where it stands first in the order of the file."""
         pairs, first = np.unique(np.array(self.pairs, dtype=np.int64), return_index=True)
         folds = np.array([self.fold(user) for user in self.takers], dtype=np.int64)
         lateness = np.array(self.lateness, dtype=np.float64)[first]
-        return Histories(pairs & 0xFFFFFFFF, folds[pairs >> 32], lateness)
+        return TrainHistories(pairs & 0xFFFFFFFF, folds[pairs >> 32], lateness)
 
     def questions(self) -> Questions:
         """Return the arrays, once all examples are in."""

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from trec_cli.audit.features import Scale, Signal, basis, item_signals
+from trec_cli.audit.features import ItemSignal, Scale, basis, item_signals
 from trec_cli.audit.questions import FOLDS, Questions, Rows, read_questions
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.evaluate.metrics import Floats, Ints, Pools, auc, rank
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
 from trec_cli.signals.blend import Learner, fit_blend
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
-from trec_cli.signals.logit import Choices, fit_logit
+from trec_cli.signals.logit import ChoiceSets, fit_logit
 
 LEVEL = 0.60
 """Lower end of the interval from which the audit warns: chance is 0.5."""
@@ -186,12 +186,12 @@ class _Models:
         return scores
 
 
-def _features(signals: Mapping[str, Signal], rows: Rows) -> Floats:
+def _features(signals: Mapping[str, ItemSignal], rows: Rows) -> Floats:
     return np.concatenate([basis(signal, rows) for signal in signals.values()], axis=1)
 
 
 def _fit_all(
-    questions: Questions, fitted: Ints, asked: Ints, signals: Mapping[str, Signal]
+    questions: Questions, fitted: Ints, asked: Ints, signals: Mapping[str, ItemSignal]
 ) -> _Models:
     """Fit the models; one for each fold where users asked about are among those to learn from."""
     features = _features(signals, questions.part(fitted))
@@ -227,13 +227,13 @@ def _fit(ready: Floats, rows: Rows, signals: int) -> Floats:
 def _weights(features: Floats, rows: Rows, priors: Sequence[float] = (1.0,)) -> Floats:
     """Fit a conditional logit; weights have a normal prior of one of these precisions."""
     names = [str(index) for index in range(features.shape[1])]
-    choices = Choices.of(features, rows.starts, rows.right)
+    choices = ChoiceSets.of(features, rows.starts, rows.right)
     penalties = [prior / len(choices) for prior in priors]
     return fit_logit(choices, names, penalties=penalties).weights
 
 
 def _score(
-    questions: Questions, asked: Ints, signals: Mapping[str, Signal], models: _Models
+    questions: Questions, asked: Ints, signals: Mapping[str, ItemSignal], models: _Models
 ) -> Floats:
     """Score all candidates asked about, a part at a time: ``[rows, 1 + signals]``."""
     parts = [questions.part(chunk) for chunk in questions.chunks(asked, _CHUNK)]
@@ -273,7 +273,7 @@ def _without_texts(
     """
     if not examples or len(questions.of("train", "valid")) < _LEAST:
         return None
-    bare = Catalogue.of({item: Item(item, {}) for item in questions.ids})
+    bare = EncodedCatalogue.of({item: Item(item, {}) for item in questions.ids})
     blend = fit_blend(Learner(bare, Events.of(examples, bare.rows), seed), examples)
     wanted = [questions.examples[index] for index in asked.tolist()]
     by_id = {example.example_id: example for example in examples}

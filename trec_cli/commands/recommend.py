@@ -8,7 +8,7 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.recommend.options import RecommendOptions
 
 if TYPE_CHECKING:
-    from trec_cli.recommend.run import Counts, Task
+    from trec_cli.recommend.run import ListCounts, RecommendTask
 
 _HISTORY_SHOWN = 5
 
@@ -25,11 +25,11 @@ def recommend(options: RecommendOptions, invocation: Invocation, terminal: Termi
 
     [bold]trec recommend runs/shop --out tonight.csv[/]
     """
-    from trec_cli.recommend.run import Task
+    from trec_cli.recommend.run import RecommendTask
     from trec_cli.recommend.run import recommend as make
 
     options.check()
-    task = Task.read(options)
+    task = RecommendTask.read(options)
     if invocation.dry_run:
         users = len(task.asked)
         terminal.info(
@@ -59,7 +59,7 @@ def _next(options: RecommendOptions) -> str:
     )
 
 
-def _report(task: "Task", counts: "Counts", terminal: Terminal) -> None:
+def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> None:
     """Show what was made, and the lists of a few users beside their histories."""
     if counts.kept:
         terminal.info(
@@ -81,7 +81,7 @@ def _report(task: "Task", counts: "Counts", terminal: Terminal) -> None:
     _show(task, counts, terminal)
 
 
-def _show(task: "Task", counts: "Counts", terminal: Terminal) -> None:
+def _show(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> None:
     """Show a few users as a person would like to see them."""
     from rich.table import Table
 

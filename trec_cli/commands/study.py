@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trec_cli.evaluate.results import Summary
     from trec_cli.study.launch import Crew
     from trec_cli.study.plan import Arm, Study
-    from trec_cli.study.runner import Outcome
+    from trec_cli.study.runner import StudyOutcome
     from trec_cli.study.steps import Step
 
 OWN_OPTIONS = {
@@ -146,7 +146,7 @@ def _run(
     *,
     jobs: int,
     show: Callable[["Summary"], None],
-) -> "Outcome":
+) -> "StudyOutcome":
     """Run all steps, then compare the arms that have scores."""
     from trec_cli.study.launch import Crew
     from trec_cli.study.results import write_results
@@ -193,7 +193,7 @@ def _compare(
     return read_summary(out)
 
 
-def _complain(outcome: "Outcome", number: int) -> None:
+def _complain(outcome: "StudyOutcome", number: int) -> None:
     if outcome.failed:
         told = "; ".join(f"{name}: {failure}" for name, failure in outcome.failed.items())
         others = "The others are done; the" if len(outcome.failed) < number else "The"

@@ -18,7 +18,7 @@ from trec_cli.evaluate.scores import System, at_hand
 from trec_cli.evaluate.settings import EvalOptions
 from trec_cli.evaluate.sources import Sources
 
-Audit = Callable[[Sources, System, Split, int, Progress], Blind | None]
+Auditor = Callable[[Sources, System, Split, int, Progress], Blind | None]
 """Measures how well the right answers are told without the user (:mod:`trec_cli.audit`)."""
 
 
@@ -72,7 +72,7 @@ class EvalJob:
         with at_hand(self.plan.files) as files:
             return load(replace(self.plan, files=files), self._progress)
 
-    def run(self, audit: Audit, *, overwrite: bool = False) -> tuple[Summary, bool]:
+    def run(self, audit: Auditor, *, overwrite: bool = False) -> tuple[Summary, bool]:
         """Evaluate, unless that is done; return the summary, and whether it was made.
 
         Args:
@@ -95,7 +95,7 @@ class EvalJob:
                 blind = self._audited(audit, systems[0])
                 return write(plan, systems, provenance, self._progress, blind), True
 
-    def _audited(self, audit: Audit, system: System) -> Blind | None:
+    def _audited(self, audit: Auditor, system: System) -> Blind | None:
         plan = self.plan
         if not plan.options.audit or plan.sources.examples is None:
             return None

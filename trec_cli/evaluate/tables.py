@@ -54,7 +54,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A system (or chance) with its cells in the order of the metrics."""
 
     name: str
@@ -72,7 +72,7 @@ def metrics_of(summary: Summary) -> list[str]:
     return list(summary["chance"])
 
 
-def rows_of(summary: Summary) -> list[Row]:
+def rows_of(summary: Summary) -> list[TableRow]:
     """Return one row per system, then those of :func:`references_of`."""
     metrics, systems = metrics_of(summary), summary["systems"]
     ahead = {metric: _two_best(systems, metric) for metric in metrics}
@@ -91,7 +91,7 @@ def rows_of(summary: Summary) -> list[Row]:
             )
             for m in metrics
         ]
-        rows.append(Row(_called(name, entry), cells, entry["tie_rate"]))
+        rows.append(TableRow(_called(name, entry), cells, entry["tie_rate"]))
     return [*rows, *references_of(summary)]
 
 
@@ -119,15 +119,15 @@ def selected(summary: Summary, columns: Sequence[str] = (), *, intervals: bool =
     return {**summary, "systems": systems, "chance": chosen, **blind}
 
 
-def references_of(summary: Summary) -> list[Row]:
+def references_of(summary: Summary) -> list[TableRow]:
     """Return what needs no user: the model without one, where an audit was made, and chance."""
     metrics = metrics_of(summary)
-    chance = Row(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)
+    chance = TableRow(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)
     blind = summary.get("audit", {}).get("no_user", {})
     if not blind.keys() >= set(metrics):
         return [chance]
     cells = [Cell(blind[m]["value"], blind[m]["low"], blind[m]["high"]) for m in metrics]
-    return [Row(NO_USER, cells, None), chance]
+    return [TableRow(NO_USER, cells, None), chance]
 
 
 def _called(name: str, entry: Mapping[str, Any]) -> str:
@@ -259,7 +259,7 @@ def _measured(summary: Summary) -> list[str]:
     return [*metrics_of(summary), "tie rate"]
 
 
-def _values(row: Row) -> list[str]:
+def _values(row: TableRow) -> list[str]:
     return [*map(_drawn, row.cells), number(row.tie_rate)]
 
 
@@ -322,7 +322,7 @@ class SlicePart:
     label: str
     users: int
     small: bool
-    rows: list[Row]
+    rows: list[TableRow]
 
 
 def slice_kinds(summary: Summary) -> dict[str, list[dict[str, Any]]]:
@@ -343,10 +343,10 @@ def slice_tables(summary: Summary) -> list[SliceTable]:
 
 def _part(entry: Mapping[str, Any]) -> SlicePart:
     rows = [
-        Row(name, [Cell(e["value"], e["low"], e["high"]) for e in metrics.values()], None)
+        TableRow(name, [Cell(e["value"], e["low"], e["high"]) for e in metrics.values()], None)
         for name, metrics in entry["systems"].items()
     ]
-    luck = Row(CHANCE, [Cell(value) for value in entry["chance"].values()], None)
+    luck = TableRow(CHANCE, [Cell(value) for value in entry["chance"].values()], None)
     return SlicePart(entry["slice"], entry["users"], entry["small"], [*rows, luck])
 
 

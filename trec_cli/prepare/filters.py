@@ -14,7 +14,7 @@ from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, usual_sizes
 from trec_cli.prepare.splits import hash_order
 from trec_cli.prepare.timelines import (
-    Cuts,
+    CutTimes,
     cuts_by_dates,
     cuts_by_shares,
     event_times,
@@ -101,7 +101,7 @@ def _expansion(
     return partial(of_periods, cuts=_cuts(timelines, settings), every=every)
 
 
-def _cuts(timelines: list[Question], settings: PrepareSettings) -> Cuts:
+def _cuts(timelines: list[Question], settings: PrepareSettings) -> CutTimes:
     """Cut at the dates that the user names, else by shares of all events."""
     if settings.valid_from_time is not None and settings.test_from_time is not None:
         return cuts_by_dates(settings.valid_from_time, settings.test_from_time)

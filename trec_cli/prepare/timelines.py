@@ -162,7 +162,7 @@ def core(
 
 
 @dataclass(frozen=True)
-class Cuts:
+class CutTimes:
     """Times that part train from valid, valid from test, and test from what is not asked."""
 
     last_train: float
@@ -178,7 +178,7 @@ class Cuts:
         return "test" if time <= self.last_test else None
 
 
-def cuts_by_shares(times: Iterable[float], sizes: Sizes, back: int = 0) -> Cuts:
+def cuts_by_shares(times: Iterable[float], sizes: Sizes, back: int = 0) -> CutTimes:
     """Cut where the shares of events put it; equal times stay on the earlier side.
 
     Args:
@@ -198,13 +198,13 @@ def cuts_by_shares(times: Iterable[float], sizes: Sizes, back: int = 0) -> Cuts:
             "--window: nothing is left to train on; name fewer windows or less to test"
         )
     train, valid, test = (float(ordered[n - 1]) if n else -math.inf for n in counts)
-    return Cuts(train, valid, test if back else math.inf)
+    return CutTimes(train, valid, test if back else math.inf)
 
 
-def cuts_by_dates(valid_from: float, test_from: float) -> Cuts:
+def cuts_by_dates(valid_from: float, test_from: float) -> CutTimes:
     """Cut right before two times."""
     last_train, last_valid = (np.nextafter(time, -math.inf) for time in (valid_from, test_from))
-    return Cuts(float(last_train), float(last_valid))
+    return CutTimes(float(last_train), float(last_valid))
 
 
 def event_times(questions: Iterable[Question]) -> Iterator[float]:
@@ -229,7 +229,7 @@ def leave_last_out(question: Question, *, every: bool = False) -> Iterator[Quest
             yield _asked_at(question, index, "train", f"-{index}")
 
 
-def of_periods(question: Question, cuts: Cuts, *, every: bool = False) -> Iterator[Question]:
+def of_periods(question: Question, cuts: CutTimes, *, every: bool = False) -> Iterator[Question]:
     """Yield a question for the last event of each period, latest first; with ``every`` for all.
 
     A question of which only its own time is known stays one.

@@ -16,7 +16,7 @@ Answer = Sequence[float | None] | None
 
 
 @dataclass(frozen=True)
-class Question:
+class RecboleQuestion:
     """One example as a model sees it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Question:
     history: list[str]
 
     @classmethod
-    def of(cls, example: Example, trained: Collection[str]) -> "Question":
+    def of(cls, example: Example, trained: Collection[str]) -> "RecboleQuestion":
         """Leave out of an example what the model does not know."""
         warm = [item for item in example.candidates if item in trained]
         history = [item for item in example.history if item in trained]
@@ -99,7 +99,7 @@ class Unknown:
     silent: int
 
     @classmethod
-    def count(cls, questions: Sequence[Question], answers: Sequence[Answer]) -> "Unknown":
+    def count(cls, questions: Sequence[RecboleQuestion], answers: Sequence[Answer]) -> "Unknown":
         """Count over all questions."""
         unknown = [q.unknown(answer) for q, answer in zip(questions, answers, strict=True)]
         return cls(
@@ -122,6 +122,6 @@ class Unknown:
         )
 
 
-def ask(examples: Iterable[Example], trained: Collection[str]) -> Iterator[Question]:
+def ask(examples: Iterable[Example], trained: Collection[str]) -> Iterator[RecboleQuestion]:
     """Make a question of every example."""
-    return (Question.of(example, trained) for example in examples)
+    return (RecboleQuestion.of(example, trained) for example in examples)

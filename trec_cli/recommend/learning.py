@@ -12,7 +12,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Example, Item
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.signals.blend import Blend, Learner, fit_blend, load_logit, save_logit
-from trec_cli.signals.catalogue import Catalogue, Floats
+from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events
 
 NEGATIVES = 200
@@ -69,7 +69,7 @@ def learn(
         ModelError: the embedder cannot be used.
     """
     vectors = embed(options, items, progress)
-    catalogue = Catalogue.of(items, vectors)
+    catalogue = EncodedCatalogue.of(items, vectors)
     past = past_examples(examples, predict=options.split == PREDICT)
     learner = Learner(catalogue, Events.of(past, catalogue.rows), options.seed)
     made_with = {

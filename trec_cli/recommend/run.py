@@ -22,7 +22,7 @@ from trec_cli.recommend.options import RecommendOptions
 from trec_cli.recommend.reasons import find_reasons
 from trec_cli.recommend.records import Entry, Reason, UserList, question_hash
 from trec_cli.retrieve.filters import allowed_items, read_excluded
-from trec_cli.retrieve.search import Best, Found, Recall, measure_recall
+from trec_cli.retrieve.search import Best, Recall, Retrieved, measure_recall
 from trec_cli.retrieve.settings import RetrieveSettings, parse_only
 from trec_cli.score.recommendations import Recommendations, Recommended, write_recommendations
 from trec_cli.signals.blend import Blend, Pairs
@@ -33,7 +33,7 @@ _DECIMALS = 5
 
 
 @dataclass
-class Counts:
+class ListCounts:
     """What came of a run.
 
     Attributes:
@@ -67,7 +67,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Task:
+class RecommendTask:
     """Everything read, ready to recommend."""
 
     options: RecommendOptions
@@ -77,7 +77,7 @@ class Task:
     excluded: frozenset[str]
 
     @classmethod
-    def read(cls, options: RecommendOptions) -> "Task":
+    def read(cls, options: RecommendOptions) -> "RecommendTask":
         """Read the files.
 
         Raises:
@@ -109,7 +109,9 @@ class Task:
         return [file for file in files if file is not None]
 
 
-def recommend(task: Task, progress: Progress, *, overwrite: bool = False) -> Counts | None:
+def recommend(
+    task: RecommendTask, progress: Progress, *, overwrite: bool = False
+) -> ListCounts | None:
     """Write the recommendations; None where they are finished already.
 
     Where only the inputs have changed since, lists of users whose history is the same are
@@ -122,7 +124,7 @@ def recommend(task: Task, progress: Progress, *, overwrite: bool = False) -> Cou
     """
     out = task.options.out_file
     if is_stream(out):
-        counts = Counts()
+        counts = ListCounts()
         _write(out, _lists(task, {}, counts, progress, renew=overwrite))
         return counts
     with locked(out):
@@ -130,7 +132,7 @@ def recommend(task: Task, progress: Progress, *, overwrite: bool = False) -> Cou
         grown = not overwrite and _only_inputs_changed(out, provenance.settings)
         if not grown and up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
-        counts = Counts()
+        counts = ListCounts()
         with _earlier(out if grown else None) as earlier, provenance.publish(out) as details:
             _write(out, _lists(task, earlier, counts, progress, renew=overwrite))
             details.update(counts.details())
@@ -162,7 +164,7 @@ def _earlier(out: Path | None) -> Iterator[Earlier]:
 
 
 def _lists(
-    task: Task, earlier: Earlier, counts: Counts, progress: Progress, *, renew: bool
+    task: RecommendTask, earlier: Earlier, counts: ListCounts, progress: Progress, *, renew: bool
 ) -> Iterator[UserList | Example]:
     """Yield one list per question, in their order."""
     if task.options.shortlist is not None:
@@ -198,7 +200,12 @@ def _reusable(earlier: Earlier, example: Example, excluded: frozenset[str]) -> U
 
 
 def _made(
-    task: Task, fresh: Sequence[int], counts: Counts, progress: Progress, *, renew: bool
+    task: RecommendTask,
+    fresh: Sequence[int],
+    counts: ListCounts,
+    progress: Progress,
+    *,
+    renew: bool,
 ) -> Iterator[UserList | Example]:
     """Rank the catalogue for the questions that need it."""
     options = task.options
@@ -257,7 +264,7 @@ class ListMaker:
         self,
         examples: Sequence[Example],
         asked: Histories,
-        found: Found,
+        found: Retrieved,
         chosen: Sequence[Sequence[str]],
     ) -> Iterator[UserList]:
         """Yield the lists of a block, with reasons where they are wanted."""
@@ -275,7 +282,7 @@ class ListMaker:
             hashed = question_hash(example)
             yield UserList(user_id=example.user_id, items=entries, question=hashed)
 
-    def _reasons(self, asked: Histories, found: Found) -> Sequence[Reason | None]:
+    def _reasons(self, asked: Histories, found: Retrieved) -> Sequence[Reason | None]:
         """Explain all items of a block, list after list; CSV and Parquet have no place for it."""
         out = self.options.out_file
         if not self.options.reasons or not (is_stream(out) or out.suffix == ".jsonl"):
@@ -298,7 +305,7 @@ def _plain(one: UserList) -> Recommendations:
     return Recommendations(user_id=one.user_id, items=items)
 
 
-def chosen_to_show(task: Task) -> list[int]:
+def chosen_to_show(task: RecommendTask) -> list[int]:
     """Draw the questions to show by hash, those with a history of three and more first."""
     seed = task.options.seed
 

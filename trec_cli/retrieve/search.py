@@ -17,9 +17,9 @@ from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import generator
 from trec_cli.retrieve.filters import allowed_items
 from trec_cli.retrieve.settings import RetrieveSettings
-from trec_cli.retrieve.sources import Source, highest, make_sources
+from trec_cli.retrieve.sources import CandidateSource, highest, make_sources
 from trec_cli.signals.blend import Learner
-from trec_cli.signals.catalogue import Catalogue, Floats
+from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events, Histories, Mask, right
 from trec_cli.signals.kinds import Signal, Values
 
@@ -31,7 +31,7 @@ _CERTAIN = 1.0
 """Added within a source's share: more than all fused ranks together."""
 
 
-class Found(NamedTuple):
+class Retrieved(NamedTuple):
     """The candidates of a block of questions.
 
     Attributes:
@@ -62,7 +62,7 @@ class Search(ABC):
     allowed: Mask
     settings: RetrieveSettings
 
-    def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Found]]:
+    def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Retrieved]]:
         """Yield for each block of questions: index of its first, its histories, the candidates."""
         step = max(1, _CELLS // max(1, len(self.allowed)))
         for start in range(0, len(asked), step):
@@ -70,7 +70,7 @@ class Search(ABC):
             yield start, block, self._search(block)
 
     @abstractmethod
-    def _search(self, asked: Histories) -> Found:
+    def _search(self, asked: Histories) -> Retrieved:
         """Find the candidates of one block."""
 
     def barred(self, asked: Histories) -> Mask:
@@ -80,11 +80,11 @@ class Search(ABC):
             barred[asked.owners, asked.items] = True
         return barred
 
-    def _highest(self, scores: Values, barred: Mask) -> Found:
+    def _highest(self, scores: Values, barred: Mask) -> Retrieved:
         """Return the highest scores of what is not barred."""
         scores[barred] = -np.inf
         rows, values = highest(scores, min(self.settings.count, len(self.allowed)))
-        return Found(np.where(np.isfinite(values), rows, -1), values)
+        return Retrieved(np.where(np.isfinite(values), rows, -1), values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Best(Search):
 
     scorer: Ranker
 
-    def _search(self, asked: Histories) -> Found:
+    def _search(self, asked: Histories) -> Retrieved:
         return self._highest(np.array(self.scorer.everywhere(asked)), self.barred(asked))
 
 
@@ -109,13 +109,13 @@ class Retriever(Search):
         sources: of candidates.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[CandidateSource]
 
     @classmethod
     def of(
         cls,
         items: Mapping[str, Item],
-        catalogue: Catalogue,
+        catalogue: EncodedCatalogue,
         signals: Mapping[str, Signal],
         settings: RetrieveSettings,
     ) -> "Retriever":
@@ -123,14 +123,14 @@ class Retriever(Search):
         allowed = allowed_items(items, catalogue.rows, settings)
         return cls(sources=make_sources(signals), allowed=allowed, settings=settings)
 
-    def _search(self, asked: Histories) -> Found:
+    def _search(self, asked: Histories) -> Retrieved:
         barred = self.barred(asked)
         fused: Values = np.zeros(barred.shape, np.float32)
         for source in self.sources:
             self._add(fused, np.where(barred, -np.inf, source.scores(asked)), source)
         return self._highest(fused, barred)
 
-    def _add(self, fused: Values, scores: Values, source: Source) -> None:
+    def _add(self, fused: Values, scores: Values, source: CandidateSource) -> None:
         """Add a source's ranks to the fused score."""
         count = min(self.settings.count, scores.shape[1])
         rows, values = highest(scores, count)
@@ -160,7 +160,7 @@ def retrieve(
         settings: how many, and the filters.
         vectors: of the items, in their order; without them LSA stands in.
     """
-    catalogue = Catalogue.of(items, vectors)
+    catalogue = EncodedCatalogue.of(items, vectors)
     learner = Learner(catalogue, Events.of(examples, catalogue.rows), settings.seed)
     names = list(catalogue.rows)
     candidates: list[list[str]] = [[] for _ in examples]

@@ -17,7 +17,7 @@ _DECIMALS = 4
 
 
 @dataclass(frozen=True)
-class Source:
+class CandidateSource:
     """One source of candidates.
 
     Attributes:
@@ -53,22 +53,22 @@ _GROUP_SHARE = 0.05
 """Popular items of the category (brand) of the history; only the first attribute that groups."""
 
 
-def make_sources(signals: Mapping[str, Signal]) -> list[Source]:
+def make_sources(signals: Mapping[str, Signal]) -> list[CandidateSource]:
     """List the sources; the shares sum to 1 or less."""
     return [
         *(
-            Source(name, share, tuple(signals[factor] for factor in factors))
+            CandidateSource(name, share, tuple(signals[factor] for factor in factors))
             for name, (share, factors) in _SHARES.items()
         ),
         *_groups(signals),
     ]
 
 
-def _groups(signals: Mapping[str, Signal]) -> Iterator[Source]:
+def _groups(signals: Mapping[str, Signal]) -> Iterator[CandidateSource]:
     found = next((name for name in signals if name.startswith("same_")), None)
     if found:
         factors = (signals[found], signals["popularity"])
-        yield Source(found.replace("same_", "popular_"), _GROUP_SHARE, factors)
+        yield CandidateSource(found.replace("same_", "popular_"), _GROUP_SHARE, factors)
 
 
 def highest(scores: Values, count: int) -> tuple[np.ndarray, np.ndarray]:

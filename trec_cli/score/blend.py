@@ -28,7 +28,7 @@ from trec_cli.signals.blend import (
     load_logit,
     save_logit,
 )
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
 
 _SHOWN = 4
@@ -68,7 +68,7 @@ class BlendJob(Job):
 
     @cached_property
     def _learner(self) -> Learner:
-        catalogue = Catalogue.of(self._material.items)
+        catalogue = EncodedCatalogue.of(self._material.items)
         events = Events.of(self._material.everything, catalogue.rows)
         return Learner(catalogue, events, self._seed)
 

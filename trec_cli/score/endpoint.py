@@ -37,7 +37,7 @@ _ALARMING = 0.05
 
 
 @dataclass(frozen=True)
-class Asked:
+class NextTokenQuery:
     """How the next token is asked for.
 
     Attributes:
@@ -80,7 +80,7 @@ class EndpointJob(TreeJob):
             system, prompts, progress: see :class:`~trec_cli.score.prompting.TreeJob`.
             server: is entered while the job runs.
             tokenizer: of the served model.
-            top_logprobs: see :class:`Asked`.
+            top_logprobs: see :class:`NextTokenQuery`.
             check: compares some scores with those of a model here.
         """
         settings = {
@@ -90,7 +90,7 @@ class EndpointJob(TreeJob):
         }
         super().__init__(system, prompts, settings, progress)
         self.server, self._tokenizer, self._check = server, tokenizer, check
-        self._asked = Asked(self._builder.answers, top_logprobs)
+        self._asked = NextTokenQuery(self._builder.answers, top_logprobs)
 
     def _size(self, tree: PromptTree) -> int:
         """Count every prompt whole: what a server shares it does not say."""

@@ -18,7 +18,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.recbole import grids
 from trec_cli.recbole.atomic import trained_items, write_atomic_files
 from trec_cli.recbole.environment import WORKER, find_version, run_worker
-from trec_cli.recbole.questions import Question, Unknown, ask
+from trec_cli.recbole.questions import RecboleQuestion, Unknown, ask
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import RECBOLE
 from trec_cli.score.options import Asked, RecboleOptions
@@ -139,7 +139,7 @@ class RecboleJob(Job):
         }
         return [questions[index].scores(best.answers[index]) for index in batch]
 
-    def _export(self) -> list[Question]:
+    def _export(self) -> list[RecboleQuestion]:
         """Write what the worker reads, unless an interrupted run of these settings has."""
         task = self.work / "task.json"
         content = msgspec.json.encode(self._task())

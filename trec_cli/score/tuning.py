@@ -38,7 +38,7 @@ _TOGETHER = 256
 
 
 @dataclass(frozen=True)
-class Trial:
+class TuningTrial:
     """One choice of settings and its MRR on the validation examples."""
 
     settings: Settings
@@ -58,7 +58,7 @@ class Tuned:
 
     chosen: Settings
     scorer: Scorer
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[TuningTrial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class TuningPlan:
         """Measure every trial and choose the best, the first of equal ones."""
         if self.reason:
             return Tuned(self.grid[0], family(self.grid[0]))
-        trials = tuple(Trial(s, validation_mrr(family(s), self.examples)) for s in self.grid)
+        trials = tuple(TuningTrial(s, validation_mrr(family(s), self.examples)) for s in self.grid)
         best = max(trials, key=lambda trial: trial.valid_mrr)
         return Tuned(best.settings, family(best.settings), trials)
 

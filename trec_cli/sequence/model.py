@@ -36,7 +36,7 @@ class SequenceModel(nn.Module):
         self.text_bias = nn.Linear(size, 1)
         self.id_vectors = nn.Embedding(known, width) if settings.ids else None
         self.id_bias = nn.Embedding(known, 1) if settings.ids else None
-        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(settings.dropout)
         self._start()
@@ -98,7 +98,7 @@ class SequenceModel(nn.Module):
         return directions @ targets.T / self.settings.temperature + bias
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention with a bias by distance, then a feed-forward layer; both normed before."""
 
     def __init__(self, settings: SequenceSettings) -> None:

@@ -18,11 +18,11 @@ from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example, Split
 from trec_cli.core.seeds import derive_seed, generator
-from trec_cli.signals.catalogue import Catalogue
+from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories, Rows, right
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_signals, meaning
-from trec_cli.signals.logit import Array, Choices, ConditionalLogit, fit_logit
+from trec_cli.signals.logit import Array, ChoiceSets, ConditionalLogit, fit_logit
 
 MOST_QUESTIONS = 5000
 """Questions that the weights are fitted on at most."""
@@ -103,7 +103,7 @@ class Learner:
         seed: by which users come into folds.
     """
 
-    catalogue: Catalogue
+    catalogue: EncodedCatalogue
     events: Events
     seed: int = 0
     _made: dict[int | None, dict[str, Signal]] = field(default_factory=dict, repr=False)
@@ -249,7 +249,7 @@ def _choices(
     examples: Sequence[Example],
     candidates: Sequence[Sequence[str]],
     varying: Sequence[str],
-) -> Choices:
+) -> ChoiceSets:
     """Compute the features of each question with signals that do not know its answer."""
     features, lengths, answers = [], [], []
     for indices, signals in learner.parts(examples):
@@ -258,7 +258,9 @@ def _choices(
         features.append(pairs.features(signals, varying))
         lengths += [len(one) for one in own]
         answers += [i in right(examples[n]) for n in indices for i in candidates[n]]
-    return Choices.of(np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool))
+    return ChoiceSets.of(
+        np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool)
+    )
 
 
 def _meaning(feature: str) -> str:

@@ -26,7 +26,7 @@ _MOST_GROUPS = 4
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class EncodedCatalogue:
     """All that is known of items without any user.
 
     Attributes:
@@ -45,7 +45,7 @@ class Catalogue:
     vectors: Floats
 
     @classmethod
-    def of(cls, items: Mapping[str, Item], vectors: Floats | None = None) -> "Catalogue":
+    def of(cls, items: Mapping[str, Item], vectors: Floats | None = None) -> "EncodedCatalogue":
         """Read the items.
 
         Args:

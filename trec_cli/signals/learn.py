@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import sparse
 
-from trec_cli.signals.catalogue import Catalogue, Floats
+from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events, successions, takers
 from trec_cli.signals.kinds import (
     ItemSignal,
@@ -53,7 +53,7 @@ _RIDGE = 0.1
 """Ridge of the map of vectors, relative to their mean variance times the pairs."""
 
 
-def learn_signals(catalogue: Catalogue, events: Events) -> dict[str, Signal]:
+def learn_signals(catalogue: EncodedCatalogue, events: Events) -> dict[str, Signal]:
     """Learn every signal; the order of names is fixed."""
     return dict(
         (
@@ -80,7 +80,7 @@ def meaning(name: str) -> str:
 Named = Iterator[tuple[str, Signal]]
 
 
-def _of_items(catalogue: Catalogue, events: Events) -> Named:
+def _of_items(catalogue: EncodedCatalogue, events: Events) -> Named:
     taken, right = takers(events.sequences), takers(events.answers)
     late = takers(events.sequences.newest(_LATE))
     for name, values in {
@@ -94,7 +94,7 @@ def _of_items(catalogue: Catalogue, events: Events) -> Named:
         yield name, ItemSignal(values.astype(np.float32))
 
 
-def _of_steps(catalogue: Catalogue, events: Events) -> Named:
+def _of_steps(catalogue: EncodedCatalogue, events: Events) -> Named:
     """Signals of what was taken together, and the map from vectors to vectors of next items."""
     near = successions(events.sequences, decay=0.8, backward=0.3)
     direct = successions(events.sequences, decay=0.2)
@@ -125,7 +125,7 @@ def next_vectors(vectors: Floats, steps: Matrix) -> Floats:
     )
 
 
-def _of_texts(catalogue: Catalogue) -> Named:
+def _of_texts(catalogue: EncodedCatalogue) -> Named:
     titles, texts = tfidf(catalogue.titles), bm25(catalogue.texts, b=0.3)
     yield "tfidf_last", LinearSignal(titles, titles, 0.0)
     yield "tfidf", LinearSignal(titles, titles, DECAY)
@@ -135,6 +135,6 @@ def _of_texts(catalogue: Catalogue) -> Named:
     yield "vector_mean", LinearSignal(catalogue.vectors, catalogue.vectors, DECAY, average=True)
 
 
-def _of_groups(catalogue: Catalogue) -> Named:
+def _of_groups(catalogue: EncodedCatalogue) -> Named:
     for name, groups in catalogue.groups.items():
         yield f"same_{name}", LinearSignal(groups, groups, DECAY, average=True)

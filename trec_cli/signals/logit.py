@@ -25,7 +25,7 @@ _LEAST_SCALE = 1e-9
 
 
 @dataclass(frozen=True)
-class Choices:
+class ChoiceSets:
     """Questions with their candidates one behind the other.
 
     Attributes:
@@ -40,7 +40,7 @@ class Choices:
     right: Array
 
     @classmethod
-    def of(cls, features: Array, ends: Ends, right: NDArray[np.bool_]) -> "Choices":
+    def of(cls, features: Array, ends: Ends, right: NDArray[np.bool_]) -> "ChoiceSets":
         """Share each question between its right answers; questions without one are left out."""
         owner = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
         counts = np.bincount(owner, weights=right, minlength=len(ends) - 1)
@@ -59,11 +59,11 @@ class Choices:
         """Index of the question that each candidate belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.ends))
 
-    def where(self, wanted: NDArray[np.bool_]) -> "Choices":
+    def where(self, wanted: NDArray[np.bool_]) -> "ChoiceSets":
         """Return the questions that a mask names."""
         mask = wanted[self.owner]
         ends = np.concatenate([[0], np.cumsum(np.diff(self.ends)[wanted])])
-        return Choices(self.features[mask], ends, self.right[mask])
+        return ChoiceSets(self.features[mask], ends, self.right[mask])
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ConditionalLogit:
 
 
 def fit_logit(
-    choices: Choices,
+    choices: ChoiceSets,
     names: Sequence[str],
     *,
     groups: Sequence[int] | None = None,
@@ -115,7 +115,7 @@ def fit_logit(
         penalties: to choose from by the held-out log-likelihood.
     """
     means, scales = _standard(choices.features)
-    ready = Choices((choices.features - means) / scales, choices.ends, choices.right)
+    ready = ChoiceSets((choices.features - means) / scales, choices.ends, choices.right)
     folds = np.arange(len(ready)) if groups is None else np.unique(groups, return_inverse=True)[1]
     penalty = _choose(ready, np.asarray(folds) % _FOLDS, penalties)
     found = _maximise(ready, penalty, np.zeros(len(names)))
@@ -138,7 +138,7 @@ def _standard(features: Array) -> tuple[Array, Array]:
     return means, np.where(scales > _LEAST_SCALE, scales, 1.0)
 
 
-def negative_log_likelihood(weights: Array, choices: Choices) -> tuple[float, Array]:
+def negative_log_likelihood(weights: Array, choices: ChoiceSets) -> tuple[float, Array]:
     """Return the mean over questions of ``-sum of right · log P``, and its gradient."""
     logits = choices.features @ weights
     probabilities, log_sums = _softmax(logits, choices)
@@ -147,7 +147,7 @@ def negative_log_likelihood(weights: Array, choices: Choices) -> tuple[float, Ar
     return loss, gradient
 
 
-def _softmax(logits: Array, choices: Choices) -> tuple[Array, Array]:
+def _softmax(logits: Array, choices: ChoiceSets) -> tuple[Array, Array]:
     """Return each candidate's probability, and each question's log of the sum."""
     starts, owner = choices.ends[:-1], choices.owner
     highest = np.maximum.reduceat(logits, starts)
@@ -156,7 +156,7 @@ def _softmax(logits: Array, choices: Choices) -> tuple[Array, Array]:
     return raised / sums[owner], highest + np.log(sums)
 
 
-def _maximise(choices: Choices, penalty: float, start: Array) -> Array:
+def _maximise(choices: ChoiceSets, penalty: float, start: Array) -> Array:
     def objective(weights: Array) -> tuple[float, Array]:
         loss, gradient = negative_log_likelihood(weights, choices)
         return loss + penalty / 2 * float(weights @ weights), gradient + penalty * weights
@@ -165,7 +165,7 @@ def _maximise(choices: Choices, penalty: float, start: Array) -> Array:
     return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x)
 
 
-def _choose(choices: Choices, folds: Ends, penalties: Sequence[float]) -> float:
+def _choose(choices: ChoiceSets, folds: Ends, penalties: Sequence[float]) -> float:
     """Choose the penalty with the highest log-likelihood on questions held out."""
     if len(penalties) == 1 or len(set(folds.tolist())) < _FOLDS:
         return max(penalties)
@@ -181,7 +181,7 @@ def _choose(choices: Choices, folds: Ends, penalties: Sequence[float]) -> float:
     return penalties[int(np.argmin(losses))]
 
 
-def _errors(weights: Array, choices: Choices, penalty: float) -> Array:
+def _errors(weights: Array, choices: ChoiceSets, penalty: float) -> Array:
     """Return standard errors: roots of the diagonal of the inverse penalised information."""
     probabilities, _ = _softmax(choices.features @ weights, choices)
     weighted = probabilities[:, None] * choices.features

@@ -14,14 +14,14 @@ from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.results import Summary
 from trec_cli.study.figure import Mark, draw
 from trec_cli.study.plan import Arm, Study
-from trec_cli.study.runner import Outcome
+from trec_cli.study.runner import StudyOutcome
 from trec_cli.study.steps import Step
 
 
 def write_results(
     study: Study,
     steps: Mapping[str, list[Step]],
-    outcome: Outcome,
+    outcome: StudyOutcome,
     summary: Summary | None,
     out: Path,
 ) -> list[Path]:
@@ -63,7 +63,7 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
 
 
 def _entry(
-    arm: Arm, steps: list[Step], outcome: Outcome, summary: Summary | None
+    arm: Arm, steps: list[Step], outcome: StudyOutcome, summary: Summary | None
 ) -> dict[str, Any]:
     failure = outcome.failed.get(arm.name)
     systems = (summary or {}).get("systems", {})

@@ -22,7 +22,7 @@ _OWN = {"--json", "--quiet", "-q", "--overwrite"}
 
 
 @dataclass(frozen=True)
-class Failure:
+class StepFailure:
     """Why an arm has no scores."""
 
     stage: str
@@ -35,7 +35,7 @@ class Failure:
 
 
 @dataclass
-class Outcome:
+class StudyOutcome:
     """What came of the arms.
 
     Attributes:
@@ -43,11 +43,11 @@ class Outcome:
         seconds: that the steps of each arm took in all runs, shared ones included.
     """
 
-    failed: dict[str, Failure] = field(default_factory=dict)
+    failed: dict[str, StepFailure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-_NOT_YET = Failure("", 0, "")
+_NOT_YET = StepFailure("", 0, "")
 """In place of how a step ended that has not."""
 
 
@@ -129,10 +129,10 @@ class Runner:
         self._done = Done()
         self._working: dict[str, Step] = {}
         self._started: dict[Step, float] = {}
-        self._ended: dict[Step, Failure | None] = {}
+        self._ended: dict[Step, StepFailure | None] = {}
         self._took: dict[Step, float] = {}
 
-    def run(self) -> Outcome:
+    def run(self) -> StudyOutcome:
         """Run everything, in the order of the arms; an arm whose step fails is left there.
 
         Raises:
@@ -147,7 +147,7 @@ class Runner:
             name: round(sum(self._took.get(step, 0.0) for step in steps), 1)
             for name, steps in self._arms.items()
         }
-        return Outcome(failed, seconds)
+        return StudyOutcome(failed, seconds)
 
     def _start_what_can(self) -> None:
         """Go through the steps in order; one that is done may let a later one begin."""
@@ -193,13 +193,13 @@ class Runner:
         name, ending = self._crew.wait()
         step = self._working.pop(name)
         self._took[step] = time.monotonic() - self._started[step]
-        failure = Failure(step.stage, ending.code, ending.message) if ending.code else None
+        failure = StepFailure(step.stage, ending.code, ending.message) if ending.code else None
         self._ended[step] = failure
         for arm, steps in self._arms.items() if failure else ():
             if step in steps:
                 self._progress.warn(f"arm {arm} failed: {failure}")
 
-    def _failure(self, steps: Sequence[Step]) -> Failure | None:
+    def _failure(self, steps: Sequence[Step]) -> StepFailure | None:
         return next((why for step in steps if (why := self._ended.get(step))), None)
 
 

@@ -21,7 +21,7 @@ from trec_cli.summarize.text import clean
 
 
 @dataclass
-class Counts:
+class CallCounts:
     """What the calls of a run came to.
 
     Attributes:
@@ -94,7 +94,7 @@ class Asker:
         self._checker = checker
         others = (engine.retry(attempt) for attempt in range(1, retries + 1))
         self._rungs = [_Rung(engine), *(_Rung(other) for other in others if other is not None)]
-        self.counts = Counts()
+        self.counts = CallCounts()
 
     def ask(self, prompts: Sequence[Prompt], what: str) -> list[Answer]:
         """Return the answer to every prompt, checked; equal prompts are asked once.

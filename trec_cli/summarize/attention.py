@@ -16,7 +16,7 @@ from trec_cli.core.records import Attention, Block, Example, Key, Query
 from trec_cli.models.vectors import ItemVectors
 from trec_cli.summarize.extract import extend
 from trec_cli.summarize.modes import Result
-from trec_cli.summarize.prompts import PromptWriter, Source
+from trec_cli.summarize.prompts import PromptWriter, SourceTexts
 from trec_cli.summarize.settings import AttentionSettings
 from trec_cli.summarize.text import cut_back
 
@@ -78,7 +78,7 @@ class Attender:
         if not self._writer.continues:
             return text
         rising = sorted((passage for passage, _ in heard), key=lambda passage: passage.weight)
-        more = Source(summaries=tuple(passage.text for passage in rising))
+        more = SourceTexts(summaries=tuple(passage.text for passage in rising))
         return extend(text, more, self._budget, self._writer.tokens)
 
     def _within(self, text: str, tokens: int) -> str:

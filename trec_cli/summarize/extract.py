@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from trec_cli.core.records import Item
-from trec_cli.summarize.prompts import Source
+from trec_cli.summarize.prompts import SourceTexts
 from trec_cli.summarize.quality import FACETS, facet
 from trec_cli.summarize.text import content, phrases, printable, says, support
 
@@ -23,12 +23,12 @@ Wanted = tuple[str, bool]
 """A phrase, and whether it is a title."""
 
 
-def extract(source: Source, budget: int, count: CountTokens) -> str:
+def extract(source: SourceTexts, budget: int, count: CountTokens) -> str:
     """Write a summary of at most ``budget`` tokens without a model: extend nothing."""
     return extend("", source, budget, count)
 
 
-def extend(text: str, source: Source, budget: int, count: CountTokens) -> str:
+def extend(text: str, source: SourceTexts, budget: int, count: CountTokens) -> str:
     """Add to a text what it leaves out, as long as ``budget`` tokens allow.
 
     What there is to say comes in this order: the first kinds of the items, then in turn a

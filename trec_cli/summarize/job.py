@@ -11,9 +11,9 @@ from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Summary
-from trec_cli.summarize.asking import Asker, Counts
+from trec_cli.summarize.asking import Asker, CallCounts
 from trec_cli.summarize.engine import Store
-from trec_cli.summarize.quality import Audit
+from trec_cli.summarize.quality import QualityAudit
 from trec_cli.summarize.remote import make_setup
 from trec_cli.summarize.run import Written, choose, line_hashes, no_summaries, save, summarize
 from trec_cli.summarize.settings import SummarizeOptions
@@ -155,7 +155,7 @@ class ModelJob(SummaryJob):
         self.setup = make_setup(options)
         super().__init__(options, progress)
         self.writer = self.setup.writer(self.items)
-        self.counts, self.audit = Counts(), Audit(self.items)
+        self.counts, self.audit = CallCounts(), QualityAudit(self.items)
         self.vectors: VectorMaker | None = None
         self._device = ""
         empty = sum(not example.history for example in self.examples)

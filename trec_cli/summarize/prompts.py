@@ -19,7 +19,7 @@ from trec_cli.summarize.settings import SummarySettings
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceTexts:
     """What a text should be about.
 
     Attributes:
@@ -87,11 +87,11 @@ class Prompt:
     ids: tuple[int, ...]
     parts: tuple[tuple[str, int], ...]
     instruction: str = ""
-    source: Source = field(default=Source(), compare=False)
+    source: SourceTexts = field(default=SourceTexts(), compare=False)
 
 
 @dataclass
-class Cuts:
+class SummaryCuts:
     """What did not fit, counted over the prompts written.
 
     Attributes:
@@ -198,7 +198,7 @@ class PromptWriter:
         self.budget = settings.prompt_tokens
         if most_tokens is not None:
             self.budget = min(self.budget, most_tokens - settings.summary_tokens)
-        self.cuts = Cuts()
+        self.cuts = SummaryCuts()
         self._encode = lru_cache(maxsize=None)(self._encode_fixed)
         self._shown_item = lru_cache(maxsize=_CACHED_ITEMS)(self._choose_attributes)
         self._item_line = lru_cache(maxsize=_CACHED_ITEMS)(self._encode_item)
@@ -231,12 +231,12 @@ class PromptWriter:
     def block(self, history: Sequence[str]) -> Prompt:
         """Ask for a summary of some items."""
         template = self.templates["summarize_block"]
-        source = Source(self._shown(history))
+        source = SourceTexts(self._shown(history))
         return self._assemble(template, source, items=self._item_lines(template, history))
 
     def update(self, summary: str, history: Sequence[str], new: int) -> Prompt:
         """Ask for a complete summary of ``summary`` and the last ``new`` items of a history."""
-        source = Source(self._shown(history), (summary,), new)
+        source = SourceTexts(self._shown(history), (summary,), new)
         history = history[len(history) - new :]
         template = self.templates["summarize_update"]
         before = self._summary_line(summary)
@@ -248,7 +248,7 @@ class PromptWriter:
 
         ``history`` holds the items that they are about.
         """
-        source = Source(self._shown(history), tuple(summaries))
+        source = SourceTexts(self._shown(history), tuple(summaries))
         lines = [self._summary_line(summary, _LINE) for summary in summaries]
         template = self.templates["summarize_merge"]
         return self._assemble(template, source, summaries=self._joined(lines))
@@ -333,7 +333,7 @@ class PromptWriter:
         ids = [token for line in lines for token in (*self._newline, *line.ids)]
         return _Line("\n".join(line.text for line in lines), ids[len(self._newline) :])
 
-    def _assemble(self, template: Template, source: Source, **slots: _Line) -> Prompt:
+    def _assemble(self, template: Template, source: SourceTexts, **slots: _Line) -> Prompt:
         """Concatenate frame, template and slots."""
         parts: list[tuple[str, Sequence[int]]] = [("chat frame", self.frame.head)]
         for index, part in enumerate(template.parts):

@@ -154,7 +154,7 @@ def _stems(value: str) -> set[str]:
 
 
 @dataclass
-class Audit:
+class QualityAudit:
     """Measures of final summaries against the histories that they are about.
 
     Attributes:

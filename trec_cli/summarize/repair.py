@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from trec_cli.core.records import FLAGS
 from trec_cli.summarize.engine import Generation
 from trec_cli.summarize.extract import extend, extract
-from trec_cli.summarize.prompts import Answer, Prompt, Source
+from trec_cli.summarize.prompts import Answer, Prompt, SourceTexts
 from trec_cli.summarize.quality import in_one, is_echo, item_supports, measure
 from trec_cli.summarize.text import clean, cut_back, ground, says, support
 
@@ -79,7 +79,7 @@ class Checker:
         return self.cut(text, self.budget)
 
     @staticmethod
-    def _mended(source: Source, text: str, flags: set[str]) -> str:
+    def _mended(source: SourceTexts, text: str, flags: set[str]) -> str:
         """Cut back to a whole phrase, and drop what has no support or comes again."""
         whole = cut_back(text) if "cut" in flags else text
         supports = item_supports(source.items)
@@ -87,7 +87,7 @@ class Checker:
         flags.update(["filtered"] * bool(grounded.dropped))
         return grounded.text
 
-    def _extended(self, source: Source, text: str, flags: set[str]) -> str:
+    def _extended(self, source: SourceTexts, text: str, flags: set[str]) -> str:
         """Add what a text leaves out; one that says nothing is not worth it."""
         longer = extend(text, source, self.budget, self.count) if says(text) else text
         flags.update(["extended"] * (longer != text))
@@ -99,7 +99,7 @@ class Checker:
         return Answer(text, _ordered({*verdict.faults, "extractive"}))
 
 
-def _without_labels(text: str, source: Source) -> str:
+def _without_labels(text: str, source: SourceTexts) -> str:
     """Remove names of attributes from the front of phrases ("brand: Falke")."""
     names = {name for item in source.items for name in item.attributes}
     if not names:
@@ -134,14 +134,14 @@ def _faults(prompt: Prompt, text: str) -> list[str]:
     return [name for name, wrong in checks.items() if wrong]
 
 
-def _copies(text: str, source: Source) -> bool:
+def _copies(text: str, source: SourceTexts) -> bool:
     """Return whether a text says what one summary says, although the rest says more."""
     own, parts = says(text), [says(part) for part in _parts(source)]
     copied = own in parts[: len(source.summaries)]
     return copied and not all(part <= own for part in parts)
 
 
-def _is_narrow(text: str, source: Source) -> bool:
+def _is_narrow(text: str, source: SourceTexts) -> bool:
     """Return whether a text covers too little of its source: half of it, and always the newest.
 
     Of a few items any half will do; of summaries more than half, so that of two both count.
@@ -153,7 +153,7 @@ def _is_narrow(text: str, source: Source) -> bool:
     return not said[-1] or sum(said) <= LEAST_PARTS * len(said)
 
 
-def _parts(source: Source) -> Sequence[str]:
+def _parts(source: SourceTexts) -> Sequence[str]:
     """Return the texts of which a summary should say something, oldest first."""
     shown = [item.text() for item in source.shown]
     if not source.summaries:

@@ -110,7 +110,7 @@ class Round:
 
 
 @dataclass
-class Estimate:
+class CostEstimate:
     """What a run would cost at most: nothing in the store, every summary as long as allowed.
 
     Attributes:
@@ -132,9 +132,9 @@ class Estimate:
         return sum(each.prompt_tokens for each in self.rounds.values())
 
 
-def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> Estimate:
+def estimate(examples: Iterable[Example], mode: Mode, writer: PromptWriter) -> CostEstimate:
     """Walk through a run without a model: placeholders stand for the summaries."""
-    result, keys, seen = Estimate(), Keys({}), set[bytes]()
+    result, keys, seen = CostEstimate(), Keys({}), set[bytes]()
 
     def ask(prompts: Sequence[Prompt], what: str) -> list[Answer]:
         answers = []

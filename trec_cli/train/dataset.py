@@ -40,7 +40,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Question:
+class TrainingQuestion:
     """What is learnt at one point of a history.
 
     Attributes:
@@ -144,7 +144,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         """Return how many negatives are drawn: all there are, if they are too few."""
         return min(self.wanted(question), len(question.negatives))
 
-    def last(self, draw: Draw) -> Question:
+    def last(self, draw: Draw) -> TrainingQuestion:
         """Return what an example itself asks, with an epoch's negatives."""
         question = self.questions[draw.index]
         example = question.example
@@ -152,9 +152,9 @@ class TrainingExamples(Dataset[LabelledTree]):
         negatives = self._negatives(
             random, question.negatives, self.wanted(question), example.positives, example.history
         )
-        return Question(len(example.history), example.positives, negatives)
+        return TrainingQuestion(len(example.history), example.positives, negatives)
 
-    def every(self, draw: Draw) -> Iterator[Question]:
+    def every(self, draw: Draw) -> Iterator[TrainingQuestion]:
         """Yield what is learnt of an example, from the end of its history to the beginning."""
         yield self.last(draw)
         question = self.questions[draw.index]
@@ -165,7 +165,7 @@ class TrainingExamples(Dataset[LabelledTree]):
             random = generator(self._seed, example.user_id, example.example_id, draw.epoch, count)
             negatives = self._negatives(random, pool, self._per_positive, known)
             if negatives:
-                yield Question(count, [history[count]], negatives)
+                yield TrainingQuestion(count, [history[count]], negatives)
 
     def _counts(self, draw: Draw) -> list[int]:
         """Return after how many items of a history to ask for the next, the most first.
@@ -413,7 +413,7 @@ class StepPlan(Sampler[Row]):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """What a training consists of, known before any weights are loaded."""
 
     data: TrainingExamples
@@ -483,7 +483,7 @@ def prepare(
     settings: TrainSettings,
     device: torch.device,
     progress: Progress | None = None,
-) -> Prepared:
+) -> PreparedTraining:
     """Measure all prompts and plan the steps.
 
     On the CPU rows are kept short: there attention over a long row costs more than company
@@ -523,4 +523,4 @@ def prepare(
         seed=settings.seed,
         processes=settings.processes,
     )
-    return Prepared(data, valid, sizes, plan, settings)
+    return PreparedTraining(data, valid, sizes, plan, settings)

@@ -26,7 +26,7 @@ from trec_cli.models.load import (
 from trec_cli.prompts.questions import fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart, template_hash
 from trec_cli.train.callbacks import keep_events
-from trec_cli.train.dataset import Draw, Prepared, check_trainable, prepare
+from trec_cli.train.dataset import Draw, PreparedTraining, check_trainable, prepare
 from trec_cli.train.lora import quantization
 from trec_cli.train.processes import Processes
 from trec_cli.train.publish import Card, publish
@@ -117,7 +117,7 @@ class TrainingJob:
         return settings
 
     @cached_property
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedTraining:
         """Measure all prompts, plan the steps, and warn of what was cut or is missing."""
         device = self._placement.device
         prepared = prepare(

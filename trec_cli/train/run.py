@@ -23,7 +23,7 @@ from trec_cli.train.callbacks import (
     ShowProgress,
     StopWhenDiverged,
 )
-from trec_cli.train.dataset import Draw, Prepared
+from trec_cli.train.dataset import Draw, PreparedTraining
 from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
@@ -77,7 +77,7 @@ class Outcome:
 
 def train(
     llm: LanguageModel,
-    prepared: Prepared,
+    prepared: PreparedTraining,
     work: WorkFolder,
     *,
     save_every: int,
@@ -159,7 +159,7 @@ def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
     return found
 
 
-def _scorer(model: Any, prepared: Prepared, progress: Progress) -> BranchScorer:
+def _scorer(model: Any, prepared: PreparedTraining, progress: Progress) -> BranchScorer:
     """Check on the longest and the shortest example that sharing a prefix is exact."""
     scorer = BranchScorer(model, prepared.data.builder.answers, prepared.settings.max_tokens)
     model.eval()
@@ -174,7 +174,7 @@ def _scorer(model: Any, prepared: Prepared, progress: Progress) -> BranchScorer:
 def _trainer(
     model: Any,
     arguments: TrainingArguments,
-    prepared: Prepared,
+    prepared: PreparedTraining,
     work: WorkFolder,
     scorer: BranchScorer,
     bar: Task,
@@ -212,7 +212,7 @@ def _trainer(
 
 def _arguments(
     llm: LanguageModel,
-    prepared: Prepared,
+    prepared: PreparedTraining,
     folder: Path,
     save_every: int,
     report_to: Sequence[str],

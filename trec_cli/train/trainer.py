@@ -26,7 +26,7 @@ from trec_cli.train.work import Spent
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """Some users' trees for one forward pass; T predictions.
 
     Attributes:
@@ -40,17 +40,17 @@ class Row:
     targets: Targets
 
 
-RowLoss = Callable[[Any, Any, Row], Tensor]
-Batch = dict[str, Row]
+RowLoss = Callable[[Any, Any, PackedRow], Tensor]
+Batch = dict[str, PackedRow]
 """What the Trainer passes around: it wants a dictionary."""
 
 
 def collate(trees: list[LabelledTree], *, objective: Objective) -> Batch:
     """Pack the trees of a few users into one row."""
-    return {"row": Row(trees, pack(trees), make_targets(trees, objective))}
+    return {"row": PackedRow(trees, pack(trees), make_targets(trees, objective))}
 
 
-def packed_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Tensor:
+def packed_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective) -> Tensor:
     """Compute the summed loss of a row in one forward pass.
 
     Args:
@@ -64,7 +64,7 @@ def packed_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Ten
     return summed_loss(logits[0], row.targets, objective)
 
 
-def separate_loss(model: Any, base: Any, row: Row, *, objective: Objective) -> Tensor:
+def separate_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective) -> Tensor:
     """Compute the summed loss of a row prompt by prompt, as everybody would write it.
 
     The reference for :func:`packed_loss`, and the way for models that cannot share a prefix.
@@ -86,7 +86,7 @@ def _logits(model: Any, base: Any, prompt: LabelledTree) -> Tensor:
     return logits
 
 
-def _computed(row: Row, *, packed: bool) -> Spent:
+def _computed(row: PackedRow, *, packed: bool) -> Spent:
     """Count a row, computed ``packed`` or prompt by prompt."""
     separate = sum(tree.tree.separate_size for tree in row.trees)
     return Spent(

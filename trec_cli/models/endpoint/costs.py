@@ -6,7 +6,7 @@ from trec_cli.models.endpoint.settings import EndpointSettings
 
 
 @dataclass
-class Tally:
+class CostTally:
     """What a run has asked of a server.
 
     Attributes:

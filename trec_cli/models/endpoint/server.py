@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from trec_cli.core.errors import ModelError
-from trec_cli.models.endpoint.costs import Budget, Tally
+from trec_cli.models.endpoint.costs import Budget, CostTally
 from trec_cli.models.endpoint.faults import Breaker, Failed, Failure, shorten
 from trec_cli.models.endpoint.replies import UNREADABLE, BadReply, Usage
 from trec_cli.models.endpoint.settings import EndpointSettings
@@ -87,7 +87,7 @@ class Server:
         Raises:
             UsageError: they cannot work.
         """
-        self.settings, self.tally = settings, Tally()
+        self.settings, self.tally = settings, CostTally()
         self._key = settings.key()
         self._budget = Budget(settings)
         self._breaker = Breaker(settings.concurrency)
