@@ -193,6 +193,16 @@ def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -
     result = _trec(run, "--out", tmp_path / "again.jsonl")
     assert result.stderr.count("because of") == 3
     assert "pot 0" in result.stderr
+    bare = _trec(run, "--no-reasons", "--out", tmp_path / "bare.jsonl")
+    assert "recommended" in bare.stderr
+    assert "because of" not in bare.stderr
+
+
+def test_an_item_without_title_is_shown_by_its_id_and_a_text(tmp_path: Path) -> None:
+    labelled = [Item(item.item_id, {"label": item.title}) for item in SHOP]
+    result = _trec(_write(tmp_path / "shop", _users(), labelled))
+    assert result.exit_code == 0, result.stderr
+    assert "i0: pot 0" in result.stderr
 
 
 def test_faults_are_named(run: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trec_cli.core.errors import InputError
 from trec_cli.core.manifest import file_hash, read_manifest
 from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.score import prompting
-from trec_cli.score.job import read_material
+from trec_cli.score.job import check_there, read_material
 from trec_cli.score.options import Asked
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -99,3 +99,18 @@ def test_questions_without_candidates_are_counted_with_the_remedy(tmp_path: Path
     (run / "examples.jsonl").write_bytes(line)
     with pytest.raises(InputError, match=r"1 examples of split predict without candidates.*prepar"):
         read_material(Asked(run=run, split="predict"), "bm25")
+    with pytest.raises(InputError, match=r"no example of split test; it has predict .*recommend"):
+        read_material(Asked(run=run), "bm25")
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("items.jsonl", "or run trec prepare first"),
+        ("summaries-x.jsonl", "or run trec summarize first"),
+        ("gone.txt", r"no such file \(check the name\)$"),
+    ],
+)
+def test_a_missing_file_names_the_stage_that_writes_it(tmp_path: Path, name: str, fix: str) -> None:
+    with pytest.raises(InputError, match=fix):
+        check_there([tmp_path / name])

@@ -88,14 +88,16 @@ def _show(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> No
     histories = {example.user_id: example.history for example in task.asked}
 
     def title(item: str) -> str:
-        return task.items[item].title or item
+        texts = task.items[item].attributes
+        return texts.get("title") or ": ".join([item, *list(filter(None, texts.values()))[:1]])
 
     for one in counts.shown:
         history = histories[one.user_id][-_HISTORY_SHOWN:]
         table = Table(title=f"{one.user_id}: {'; '.join(map(title, history)) or 'no history'}")
-        for column in ("", "recommended", "because of"):
+        reasons = any(entry.because for entry in one.items)
+        for column in ("", "recommended", *(["because of"] if reasons else [])):
             table.add_column(column)
         for entry in one.items:
             because = title(entry.because.history_item) if entry.because else ""
-            table.add_row(str(entry.rank), title(entry.item_id), because)
+            table.add_row(str(entry.rank), title(entry.item_id), *([because] if reasons else []))
         terminal.table(table)

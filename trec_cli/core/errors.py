@@ -17,7 +17,7 @@ what to do; it never needs a traceback to be understood.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 MAX_FAULTS = 20
 """How many faults of one input are collected before the reader gives up."""
@@ -85,6 +85,15 @@ class Fault:
         return f"{place}: {self.problem}" + (f" ({self.fix})" if self.fix else "")
 
 
+_WRITES = {
+    "items.jsonl": "trec prepare",
+    "examples.jsonl": "trec prepare",
+    "summaries-": "trec summarize",
+    "model-": "trec train",
+    "scores-": "trec score",
+    "shortlist": "trec recommend --shortlist",
+}
+"""How the names of files begin, and the stage that writes them."""
 _ALIKE, _NAMED = 5, 3
 """From so many faults that differ in their line alone, so many lines are named."""
 
@@ -105,6 +114,14 @@ class InputError(TrecError):
     def of(cls, file: object, problem: str, fix: str = "", line: int | None = None) -> "InputError":
         """Build the error of a single fault."""
         return cls([Fault(str(file), line, problem, fix)])
+
+    @classmethod
+    def missing(cls, file: object) -> "InputError":
+        """Build the error of a file that is not there, naming the stage that writes it."""
+        name = PurePath(str(file)).name
+        stage = next((stage for start, stage in _WRITES.items() if name.startswith(start)), None)
+        fix = f"check the name, or run {stage} first" if stage else "check the name"
+        return cls.of(file, "no such file", fix)
 
 
 def _messages(faults: Sequence[Fault]) -> Iterator[str]:

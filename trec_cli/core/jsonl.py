@@ -130,9 +130,7 @@ def open_input(path: Path | str) -> Iterator[BinaryIO]:
     try:
         raw = file.open("rb") if hashes is None else _Hashed(file)
     except FileNotFoundError:
-        raise InputError.of(
-            file, "no such file", "check the name, or run the stage before"
-        ) from None
+        raise InputError.missing(file) from None
     except IsADirectoryError:
         raise InputError.of(file, "is a folder, not a file", "name the JSONL file itself") from None
     except OSError as error:

@@ -152,7 +152,7 @@ def _hash_or_stream(path: Path | str) -> str:
     if str(path) == "-":
         return "stream"
     if not file.exists():
-        raise InputError.of(path, "no such file", "check the name, or run the stage before")
+        raise InputError.missing(path)
     return file_hash(file)
 
 

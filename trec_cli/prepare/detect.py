@@ -6,6 +6,7 @@ from trec_cli.core.errors import InputError
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.formats import Files, Format, Found
 from trec_cli.prepare.sources import amazon_m2, amazon_reviews, clicks, mind, plain
+from trec_cli.prepare.sources.tables import unknown_columns
 
 FORMATS = {
     format_.name: format_
@@ -20,6 +21,7 @@ FORMATS = {
 """All formats; the last is told by columns, and looked for where no other is found by name."""
 
 _SHOWN = 8
+_COLUMNS = "if it is a log, name its columns with --columns user=COLUMN,item=COLUMN,time=COLUMN; "
 
 
 def detect(source: Source, name: str = "auto") -> Found:
@@ -38,13 +40,17 @@ def detect(source: Source, name: str = "auto") -> Found:
         names = " and ".join(f.format.name for f in found)
         raise InputError.of(source.path, f"holds several formats: {names}", "choose with --format")
     looked = "; ".join(f"{f.name}: {f.looks_for}" for f in formats)
-    there = [m.name for m in source.members]
-    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
+    headers = unknown_columns(source) if clicks.FORMAT in formats else {}
+    there = [
+        f"{m.name} with columns {', '.join(headers[m][:_SHOWN])}" if m in headers else m.name
+        for m in source.members[:_SHOWN]
+    ]
+    more = f" and {len(source.members) - _SHOWN} more" if len(source.members) > _SHOWN else ""
+    between = "; " if headers else ", "
     raise InputError.of(
         source.path,
-        f"holds no collection that is known; there is {', '.join(there[:_SHOWN]) or 'nothing'}"
-        f"{more}",
-        f"looked for {looked} (each also in a .zip or as .gz)",
+        f"holds no collection that is known; there is {between.join(there) or 'nothing'}{more}",
+        f"{_COLUMNS if headers else ''}looked for {looked}; each also in a .zip or as .gz",
     )
 
 

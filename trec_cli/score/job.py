@@ -86,7 +86,7 @@ def check_there(files: Sequence[Path]) -> None:
     """
     for path in files:
         if not is_stream(path) and not path.exists():
-            raise InputError.of(path, "no such file", "check the name, or run the stage before")
+            raise InputError.missing(path)
 
 
 def _choose(asked: Asked, examples: Sequence[Example]) -> list[Example]:
@@ -99,17 +99,24 @@ def _choose(asked: Asked, examples: Sequence[Example]) -> list[Example]:
     if not chosen:
         raise InputError.of(
             asked.examples_file,
-            f"holds no example of split {asked.split}",
-            "choose another --split, or prepare the data with one",
+            f"holds no example of split {asked.split}; it has {_splits(examples)}",
+            "choose one with --split; for recommendations run trec recommend"
+            if any(example.split == "predict" for example in examples)
+            else "choose one with --split, or prepare the data with this one",
         )
     bare = sum(not example.candidates for example in chosen[: asked.limit])
     if bare:
         raise InputError.of(
             asked.examples_file,
             f"holds {bare:,} examples of split {asked.split} without candidates",
-            "run trec prepare with --candidates, or name candidates in the file",
+            "run trec prepare with --candidates retrieve:200, or rank the whole catalogue with "
+            "trec recommend",
         )
     return chosen[: asked.limit]
+
+
+def _splits(examples: Sequence[Example]) -> str:
+    return ", ".join(sorted({example.split for example in examples}))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ _PART = re.compile(r"(?:[._-](?:train|valid|validation|val|dev|test|part|full|of
 _UNNAMED_LOG = 4
 """Columns of the ratings that Amazon publishes without a header."""
 _EPOCH = 1e8
+_LONGEST_NAME = 40
+"""A longer cell is no name of a column."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,20 @@ def find_tables(source: Source) -> tuple[list[Table], list[Table]] | None:
     names = (f"meta_{stem}", stem, *_CATALOGUES)
     items = _only(source, groups, names, "tables of items", "name the one to read with --items")
     return log, items
+
+
+def unknown_columns(source: Source) -> dict[Member, list[str]]:
+    """Return the headers of the CSV, TSV and Parquet files that have one."""
+    headers: dict[Member, list[str]] = {}
+    for member in source.members:
+        if suffix_of(member) in (".csv", ".tsv", ".parquet"):
+            try:
+                first = read_first(source, member)
+            except InputError:
+                continue
+            if len(first) > 1 and all(0 < len(cell) <= _LONGEST_NAME for cell in first):
+                headers[member] = list(first)
+    return headers
 
 
 def _check_chosen(log: Iterable[Table], chosen: Mapping[str, str]) -> None:
