@@ -118,6 +118,36 @@ def test_what_only_the_user_tells_is_no_shortcut() -> None:
     assert found.no_text.value > found.no_user.value + 0.1, "what follows what needs no text"
 
 
+def test_the_answers_of_valid_weigh_nothing_where_valid_is_audited_without_texts() -> None:
+    """Pure chance: fitted on its own answers, the blend would look better than it is."""
+    items, examples = make(CLEAN, 1)
+    valid = [
+        msgspec.structs.replace(each, split="valid" if each.split == "test" else "train")
+        for each in examples
+    ]
+    turned = [
+        msgspec.structs.replace(each, positives=[c for c in each.candidates if c != p][:1])
+        if each.split == "valid"
+        else each
+        for each in valid
+        for p in each.positives[:1]
+    ]
+    fitted = []
+    for asked in (valid, turned):
+        without = audit_examples(items, asked, "valid", without_text=True)
+        bare = [each for each in asked if each.split == "train"]
+        alone = audit_examples(
+            items,
+            [*bare, *(msgspec.structs.replace(e, split="test") for e in asked if e not in bare)],
+            without_text=True,
+        )
+        assert without is not None
+        assert alone is not None
+        assert without.no_text == alone.no_text
+        fitted.append(without.no_text)
+    assert fitted[0] != fitted[1]
+
+
 def test_no_history_of_an_asked_user_changes_a_score() -> None:
     items, examples = make(POPULAR, 2)
     changed = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,6 +16,9 @@ from trec_cli.commands.app import app
 from trec_cli.core.jsonl import encode, read_examples
 from trec_cli.core.records import Example, Item
 from trec_cli.recommend.learning import past_examples
+from trec_cli.signals.blend import Blend, Learner, load_logit
+from trec_cli.signals.catalogue import EncodedCatalogue
+from trec_cli.signals.histories import Events
 
 Lines = list[dict[str, Any]]
 SHOP = [
@@ -187,6 +191,76 @@ def test_recall_is_stated_where_answers_are_known(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "1 of 2 right answers found (50.0%) in the first 2" in result.stderr
     assert (folder / "recommendations-catalogue-test.jsonl").exists()
+
+
+def test_train_users_are_ranked_for_by_signals_that_do_not_know_them(tmp_path: Path) -> None:
+    """As ``trec score --scorer blend`` scores their questions, fold by fold."""
+    train = [
+        msgspec.structs.replace(
+            _asked(f"u{n}", [f"i{n % 12}"], [f"i{(n + 1) % 12}"]), split="train"
+        )
+        for n in range(60)
+    ]
+    folder = _write(tmp_path / "shop", train)
+    result = _trec(folder, "--split", "train", "--top", 3)
+    assert result.exit_code == 0, result.stderr
+    lines = _lines(folder / "recommendations-catalogue-train.jsonl")
+    assert [line["user_id"] for line in lines] == [example.user_id for example in train]
+    catalogue = EncodedCatalogue.of({item.item_id: item for item in SHOP})
+    learner = Learner(catalogue, Events.of(train, catalogue.rows))
+    blend = Blend(learner, load_logit(folder / "model-blend-catalogue.json"))
+    listed = [[entry["item_id"] for entry in line["items"]] for line in lines]
+    asked = [
+        msgspec.structs.replace(example, candidates=items)
+        for example, items in zip(train, listed, strict=True)
+    ]
+    for line, scores in zip(lines, blend.score(asked), strict=True):
+        # the whole catalogue is scored up to a constant, in single precision
+        own = np.array([entry["score"] for entry in line["items"]])
+        np.testing.assert_allclose(own - own[0], np.array(scores) - scores[0], atol=1e-3)
+
+
+def test_answers_of_valid_weigh_nothing_when_valid_is_recommended_to(tmp_path: Path) -> None:
+    train = [
+        msgspec.structs.replace(
+            _asked(f"u{n}", [f"i{n % 12}"], [f"i{(n + 1) % 12}"]), split="train"
+        )
+        for n in range(30)
+    ]
+    found = []
+    for step in (1, 5):
+        valid = [
+            msgspec.structs.replace(
+                _asked(f"v{n}", [f"i{n}"], [f"i{(n + step) % 12}"]), split="valid"
+            )
+            for n in range(12)
+        ]
+        folder = _write(tmp_path / f"shop{step}", [*train, *valid])
+        assert _trec(folder, "--split", "valid").exit_code == 0
+        lines = _lines(folder / "recommendations-catalogue-valid.jsonl")
+        found.append([line["items"] for line in lines])
+    assert found[0] == found[1]
+
+
+def test_an_item_that_left_the_catalogue_is_gone_from_kept_lists_too(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    assert _trec(folder).exit_code == 0
+    before = _lines(folder / "recommendations-catalogue.jsonl")
+    taken = {item for example in _users() for item in example.history}
+    listed = [entry["item_id"] for line in before for entry in line["items"]]
+    gone = next(item for item in listed if item not in taken)
+    _write(folder, _users(), [item for item in SHOP if item.item_id != gone])
+    result = _trec(folder)
+    assert result.exit_code == 0, result.stderr
+    after = _lines(folder / "recommendations-catalogue.jsonl")
+    assert gone not in {entry["item_id"] for line in after for entry in line["items"]}
+
+
+def test_a_user_who_has_taken_everything_gets_an_empty_list(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", [_asked("u", ["i0", "i1", "i2"])], SHOP[:3])
+    result = _trec(folder)
+    assert result.exit_code == 0, result.stderr
+    assert _lines(folder / "recommendations-catalogue.jsonl")[0]["items"] == []
 
 
 def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -> None:

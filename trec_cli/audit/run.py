@@ -144,7 +144,7 @@ def audit_examples(
     models = _fit_all(questions, fitted, asked, signals)
     scores = _score(questions, asked, signals, models)
     found = _result(questions, split, asked, scores, list(signals), len(fitted), seed)
-    return replace(found, no_text=_without_texts(kept.examples, questions, asked, seed))
+    return replace(found, no_text=_without_texts(kept.examples, questions, asked, split, seed))
 
 
 @dataclass
@@ -265,16 +265,18 @@ def _result(
 
 
 def _without_texts(
-    examples: Sequence[Example], questions: Questions, asked: Ints, seed: int
+    examples: Sequence[Example], questions: Questions, asked: Ints, split: Split, seed: int
 ) -> Estimate | None:
     """Measure the blend of all signals that are left when no item has a text.
 
-    None where there is nothing to learn it from.
+    None where there is nothing to learn it from; split valid is not asked what it has taught.
     """
-    if not examples or len(questions.of("train", "valid")) < _LEAST:
+    splits: tuple[Split, ...] = ("train",) if split == "valid" else ("train", "valid")
+    if not examples or len(questions.of(*splits)) < _LEAST:
         return None
     bare = EncodedCatalogue.of({item: Item(item, {}) for item in questions.ids})
-    blend = fit_blend(Learner(bare, Events.of(examples, bare.rows), seed), examples)
+    learner = Learner(bare, Events.of(examples, bare.rows), seed)
+    blend = fit_blend(learner, examples, splits=splits)
     wanted = [questions.examples[index] for index in asked.tolist()]
     by_id = {example.example_id: example for example in examples}
     scores = np.concatenate(blend.score([by_id[example] for example in wanted]))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import PREDICT, Example, Item
+from trec_cli.core.records import PREDICT, Example, Item, Split
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.signals.blend import Blend, Learner, fit_blend, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
@@ -26,7 +26,7 @@ def past_examples(examples: Sequence[Example], *, predict: bool) -> list[Example
 
     Before a prediction everything is past: each user's whole history becomes an example of
     split train whose answer is its newest item.  Otherwise examples stay as they are, and
-    those of valid and test are never learnt from.
+    those of valid and test are in no count.
     """
     if not predict:
         return list(examples)
@@ -72,18 +72,22 @@ def learn(
     catalogue = EncodedCatalogue.of(items, vectors)
     past = past_examples(examples, predict=options.split == PREDICT)
     learner = Learner(catalogue, Events.of(past, catalogue.rows), options.seed)
-    made_with = {
+    made_with: dict[str, Any] = {
         "seed": options.seed,
         "embedder": options.embedder,
         "signals": list(learner.signals()),
         "split": options.split,
     }
+    learnt_from: tuple[Split, ...] = ("train", "valid")
+    if options.split == "valid":
+        learnt_from = ("train",)
+        made_with["learnt_from"] = ["train"]  # weights made before that knew the answers
     path = options.weights_file
     if path is not None and path.exists() and not renew:
         kept = _kept(path, made_with, learner)
         if kept is not None:
             return Learnt(kept, kept=True)
-    blend = fit_blend(learner, past, negatives=NEGATIVES)
+    blend = fit_blend(learner, past, negatives=NEGATIVES, splits=learnt_from)
     if path is not None:
         events = len(learner.events.sequences.items)
         save_logit(path, blend.logit, {"made_with": made_with, "events": events})

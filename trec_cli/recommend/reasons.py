@@ -20,7 +20,7 @@ _NEWEST = 10
 
 def find_reasons(blend: Blend, pairs: Pairs) -> list[Reason | None]:
     """Explain pairs of question and recommended item."""
-    signals, names = blend.learner.signals(), list(blend.learner.catalogue.rows)
+    signals, names = blend.signals, list(blend.learner.catalogue.rows)
     strongest, gain = _strongest(blend, pairs)
     behind = np.full(len(strongest), -1)
     for index, name in enumerate(signals):
@@ -36,7 +36,7 @@ def find_reasons(blend: Blend, pairs: Pairs) -> list[Reason | None]:
 
 def _strongest(blend: Blend, pairs: Pairs) -> tuple[Rows, NDArray[np.float64]]:
     """Return for each pair the signal with the highest contribution, and that."""
-    signals = blend.learner.signals()
+    signals = blend.signals
     weighed = (pairs.features(signals, blend.varying) - blend.logit.means) * blend.logit.weights
     names = list(signals)
     contributions = weighed[:, : len(names)]
@@ -56,7 +56,7 @@ def _history_items(blend: Blend, name: str, pairs: Pairs, chosen: Rows) -> Rows:
     ages = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     items = asked.items[ends[owner] - 1 - ages]
     alone = Histories(items, np.arange(len(items) + 1), asked.catalogue)
-    signal = blend.learner.signals()[name]
+    signal = blend.signals[name]
     values = signal.at(alone, np.arange(len(items)), pairs.candidates[chosen][owner])
     values = values * DECAY**ages
     behind = np.full(len(chosen), -1)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ def _lists(
     kept = {
         n: found
         for n, example in enumerate(task.asked)
-        if (found := _reusable(earlier, example, task.excluded)) is not None
+        if (found := _reusable(earlier, example, task)) is not None
     }
     fresh = [n for n in range(len(task.asked)) if n not in kept]
     made = _made(task, fresh, counts, progress, renew=renew) if fresh else iter(())
@@ -191,10 +191,12 @@ def _lists(
             yield one
 
 
-def _reusable(earlier: Earlier, example: Example, excluded: frozenset[str]) -> UserList | None:
-    """Return an earlier list of the same question, unless it holds what is excluded now."""
+def _reusable(earlier: Earlier, example: Example, task: RecommendTask) -> UserList | None:
+    """Return an earlier list of the same question, unless it holds what is excluded or gone."""
     found = earlier.get(question_hash(example)) if earlier else None
-    if found is None or any(entry.item_id in excluded for entry in found.items):
+    if found is None or any(
+        entry.item_id in task.excluded or entry.item_id not in task.items for entry in found.items
+    ):
         return None
     return found
 
@@ -207,7 +209,10 @@ def _made(
     *,
     renew: bool,
 ) -> Iterator[UserList | Example]:
-    """Rank the catalogue for the questions that need it."""
+    """Rank the catalogue for the questions that need it.
+
+    Those of split train are ranked fold by fold, by signals that do not know their users.
+    """
     options = task.options
     learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
@@ -220,15 +225,37 @@ def _made(
         seed=options.seed,
     )
     allowed = allowed_items(task.items, rows, wanted)
-    search = Best(scorer=blend, allowed=allowed, settings=wanted)
-    maker = ListMaker(options, blend, list(rows))
     examples = [task.asked[n] for n in fresh]
+    if options.split != "train":
+        maker = ListMaker(options, blend, list(rows))
+        yield from _found(
+            maker, Best(scorer=blend, allowed=allowed, settings=wanted), examples, counts
+        )
+        return
+    made: dict[int, UserList | Example] = {}
+    folds = [blend.learner.fold(example.user_id) for example in examples]
+    for fold in sorted(set(folds)):
+        own = [n for n, one in enumerate(folds) if one == fold]
+        blind = replace(blend, fold=fold)
+        maker = ListMaker(options, blind, list(rows))
+        search = Best(scorer=blind, allowed=allowed, settings=wanted)
+        made.update(
+            zip(own, _found(maker, search, [examples[n] for n in own], counts), strict=True)
+        )
+    yield from (made[n] for n in range(len(examples)))
+
+
+def _found(
+    maker: "ListMaker", search: Best, examples: Sequence[Example], counts: ListCounts
+) -> Iterator[UserList | Example]:
+    """Yield what a search finds for each question."""
+    rows = maker.blend.learner.catalogue.rows
     asked = Histories.of((e.history for e in examples), rows)
     for start, block, found in search.blocks(asked):
         own = examples[start : start + len(block)]
         chosen = [[maker.names[row] for row in best[best >= 0].tolist()] for best in found.rows]
         counts.recall = counts.recall.plus(measure_recall(own, chosen))
-        if options.shortlist is not None:
+        if maker.options.shortlist is not None:
             yield from map(maker.question, own, chosen)
         else:
             yield from maker.lists(own, block, found, chosen)

@@ -140,10 +140,17 @@ class Blend:
     Attributes:
         learner: of the signals.
         logit: the weights.
+        fold: of the train users who are left out of :attr:`signals`, for their own questions.
     """
 
     learner: Learner
     logit: ConditionalLogit
+    fold: int | None = None
+
+    @property
+    def signals(self) -> dict[str, Signal]:
+        """The signals that rank the whole catalogue."""
+        return self.learner.signals(self.fold)
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -169,7 +176,7 @@ class Blend:
         total = np.zeros((len(asked), len(self.learner.catalogue)), np.float32)
         weights = dict(zip(self.logit.names, self.logit.weights.astype(np.float32), strict=True))
         length = history_size(asked)[:, None]
-        for name, signal in self.learner.signals().items():
+        for name, signal in self.signals.items():
             weight = weights[name] + weights.get(name + BY_LENGTH, np.float32(0)) * length
             if weight.any():
                 total += weight * signal.everywhere(asked)

@@ -137,7 +137,8 @@ def _each(rows: Rows, score: Callable[[int, slice], Values]) -> Values:
     """Score the pairs of one row after another: a small product each, without large copies."""
     values = np.zeros(len(rows), np.float32)
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+    ends = np.append(starts[1:], len(rows))[: len(starts)]  # of no pairs there is none
+    for start, stop in zip(starts.tolist(), ends.tolist(), strict=True):
         values[start:stop] = score(int(rows[start]), slice(start, stop))
     return values
 
