@@ -31,7 +31,7 @@ _NUMBERS_SHARE = 0.8
 _LIMIT = 5.0
 
 
-class ItemSignal(Protocol):
+class BlindSignal(Protocol):
     """Something that can be known of a candidate without its user."""
 
     def __call__(self, rows: Rows) -> Floats:
@@ -83,7 +83,7 @@ class Position:
 
 def item_signals(
     ids: Sequence[str], items: Mapping[str, Item], learnt: Rows, histories: TrainHistories
-) -> dict[str, ItemSignal]:
+) -> dict[str, BlindSignal]:
     """Return every signal by its name.
 
     Args:
@@ -92,7 +92,7 @@ def item_signals(
         learnt: candidates of the questions to learn from.
         histories: of the users to learn from.
     """
-    signals: dict[str, ItemSignal] = dict(_counts(len(ids), learnt, histories))
+    signals: dict[str, BlindSignal] = dict(_counts(len(ids), learnt, histories))
     signals |= dict(_times(len(ids), learnt))
     signals["candidate order"] = Position()
     signals["id order"] = OfItem(_natural_order(ids))
@@ -105,7 +105,7 @@ def item_signals(
 
 def _counts(
     number: int, learnt: Rows, histories: TrainHistories
-) -> Iterator[tuple[str, ItemSignal]]:
+) -> Iterator[tuple[str, BlindSignal]]:
     """Count how often others have an item in a history, as right and as wrong answer."""
     taken = others(histories.fold, histories.items, number)
     late = others(histories.fold, histories.items, number, histories.lateness)
@@ -146,7 +146,7 @@ def log_odds(right: Floats, shown: Floats) -> Floats:
     return np.asarray(np.log(share / (1 - share)), dtype=np.float64)
 
 
-def _times(number: int, learnt: Rows) -> Iterator[tuple[str, ItemSignal]]:
+def _times(number: int, learnt: Rows) -> Iterator[tuple[str, BlindSignal]]:
     """Find when others were first asked about an item, where questions have times."""
     known = np.isfinite(learnt.time)
     if not known.any():
@@ -179,7 +179,7 @@ def _looked_up(ids: Sequence[str], values: Mapping[str, float]) -> Floats:
 
 def _texts(
     ids: Sequence[str], items: Mapping[str, Item], learnt: Rows
-) -> Iterator[tuple[str, ItemSignal]]:
+) -> Iterator[tuple[str, BlindSignal]]:
     """Describe the texts by length, number, groups, numbers and words."""
     listed = [items.get(item) for item in ids]
     filled = [
@@ -258,7 +258,7 @@ def _word_matrix(texts: Sequence[str]) -> "sparse.csr_matrix":
     return sparse.csr_matrix((np.ones(len(columns)), columns, ends), shape=shape)
 
 
-def basis(signal: ItemSignal, rows: Rows) -> Floats:
+def basis(signal: BlindSignal, rows: Rows) -> Floats:
     """Return the features of a signal, ``[rows, 4]``.
 
     The rank among the question's candidates, its square (a right answer may stand in the

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trec_cli.audit.features import ItemSignal, Scale, basis, item_signals
+from trec_cli.audit.features import BlindSignal, Scale, basis, item_signals
 from trec_cli.audit.questions import FOLDS, Questions, Rows, read_questions
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.evaluate.metrics import Floats, Ints, Pools, auc, rank
@@ -186,12 +186,12 @@ class _Models:
         return scores
 
 
-def _features(signals: Mapping[str, ItemSignal], rows: Rows) -> Floats:
+def _features(signals: Mapping[str, BlindSignal], rows: Rows) -> Floats:
     return np.concatenate([basis(signal, rows) for signal in signals.values()], axis=1)
 
 
 def _fit_all(
-    questions: Questions, fitted: Ints, asked: Ints, signals: Mapping[str, ItemSignal]
+    questions: Questions, fitted: Ints, asked: Ints, signals: Mapping[str, BlindSignal]
 ) -> _Models:
     """Fit the models; one for each fold where users asked about are among those to learn from."""
     features = _features(signals, questions.part(fitted))
@@ -233,7 +233,7 @@ def _weights(features: Floats, rows: Rows, priors: Sequence[float] = (1.0,)) -> 
 
 
 def _score(
-    questions: Questions, asked: Ints, signals: Mapping[str, ItemSignal], models: _Models
+    questions: Questions, asked: Ints, signals: Mapping[str, BlindSignal], models: _Models
 ) -> Floats:
     """Score all candidates asked about, a part at a time: ``[rows, 1 + signals]``."""
     parts = [questions.part(chunk) for chunk in questions.chunks(asked, _CHUNK)]
