@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -315,7 +316,7 @@ def main() -> None:
     parser.add_argument("plan", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/quality-scratch"))
+    parser.add_argument("--scratch", type=Path, default=Path(gettempdir()) / "quality-scratch")
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()

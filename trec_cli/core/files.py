@@ -91,3 +91,21 @@ def find_summaries(mode: str, given: Path | None, run: Path | None) -> Path | No
             "made elsewhere with --summaries"
         )
     return own
+
+
+class FilesOfRun:
+    """Settings that name a catalogue and examples, or find them in RUN."""
+
+    run: Path | None
+    items: Path | None
+    examples: Path | None
+
+    @property
+    def items_file(self) -> Path:
+        """The catalogue: named, or that of RUN."""
+        return resolve(self.items, self.run, "items")
+
+    @property
+    def examples_file(self) -> Path:
+        """The examples: named, or those of RUN."""
+        return resolve(self.examples, self.run, "examples")

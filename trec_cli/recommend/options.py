@@ -6,7 +6,7 @@ from typing import Annotated
 
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
-from trec_cli.core.files import Examples, Items, Limit, Out, Run, Seed, Store, resolve
+from trec_cli.core.files import Examples, FilesOfRun, Items, Limit, Out, Run, Seed, Store, resolve
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import PREDICT, Split
@@ -19,7 +19,7 @@ NAME = "catalogue"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendOptions:
+class RecommendOptions(FilesOfRun):
     """All options of ``trec recommend``.
 
     Attributes:
@@ -88,16 +88,6 @@ class RecommendOptions:
     store: Store = None
     limit: Limit = None
     seed: Seed = 0
-
-    @property
-    def items_file(self) -> Path:
-        """The catalogue: named, or that of RUN."""
-        return resolve(self.items, self.run, "items")
-
-    @property
-    def examples_file(self) -> Path:
-        """The examples: named, or those of RUN."""
-        return resolve(self.examples, self.run, "examples")
 
     @property
     def store_file(self) -> Path:

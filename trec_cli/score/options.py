@@ -12,6 +12,7 @@ from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import (
     Examples,
+    FilesOfRun,
     Items,
     Limit,
     Mode,
@@ -40,7 +41,7 @@ PANEL = "What is scored, and by what"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(FilesOfRun):
     """What is scored.
 
     Attributes:
@@ -57,16 +58,6 @@ class Asked:
     split: Annotated[Split, Option("Examples to score.", panel=PANEL)] = "test"
     limit: Limit = None
     seed: Seed = 0
-
-    @property
-    def items_file(self) -> Path:
-        """The catalogue: named, or that of RUN."""
-        return resolve(self.items, self.run, "items")
-
-    @property
-    def examples_file(self) -> Path:
-        """The examples: named, or those of RUN."""
-        return resolve(self.examples, self.run, "examples")
 
     def files(self, summaries: Path | None = None) -> list[Path]:
         """Return the files to read, with those summaries where there are some."""
