@@ -63,7 +63,9 @@ def _report(terminal: Terminal, prepared: "Prepared", run: RunFolder, *, dry_run
     report = prepared.report
     for table in report_tables(report):
         terminal.table(table)
-    audit = None if dry_run else _audit(terminal, run, report.examples, prepared.settings.seed)
+    audit = None
+    if not dry_run and prepared.settings.asks_with_answer:
+        audit = _audit(terminal, run, report.examples, prepared.settings.seed)
     for message in (*report.warnings(), *([audit.warning()] if audit else [])):
         if message:
             terminal.warn(message)

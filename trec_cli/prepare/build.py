@@ -147,8 +147,10 @@ class Prepared:
         A question about the future has those of the source alone, if it has any.
         """
         assert question.split is not None
-        rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
         future = question.split == PREDICT
+        if future and not question.offered:
+            return self._bare(question)
+        rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
         wrong = list(question.offered or ()) if future else self._wrong(question, negatives, rng)
         if not wrong and not future:
             return None

@@ -35,7 +35,7 @@ def usable_questions(
 ) -> list[Question]:
     """Return the questions that pass every filter; the others are counted in ``report``.
 
-    ``observed`` sees all timelines of which questions are made.
+    ``observed`` sees all timelines of which questions with answers are made.
 
     Raises:
         InputError: an item has no text and the policy is ``fail``; an ``example_id``
@@ -48,13 +48,14 @@ def usable_questions(
     expand = _expansion(timelines, settings)
     watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
     taken, sieve = _Taken(), _Sieve(catalogue, settings, report)
+    with_answer = settings.asks_with_answer
     for raw in timelines:
         watch.look_at(raw)
-        if observed is not None:
+        if observed is not None and with_answer:
             observed.look_at(raw)
         if settings.predict and raw.split != PREDICT:
             taken.add(raw)
-        if settings.asks_with_answer:
+        if with_answer:
             sieve.pass_through(expand(raw))
     sieve.pass_through(taken.questions())
     watch.raise_if_any()
@@ -204,7 +205,9 @@ class _UnknownItems:
             "candidates of the source": question.offered or (),
         }
         for role, ids in roles.items():
-            unknown = [item for item in ids if item not in self._catalogue.ids]
+            unknown: list[str] = []
+            if not self._catalogue.ids.issuperset(ids):
+                unknown = [item for item in ids if item not in self._catalogue.ids]
             self._report.unknown[role].add(len(unknown), len(ids))
             if unknown and self._fail:
                 self._complain(question, role, unknown)

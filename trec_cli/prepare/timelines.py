@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from operator import lt
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def _ordered(question: Question, seed: int, report: Report, is_log: bool) -> Que
         return question
     if len(times) > 1:
         report.ties.add(times[-1] == times[-2], 1)
-    if not is_log or all(a < b for a, b in pairwise(times)):
+    if not is_log or all(map(lt, times, times[1:])):
         return question
     timeline = [*question.history, *question.positives]
     user = question.user_id

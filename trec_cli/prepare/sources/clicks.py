@@ -23,6 +23,7 @@ from trec_cli.prepare.collection import (
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.sources.amazon_reviews import EDITIONS
+from trec_cli.prepare.sources.bulk import read_in_bulk
 from trec_cli.prepare.sources.catalogues import (
     Texts,
     identifier,
@@ -132,6 +133,8 @@ class _LogReader:
             if not names:
                 raise _no_texts(table, others)
         self._file = str(table.member)
+        if not names and self._read_in_bulk(source, table, roles, progress):
+            return
         faults = FaultList(self._file)
         rows = read_rows(
             source,
@@ -153,6 +156,15 @@ class _LogReader:
                 except ValueError as error:
                     faults.add(line, str(error), "repair or remove the line")
         faults.raise_if_any()
+
+    def _read_in_bulk(self, source: Source, table: Table, roles: Roles, progress: Progress) -> bool:
+        """Read a log of plain cells the short way; return whether it is one."""
+        if self._dates:
+            return False
+        with progress.task("reading events") as task:
+            number = read_in_bulk(self.log, source, table, roles, self._clock)
+            task.advance(number or 0)
+        return number is not None
 
     def _add(self, values: Mapping[str, Any], roles: Roles) -> str:
         """Add the event of a row.

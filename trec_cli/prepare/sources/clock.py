@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
 from itertools import product
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trec_cli.core.errors import InputError
 from trec_cli.core.progress import Progress
 
@@ -103,6 +106,15 @@ class Clock:
         if isinstance(value, date):
             return _whole(check_time(_timestamp(datetime.combine(value, time())), value))
         raise ValueError(f"the time is {type(value).__name__}, not a number or a date")
+
+    def of_numbers(self, numbers: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Return seconds of many numbers at once; None where one is not surely of the unit."""
+        if len(numbers):
+            self.seconds(int(numbers[0]))
+        low, high = self._usual
+        if not ((numbers >= low) & (numbers <= high)).all():
+            return None
+        return numbers / self._per_second
 
     def report(self, progress: Progress) -> None:
         """Report how times were read, where it is neither the usual unit nor ISO dates."""

@@ -3,10 +3,11 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trec_cli.prepare.collection import Question
 
@@ -46,18 +47,38 @@ class Log:
         user = np.frombuffer(self.user, dtype=np.int32)
         time = np.frombuffer(self.time, dtype=np.float64)
         item = np.frombuffer(self.item, dtype=np.int32)
-        rating = np.frombuffer(self.rating, dtype=np.float32)
         order = np.lexsort((time, user))
-        ends = np.cumsum(np.bincount(user, minlength=len(self.users)))
-        names = list(self.items)
+        ends = np.cumsum(np.bincount(user, minlength=len(self.users))).tolist()
+        repeated = self._who_repeats()
+        rating = np.frombuffer(self.rating, dtype=np.float32)[order]
+        unrated = np.isnan(rating)
+        items, whole = item[order], np.modf(time)[0] == 0
+        times = time[order] if not whole.all() else time[order].astype(np.int64)
+        names = np.array(list(self.items), dtype=object)
         start = 0
-        for user_id, end in zip(self.users, ends.tolist(), strict=True):
-            chosen = order[start:end]
-            columns = (time[chosen].tolist(), item[chosen].tolist(), rating[chosen].tolist())
-            rated = _distinct(zip(*columns, strict=True))
-            counts[repeats] += len(chosen) - len(rated)
+        for user_id, end, repeats_one in zip(self.users, ends, repeated.tolist(), strict=True):
+            own = slice(start, end)
             start = end
-            yield _question(user_id, rated, names, file)
+            events = (times[own].tolist(), items[own].tolist(), rating[own].tolist())
+            if repeats_one:
+                rated = _distinct(zip(*events, strict=True))
+                counts[repeats] += len(events[0]) - len(rated)
+                events = _columns(rated)
+            plain = None if unrated[own].all() else events[2]
+            yield _question(user_id, events[0], names[events[1]].tolist(), plain, file)
+
+    def _who_repeats(self) -> NDArray[np.bool_]:
+        """Mark the users who have an event twice (same item and time)."""
+        user = np.frombuffer(self.user, dtype=np.int32)
+        time = np.frombuffer(self.time, dtype=np.float64)
+        item = np.frombuffer(self.item, dtype=np.int32)
+        order = np.lexsort((item, time, user))
+        same = np.ones(max(0, len(order) - 1), bool)
+        for column in (user, time, item):
+            same &= column[order[1:]] == column[order[:-1]]
+        marked = np.zeros(len(self.users), bool)
+        marked[user[order[1:][same]]] = True
+        return marked
 
 
 def _distinct(events: Iterable[tuple[float, int, float]]) -> dict[tuple[float, int], float]:
@@ -69,18 +90,29 @@ def _distinct(events: Iterable[tuple[float, int, float]]) -> dict[tuple[float, i
     return rated
 
 
+def _columns(
+    rated: Mapping[tuple[float, int], float],
+) -> tuple[list[float], list[int], list[float]]:
+    times, items = map(list, zip(*rated, strict=True))
+    return times, items, list(rated.values())
+
+
 def _question(
-    user_id: str, rated: dict[tuple[float, int], float], names: list[str], file: str
+    user_id: str, times: list[float], items: list[str], ratings: list[float] | None, file: str
 ) -> Question:
-    times = [int(moment) if moment.is_integer() else moment for moment, _ in rated]
-    *history, target = [names[index] for _, index in rated]
-    ratings = [None if math.isnan(value) else value for value in rated.values()]
+    seconds = times
+    if any(isinstance(moment, float) for moment in times):
+        seconds = [int(moment) if moment == int(moment) else moment for moment in times]
+    *history, target = items
+    rated = None
+    if ratings is not None:
+        rated = [None if math.isnan(value) else value for value in ratings]
     return Question(
         user_id,
         history,
         [target],
-        timestamp=times[-1],
-        times=times[:-1],
-        ratings=ratings if any(value is not None for value in ratings) else None,
+        timestamp=seconds[-1],
+        times=seconds[:-1],
+        ratings=rated,
         file=file,
     )

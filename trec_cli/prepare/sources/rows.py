@@ -227,7 +227,7 @@ def _texts(stream: BinaryIO, faults: FaultList, *, latin: bool) -> Iterator[str]
 
 
 def _csv(lines: Iterator[str], faults: FaultList) -> Iterator[tuple[int, Cells]]:
-    """Split CSV; the delimiter is the one that occurs most in the first line."""
+    """Split CSV."""
     first = next(lines, None)
     if first is None:
         return
@@ -236,8 +236,7 @@ def _csv(lines: Iterator[str], faults: FaultList) -> Iterator[tuple[int, Cells]]
         yield first
         yield from lines
 
-    delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(everything(), delimiter=delimiter, strict=True)
+    reader = csv.reader(everything(), delimiter=delimiter_of(first), strict=True)
     start = 1
     try:
         for cells in reader:
@@ -246,6 +245,11 @@ def _csv(lines: Iterator[str], faults: FaultList) -> Iterator[tuple[int, Cells]]
             start = reader.line_num + 1
     except csv.Error as error:
         faults.add(start, f"is not CSV: {error}", 'write a quote in a quoted field twice: ""')
+
+
+def delimiter_of(first: str) -> str:
+    """Return the delimiter of CSV: the one that occurs most in the first line."""
+    return max(_DELIMITERS, key=first.count)
 
 
 def _tabs(line: str) -> Cells:
