@@ -444,3 +444,16 @@ def test_columns_make_tables_narrow_and_leave_the_numbers(tmp_path: Path) -> Non
     refused = run_eval(run, "--column", "ndcg")
     assert refused.exit_code == 2
     assert "--column ndcg: choose one of recall@3" in refused.stderr
+
+
+def test_systems_that_answered_more_are_compared_on_what_all_have_answered(tmp_path: Path) -> None:
+    many = write(tmp_path / "many.jsonl", [line(f"u{n}", [n % 2, 0.5], [0]) for n in range(9)])
+    few = write(tmp_path / "few.jsonl", [line(f"u{n}", [1, 0], [0]) for n in (5, 1, 3)])
+    words = ["--scores", many, "--scores", few, "--k", 1]
+    assert "missing" in run_eval(*words).stderr
+    result = run_eval(*words, "--common", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "compared on 3 of 9 examples" in result.stderr
+    told = json.loads(result.stdout.splitlines()[-1])
+    found = {name: (s["examples"], s["recall@1"]["value"]) for name, s in told["systems"].items()}
+    assert found == {"many": (3, 1.0), "few": (3, 1.0)}

@@ -11,7 +11,7 @@ import pytest
 from tests.evaluate.folder import Line, line, write
 from trec_cli.core.errors import InputError
 from trec_cli.evaluate.metrics import evaluate, rank, recall
-from trec_cli.evaluate.scores import ScoresFile, System, align, at_hand, read_system
+from trec_cli.evaluate.scores import ScoresFile, System, align, at_hand, in_common, read_system
 
 
 def read(path: Path, split: Any = "test") -> System:
@@ -166,3 +166,34 @@ def test_standard_input_can_be_read_twice_and_is_called_so(
         for _ in range(2):
             with pytest.raises(InputError, match="standard input, line 1"):
                 read_system(file, "test")
+
+
+def test_on_common_examples_ranks_are_those_of_a_file_that_has_no_others(tmp_path: Path) -> None:
+    """Lists of several lengths, several positives and a missed one; other orders of lines."""
+    lines = [
+        line("a", [3, 1, 2], [1, 0]),
+        line("b", [5, 6], [0]),
+        line("c", [1, 4, 2, 3], [3]) | {"positives": ["i3", "i9"]},
+        line("d", [2, 2], [1]),
+    ]
+    few = [lines[2], lines[0]]
+
+    def missing(path: Path) -> System:
+        return read_system(ScoresFile(path.stem, path), "test", count_missed=True)
+
+    whole = missing(write(tmp_path / "whole.jsonl", lines))
+    other = missing(write(tmp_path / "few.jsonl", few))
+    one, two = align(in_common([whole, other]))
+    assert list(one.examples) == ["a", "c"] == list(two.examples)
+    for system in (one, two):
+        assert system.users == ["a", "c"]
+        assert system.pools.scores.tolist() == [3, 1, 2, 1, 4, 2, 3]
+        assert system.pools.offsets.tolist() == [0, 3, 7]
+        assert system.pools.positive_at.tolist() == [1, 0, 6, -2]
+    assert one.lines.tolist() == [1, 3]
+
+
+def test_nothing_in_common_is_an_input_error(tmp_path: Path) -> None:
+    systems = [read(write(tmp_path / f"{n}.jsonl", [line(n, [1, 2])])) for n in "ab"]
+    with pytest.raises(InputError, match="no example in common"):
+        in_common(systems)

@@ -103,6 +103,13 @@ def test_the_manifest_says_what_was_tried_chosen_and_not_known(run: Path, python
     assert not list(run.glob(".scores*.recbole"))
 
 
+def test_without_tuning_the_first_settings_are_taken(run: Path, python: Path) -> None:
+    assert score(run, "--no-tune").exit_code == 0
+    manifest: Any = read_manifest(run / "scores-recbole-SASRec.jsonl")
+    assert manifest["chosen"] == grids.grid("SASRec")[0]
+    assert len(manifest["trials"]) == 1
+
+
 def test_a_failed_run_says_why_and_the_next_one_keeps_its_finished_trials(
     run: Path, python: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

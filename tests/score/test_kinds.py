@@ -7,7 +7,7 @@ from trec_cli.core.options import build, declared
 from trec_cli.score.kinds import COUNTING, KINDS, check_scorer, foreign, kind_of, refuse_foreign
 from trec_cli.score.options import ScoreOptions
 
-SCORERS = [*KINDS, "recbole:SASRec"]
+SCORERS = [*KINDS, "recbole:SASRec", "signal:follows"]
 
 
 def options(**values: object) -> ScoreOptions:
@@ -68,7 +68,8 @@ def test_a_study_leaves_out_what_an_arm_does_not_read() -> None:
     table = ["max-tokens", "tune", "top-logprobs", "no-such-option"]
     assert foreign("llm", table) == ["tune"]
     assert foreign("bm25", table) == ["max-tokens", "top-logprobs"]
-    assert foreign("recbole:BPR", table) == ["max-tokens", "tune", "top-logprobs"]
+    assert foreign("recbole:BPR", table) == ["max-tokens", "top-logprobs"]
+    assert foreign("signal:follows", table) == ["max-tokens", "tune", "top-logprobs"]
 
 
 @pytest.mark.parametrize("name", ["", "recbole:", "Llm", "popular"])

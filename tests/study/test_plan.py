@@ -244,6 +244,37 @@ def test_an_arm_whose_name_would_mislead_is_refused(name: str, tmp_path: Path) -
         read_study(write_study(tmp_path, f'[[arm]]\nname = "{name}"\n', TOP))
 
 
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("", "names neither source nor run"),
+        ('source = "data"\nrun = "runs/data"\n', "names source and run"),
+        ('run = "runs/data"\n[prepare]\nseed = 1\n', "run has been prepared already"),
+    ],
+)
+def test_a_study_has_one_source_or_one_run(base: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        study_of(tmp_path, '[[arm]]\nname = "bm25"\nscorer = "bm25"\n', base)
+
+
+def test_a_run_that_was_made_elsewhere_is_not_prepared(tmp_path: Path) -> None:
+    arms = '[[arm]]\nname = "bm25"\nscorer = "bm25"\n'
+    study = study_of(tmp_path, arms, 'run = "runs/data"\n')
+    (step,) = steps_of(study, Path("out"))["bm25"]
+    assert step.arguments[:2] == ("score", "runs/data")
+
+
+def test_a_reference_answers_as_much_as_any_arm(tmp_path: Path) -> None:
+    arms = (
+        '[[arm]]\nname = "few"\nscorer = "bm25"\nscore.limit = 5\n'
+        '[[arm]]\nname = "all"\nscorer = "bm25"\n'
+    )
+    with pytest.raises(InputError, match=r"few has a smaller score\.limit"):
+        study_of(tmp_path, arms)
+    study = study_of(tmp_path, arms, 'reference = "all"\n' + TOP)
+    assert [arm.name for arm in study.widest] == ["all"]
+
+
 @pytest.mark.parametrize("seeds", ["[0, 0]", "[-1]", "[]"])
 def test_seeds_that_cannot_be_told_apart_are_refused(seeds: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seed"):

@@ -47,6 +47,24 @@ def test_a_study_ends_with_table_figure_and_results_arm_by_arm(tmp_path: Path, h
     assert "bm25" in result.stdout
 
 
+def test_arms_with_a_smaller_limit_are_compared_on_their_own_examples(
+    tmp_path: Path, here: Here
+) -> None:
+    few = '\n[[arm]]\nname = "few"\nscorer = "bm25"\nscore.limit = 6\n'
+    result = run(tmp_path, study=write_study(tmp_path, ARMS + few))
+    assert result.exit_code == 0, result.stderr
+    assert here.stages[-2:] == ["eval", "eval"]
+    out = tmp_path / "out"
+    main, common = read(out / "metrics.json"), read(out / "common" / "metrics.json")
+    assert (set(main["systems"]), main["users"]) == ({"popularity", "bm25"}, 20)
+    assert (set(common["systems"]), common["users"]) == ({"popularity", "bm25", "few"}, 6)
+    assert common["systems"]["few"] == common["systems"]["bm25"]
+    arms = {arm["name"]: arm for arm in read(out / "study.json")["arms"]}
+    assert arms["few"]["systems"] == {}
+    assert arms["few"]["common"]["few"] == common["systems"]["few"]
+    assert arms["bm25"]["systems"]["bm25"] == main["systems"]["bm25"]
+
+
 def test_what_is_done_is_not_run_again_and_a_new_arm_shares_it(tmp_path: Path, here: Here) -> None:
     run(tmp_path)
     here.stages.clear()

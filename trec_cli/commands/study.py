@@ -155,42 +155,47 @@ def _run(
     hire = partial(Crew, say=partial(typer.echo, err=True), quiet=invocation.quiet)
     outcome = Runner(steps, hire(jobs), terminal, overwrite=invocation.overwrite).run()
     arms = [arm for arm in study.arms if arm.name not in outcome.failed]
-    summary = _compare(study, arms, out, hire(1), terminal) if arms else None
-    files = write_results(study, dict(steps), outcome, summary, out)
+    compared = partial(_compare, study, out=out, crew=hire(1), terminal=terminal)
+    widest = [arm for arm in arms if arm in study.widest]
+    summary = compared(widest) if widest else None
+    common = compared(arms, common=True) if arms != widest else None
+    files = write_results(study, dict(steps), outcome, summary, out, common)
     terminal.info(f"wrote {', '.join(map(str, files))}")
     failed = sorted(outcome.failed)
     terminal.result(**(summary or {}), outputs=[str(file) for file in files], failed=failed)
-    if summary:
-        show(summary)
+    for found in filter(None, (summary, common)):
+        show(found)
     return outcome
 
 
 def _compare(
     study: "Study",
     arms: Sequence["Arm"],
+    *,
     out: Path,
     crew: "Crew",
     terminal: Terminal,
+    common: bool = False,
 ) -> "Summary":
-    """Run ``trec eval`` over the arms that have scores.
+    """Run ``trec eval`` over arms that have scores; ``common`` on what all have answered.
 
     Raises:
         PartialError: it failed.
     """
     from trec_cli.evaluate.outputs import read_summary
-    from trec_cli.study.steps import evaluation_arguments, scores_of
+    from trec_cli.study.steps import COMMON, evaluation_arguments, scores_of
 
     reference = next((arm for arm in arms if arm.name == study.reference), arms[0])
     if reference.name != study.reference:
         terminal.warn(f"{study.reference} has no scores: compared with {reference.name} instead")
     scores = [path for arm in arms for path in scores_of(arm, out)]
-    words = evaluation_arguments(study, out, scores, reference)
+    words = evaluation_arguments(study, out, scores, reference, common=common)
     # What it writes is made anew each time: the arms, the reference or trec may have changed.
     crew.start("eval", [*words, "--overwrite"])
     _, ending = crew.wait()
     if ending.code:
         raise PartialError(f"all arms are scored, but trec eval failed: {ending.message}")
-    return read_summary(out)
+    return read_summary(out / COMMON if common else out)
 
 
 def _complain(outcome: "StudyOutcome", number: int) -> None:

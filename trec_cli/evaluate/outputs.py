@@ -38,6 +38,7 @@ from trec_cli.evaluate.scores import (
     System,
     align,
     holds_split,
+    in_common,
     read_scores,
     read_system,
 )
@@ -206,6 +207,11 @@ def load(plan: Plan, progress: Progress | None = None) -> list[System]:
         raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
     count = plan.options.missed == "count"
     systems = [read_system(file, plan.split, progress, count_missed=count) for file in plan.files]
+    if plan.options.common:
+        most = max(len(system.users) for system in systems)
+        systems = in_common(systems)
+        if progress and len(systems[0].users) < most:
+            progress.info(f"compared on {len(systems[0].users):,} of {most:,} examples (--common)")
     if plan.options.full and not all(system.ranks_catalogue.all() for system in systems):
         size = plan.sources.catalogue_size()
         systems = [system.ranking(size) for system in systems]

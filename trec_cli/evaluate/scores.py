@@ -167,10 +167,22 @@ class System:
         """
         order = _places(first.examples, self)
         same = replace(self, examples=first.examples, users=first.users)
-        if np.array_equal(order, np.arange(len(order))):
-            return same
+        return same if np.array_equal(order, np.arange(len(order))) else same._taking(order)
+
+    def only(self, wanted: Collection[str]) -> "System":
+        """Return the system's answers to those of some examples that it has, in its own order."""
+        names = [example for example in self.examples if example in wanted]
+        if len(names) == len(self.examples):
+            return self
+        order = _places(names, self)
+        users = [self.users[index] for index in order.tolist()]
+        fewer = {name: index for index, name in enumerate(names)}
+        return replace(self, examples=fewer, users=users)._taking(order)
+
+    def _taking(self, order: Ints) -> "System":
+        """Take the numbers of some examples, in this order."""
         return replace(
-            same,
+            self,
             lines=self.lines[order],
             contents=self.contents[order],
             pools=_take_pools(self.pools, order),
@@ -178,20 +190,20 @@ class System:
 
 
 def _take_pools(pools: Pools, order: Ints) -> Pools:
-    """Reorder the lists of ``pools``."""
-    widths = np.diff(pools.offsets)
-    moved = np.concatenate([[0], np.cumsum(widths[order])])
-    new_start = np.empty_like(pools.offsets[:-1])
-    new_start[order] = moved[:-1]
-    owner = pools.example
-    shift = new_start - pools.offsets[:-1]
-    scores = np.empty_like(pools.scores)
-    scores[np.arange(len(scores)) + np.repeat(shift, widths)] = pools.scores
-    found, renamed = pools.positive_at >= 0, np.argsort(order)
-    by_example = np.argsort(renamed[owner], kind="stable")
-    at = np.where(found, pools.positive_at + shift[owner], -1 - renamed[owner])
+    """Return the lists of some examples, in this order."""
+    widths, starts = np.diff(pools.offsets)[order], pools.offsets[:-1][order]
+    ends = np.concatenate([[0], np.cumsum(widths)])
+    shift = ends[:-1] - starts
+    at = np.arange(ends[-1]) - np.repeat(shift, widths)
+    places = np.full(len(pools.offsets) - 1, -1)
+    places[order] = np.arange(len(order))
+    owner = places[pools.example]
+    kept = np.flatnonzero(owner >= 0)
+    kept = kept[np.argsort(owner[kept], kind="stable")]
+    positive_at, owner = pools.positive_at[kept], owner[kept]
+    moved = np.where(positive_at >= 0, positive_at + shift[owner], -1 - owner)
     catalogue = None if pools.catalogue is None else pools.catalogue[order]
-    return Pools(scores, moved, at[by_example], catalogue)
+    return Pools(pools.scores[at], ends, moved, catalogue)
 
 
 @dataclass
@@ -317,6 +329,21 @@ def _renamed(error: InputError, file: ScoresFile) -> InputError:
     """Make faults name the file as the user did, not a temporary copy."""
     own = str(file.path)
     return InputError([replace(f, file=str(file)) if f.file == own else f for f in error.faults])
+
+
+def in_common(systems: Sequence[System]) -> list[System]:
+    """Return all systems with the examples alone that each has answered.
+
+    Raises:
+        InputError: there is none.
+    """
+    shared = set(systems[0].examples)
+    for system in systems[1:]:
+        shared &= system.examples.keys()
+    if not shared:
+        files = ", ".join(str(system.file) for system in systems)
+        raise InputError.of(files, "have no example in common", "compare scores of one split")
+    return [system.only(shared) for system in systems]
 
 
 def align(systems: Sequence[System]) -> list[System]:

@@ -81,6 +81,17 @@ class Options:
         ),
     ] = False
 
+    common: Annotated[
+        bool,
+        Option(
+            "Compare on the examples that all systems have answered, where some have answered "
+            "more.",
+            panel=NUMBERS,
+            names=("--common",),
+            default_text="no",
+        ),
+    ] = False
+
     metrics: Annotated[
         Family,
         Option(

@@ -21,6 +21,8 @@ BLEND = "blend"
 SEQUENCE = "sequence"
 RECBOLE = "recbole:"
 """Stands before the name of a model of RecBole."""
+SIGNAL = "signal:"
+"""Stands before the name of one signal of the blend."""
 COUNTING = ("popularity", "random", "recency", "bm25", "cooccurrence")
 """Those that need no model at all."""
 
@@ -82,13 +84,21 @@ def _embedding(options: ScoreOptions, _given: frozenset[str], progress: Progress
 def _recbole(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
     from trec_cli.score.recbole import make_recbole_job
 
-    return make_recbole_job(options.asked, options.scorer, options.recbole, progress)
+    return make_recbole_job(
+        options.asked, options.scorer, options.recbole, progress, tune=options.tune
+    )
 
 
 def _blend(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
     from trec_cli.score.blend import make_blend_job
 
     return make_blend_job(options.asked, progress)
+
+
+def _signal(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
+    from trec_cli.score.signal import make_signal_job
+
+    return make_signal_job(options.asked, options.scorer)
 
 
 def _sequence(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
@@ -116,7 +126,10 @@ _LOCAL = Kind(frozenset({"llm", "source", "prompt", "max_tokens"}), _local)
 _SERVED = Kind(
     frozenset({"llm", "served", "model", "revision", "trust_remote_code", "prompt"}), _served
 )
-_RECBOLE = Kind(frozenset({"recbole"}), _recbole)
+_RECBOLE = Kind(frozenset({"recbole", "tune"}), _recbole)
+_SIGNAL = Kind(frozenset(), _signal)
+_FAMILIES = {RECBOLE: _RECBOLE, SIGNAL: _SIGNAL}
+"""Kinds of which any member can be named, by what stands before its name."""
 KINDS: dict[str, Kind] = {
     LLM: _LOCAL,
     EMBEDDING: Kind(
@@ -128,7 +141,7 @@ KINDS: dict[str, Kind] = {
         frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
     ),
 }
-"""Every scorer by the name that ``--scorer`` takes; those of RecBole begin with its word."""
+"""Every scorer by the name that ``--scorer`` takes, but for those of :data:`_FAMILIES`."""
 
 
 def check_scorer(name: str) -> None:
@@ -137,8 +150,19 @@ def check_scorer(name: str) -> None:
     Raises:
         UsageError: with the names of those that do.
     """
-    if not (name.startswith(RECBOLE) and name != RECBOLE):
-        check_choice("--scorer", name, [*KINDS, f"{RECBOLE}MODEL"])
+    if _family(name) is None:
+        check_choice("--scorer", name, [*KINDS, f"{RECBOLE}MODEL", f"{SIGNAL}NAME"])
+
+
+def _family(name: str) -> Kind | None:
+    """Return the kind of a scorer that is one of many; None for all others."""
+    whole = {begin: kind for begin, kind in _FAMILIES.items() if name != begin}
+    return next((kind for begin, kind in whole.items() if name.startswith(begin)), None)
+
+
+def _kind(name: str) -> Kind:
+    """Return the kind of a scorer that exists, on a local engine."""
+    return _family(name) or KINDS[name]
 
 
 def kind_of(options: ScoreOptions) -> Kind:
@@ -150,12 +174,13 @@ def kind_of(options: ScoreOptions) -> Kind:
     check_scorer(options.scorer)
     if options.scorer == LLM and options.llm.engine == "openai":
         return _SERVED
-    return KINDS.get(options.scorer, _RECBOLE)
+    return _kind(options.scorer)
 
 
 def foreign(scorer: str, names: Iterable[str]) -> list[str]:
     """List those of some options, named as in a study, that a scorer reads on no engine."""
-    kinds = [_LOCAL, _SERVED] if scorer == LLM else [KINDS.get(scorer, _RECBOLE)]
+    check_scorer(scorer)
+    kinds = [_LOCAL, _SERVED] if scorer == LLM else [_kind(scorer)]
     read = {
         option.parameter: any(kind.takes(option) for kind in kinds)
         for option in declared(ScoreOptions)

@@ -166,8 +166,9 @@ class ScoreOptions:
         Option(
             "llm, embedding, or without a model: popularity, random, recency, bm25, "
             "cooccurrence, blend (all cheap signals, weighed on train and valid); sequence (a "
-            "small transformer over text vectors, docs/sequence.md); or trained by RecBole: "
-            "recbole:SASRec (docs/baselines.md).",
+            "small transformer over text vectors, docs/sequence.md); signal:NAME (one signal of "
+            "the blend, docs/recommend.md); or trained by RecBole: recbole:SASRec "
+            "(docs/baselines.md).",
             panel=PANEL,
         ),
     ] = "llm"
@@ -192,8 +193,8 @@ class ScoreOptions:
     tune: Annotated[
         bool,
         Option(
-            "Choose the settings of recency, bm25, cooccurrence or embedding on split valid, or "
-            "take their defaults (docs/baselines.md).",
+            "Choose the settings of recency, bm25, cooccurrence, embedding or recbole:MODEL on "
+            "split valid, or take their defaults (docs/baselines.md).",
             panel=PANEL,
             names=("--tune/--no-tune",),
         ),

@@ -36,9 +36,9 @@ class _Trial(msgspec.Struct):
 
 
 def make_recbole_job(
-    asked: Asked, scorer: str, options: RecboleOptions, progress: Progress
+    asked: Asked, scorer: str, options: RecboleOptions, progress: Progress, *, tune: bool = True
 ) -> "RecboleJob":
-    """Find RecBole and read the files.
+    """Find RecBole and read the files; without ``tune`` only the first settings are tried.
 
     Raises:
         UsageError: RecBole is not there, or there is nothing to learn from or to tune on.
@@ -52,7 +52,7 @@ def make_recbole_job(
                 f"--scorer {scorer} needs examples of split {split} to "
                 f"{'learn from' if split == 'train' else 'choose its settings by'}"
             )
-    return RecboleJob(asked, scorer, options, version, material, progress)
+    return RecboleJob(asked, scorer, options, version, material, progress, tune=tune)
 
 
 class RecboleJob(Job):
@@ -66,6 +66,8 @@ class RecboleJob(Job):
         version: str,
         material: Material,
         progress: Progress,
+        *,
+        tune: bool = True,
     ) -> None:
         """Describe the settings; RecBole starts when the examples are scored.
 
@@ -76,13 +78,14 @@ class RecboleJob(Job):
             version: of RecBole.
             material: the examples of all splits.
             progress: where to say what goes on.
+            tune: whether to try the whole grid, or its first settings alone.
         """
         self.model = scorer.removeprefix(RECBOLE)
         settings = {
             "recbole": version,
             "seed": asked.seed,
             "train_on": options.train_on,
-            "grid": grids.grid(self.model),
+            "grid": grids.grid(self.model)[: None if tune else 1],
             "fixed": grids.fixed(self.model),
             "epochs": grids.EPOCHS,
             "patience": grids.PATIENCE,

@@ -1,5 +1,6 @@
 """A study file: base settings, and the arms that differ from them."""
 
+import math
 import os
 import re
 import tomllib
@@ -13,7 +14,7 @@ from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Mode
 from trec_cli.evaluate.metrics import metric_names
 from trec_cli.evaluate.settings import DEFAULT_KS
-from trec_cli.score.kinds import RECBOLE, check_scorer, foreign
+from trec_cli.score.kinds import RECBOLE, SEQUENCE, check_scorer, foreign
 
 Value = str | int | float | bool | list[str | int | float]
 Options = dict[str, Value]
@@ -25,7 +26,7 @@ STAGES = ("prepare", "summarize", "prompt", "train", "score")
 _SETTING = rf"^({'|'.join(STAGES)})\.[\w-]+$"
 _NAME = r"^(?!chance$)[\w+-][\w.+-]*$"
 """Of an arm: a part of file names, and not the name of a row of every table."""
-_DRAWS = ("random", RECBOLE)
+_DRAWS = ("random", SEQUENCE, RECBOLE)
 """Scorers whose result depends on the seed."""
 _MODEL_ONLY = ("summarize", "prompt", "train")
 _ALWAYS_OURS = {
@@ -46,7 +47,8 @@ _OURS: dict[str, set[str]] = {
     "train": {"mode", "seed", "summaries"},
     "score": {"mode", "scorer", "seed", "summaries", "adapter", "zero-shot", "no-zero-shot"},
     "eval": {
-        "arm", "jobs", "markdown", "reference", "scores", "set", "study", "title", "verify",
+        "arm", "common", "jobs", "markdown", "reference", "scores", "set", "study", "title",
+        "verify",
     },
 }  # fmt: skip
 """Options that the study itself gives to a command; another value would belie the arm's name."""
@@ -87,7 +89,8 @@ class Vary(msgspec.Struct, forbid_unknown_fields=True):
 class StudyFile(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True):
     """The content of a study file."""
 
-    source: str
+    source: str | None = None
+    run: str | None = None
     title: str = ""
     reference: str | None = None
     metric: str = "mrr@10"
@@ -144,21 +147,35 @@ class Study(msgspec.Struct, frozen=True):
     Attributes:
         path: of its file.
         title: in the figure.
-        source: collection to prepare.
+        source: collection to prepare; None where ``run`` holds what is asked.
         reference: name of the arm that all others are compared with.
         metric: of the figure.
         setting: that varies, like ``prompt.recent``, or None.
         evaluation: options of ``trec eval``.
+        run: folder with items and examples that were made elsewhere, in place of a source.
     """
 
     path: Path
     title: str
-    source: str
+    source: str | None
     reference: str
     metric: str
     setting: str | None
     evaluation: Options
     arms: list[Arm]
+    run: str | None = None
+
+    @property
+    def widest(self) -> list[Arm]:
+        """The arms that answer most examples; the others have a smaller ``score.limit``."""
+        most = max(map(_limit, self.arms))
+        return [arm for arm in self.arms if _limit(arm) == most]
+
+
+def _limit(arm: Arm) -> float:
+    """Return how many examples an arm answers at most."""
+    limit = arm.tables["score"].get("limit", math.inf)
+    return float(limit) if isinstance(limit, int | float) else math.inf
 
 
 def read_study(path: Path, changes: Sequence[str] = (), only: Sequence[str] = ()) -> Study:
@@ -196,6 +213,7 @@ def read_study(path: Path, changes: Sequence[str] = (), only: Sequence[str] = ()
         setting=file.vary.setting if file.vary else None,
         evaluation=file.eval,
         arms=arms,
+        run=file.run,
     )
 
 
@@ -302,7 +320,17 @@ def _arm(
     )
 
 
+def _check_source(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
+    """Refuse two sources or none, and settings of a preparation that does not take place."""
+    if (file.source is None) == (file.run is None):
+        what = "names neither source nor run" if file.source is None else "names source and run"
+        raise InputError.of(path, what, "give one: what trec prepare reads, or a run folder")
+    if file.run is not None and any(arm.tables["prepare"] for arm in arms):
+        raise InputError.of(path, "run has been prepared already", "leave [prepare] out")
+
+
 def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
+    _check_source(path, file, arms)
     names = [arm.name for arm in arms]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError.of(path, f"two arms are called {twice[0]!r}", "give them other names")
@@ -318,6 +346,16 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
         check_scorer(arm.scorer)
     _check_table(path, "eval", file.eval, "")
     _check_evaluation(path, file, arms)
+    _check_reference(path, file, arms)
+
+
+def _check_reference(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
+    """Refuse a reference that answers fewer examples than the arms it is compared with."""
+    limits = {arm.name: _limit(arm) for arm in arms}
+    reference = file.reference or arms[0].name
+    if limits[reference] < max(limits.values()):
+        what = f"the reference {reference} has a smaller score.limit than other arms"
+        raise InputError.of(path, what, "choose a reference without one")
 
 
 def _check_summaries(path: Path, arm: Arm) -> None:

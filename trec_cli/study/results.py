@@ -24,14 +24,18 @@ def write_results(
     outcome: StudyOutcome,
     summary: Summary | None,
     out: Path,
+    common: Summary | None = None,
 ) -> list[Path]:
-    """Write both files and name them; without ``summary`` (no arm has scores) no figure."""
+    """Write both files and name them; without ``summary`` (no arm has scores) no figure.
+
+    ``common`` has the arms of a smaller ``score.limit``, and all others on their examples.
+    """
     record = {
         "title": study.title,
         "study": str(study.path),
         "setting": study.setting,
         "reference": study.reference,
-        "arms": [_entry(arm, steps[arm.name], outcome, summary) for arm in study.arms],
+        "arms": [_entry(arm, steps[arm.name], outcome, summary, common) for arm in study.arms],
         "comparisons": summary["comparisons"] if summary else [],
     }
     body = msgspec.json.format(msgspec.json.encode(record), indent=2)
@@ -63,10 +67,15 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
 
 
 def _entry(
-    arm: Arm, steps: list[Step], outcome: StudyOutcome, summary: Summary | None
+    arm: Arm,
+    steps: list[Step],
+    outcome: StudyOutcome,
+    summary: Summary | None,
+    common: Summary | None,
 ) -> dict[str, Any]:
     failure = outcome.failed.get(arm.name)
-    systems = (summary or {}).get("systems", {})
+    systems, fewer = ((found or {}).get("systems", {}) for found in (summary, common))
+    more = {"common": {name: fewer[name] for name in _systems(arm, fewer)}} if fewer else {}
     return {
         "name": arm.name,
         "group": arm.group,
@@ -76,6 +85,7 @@ def _entry(
         "seconds": outcome.seconds.get(arm.name, 0.0),
         "commands": [["trec", *step.arguments] for step in steps],
         "systems": {name: systems[name] for name in _systems(arm, systems)},
+        **more,
     }
 
 

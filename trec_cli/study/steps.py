@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trec_cli.core.runs import RunFolder
+from trec_cli.score.kinds import EMBEDDING, SEQUENCE
 from trec_cli.study.plan import Arm, Options, Study
 
 _HASH = 8
+COMMON = "common"
+"""Folder of the second comparison, of all arms on the examples that each has answered."""
+_EMBED = (EMBEDDING, SEQUENCE)
+"""Scorers that keep vectors."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,17 @@ def scores_of(arm: Arm, out: Path) -> list[Path]:
 
 def data_of(study: Study, arm: Arm, out: Path) -> RunFolder:
     """Name the run folder with the data of an arm."""
+    if study.run is not None:
+        return RunFolder(Path(study.run))
     key = _key("prepare", study.source, arm.tables["prepare"])
     return RunFolder(out / "work" / f"prepare-{key}")
 
 
 def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
     data = data_of(study, arm, out)
-    prepare = ("prepare", study.source, "--out", str(data.path))
-    yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
+    if study.source is not None:
+        prepare = ("prepare", study.source, "--out", str(data.path))
+        yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
     if arm.scorer != "llm":
         for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
             how = ["--scorer", arm.scorer, "--seed", str(seed)]
@@ -79,7 +87,7 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
 
 def _store(arm: Arm, out: Path) -> list[str]:
     """Return the options of scorers that keep vectors: where all of the study's texts are."""
-    return ["--store", str(RunFolder(out).store)] if arm.scorer == "embedding" else []
+    return ["--store", str(RunFolder(out).store)] if arm.scorer in _EMBED else []
 
 
 def _summarize(arm: Arm, data: RunFolder, out: Path) -> Step:
@@ -119,14 +127,15 @@ def _options(table: Options) -> list[str]:
 
 
 def evaluation_arguments(
-    study: Study, out: Path, scores: Sequence[Path], reference: Arm
+    study: Study, out: Path, scores: Sequence[Path], reference: Arm, *, common: bool = False
 ) -> list[str]:
-    """Write the command that compares the arms."""
+    """Write the command that compares the arms; ``common`` on what all of them have answered."""
     files = [word for path in scores for word in ("--scores", str(path))]
     data = data_of(study, reference, out)
     # Not as RUN: summaries and training logs lie elsewhere, and are found from the scores.
     known = ["--items", str(data.items), "--examples", str(data.examples)]
-    table = ["--out", str(out), "--markdown", str(out / "table.md")]
+    to = out / COMMON if common else out
+    table = ["--out", str(to), "--markdown", str(to / "table.md"), *(["--common"] * common)]
     table += ["--reference", reference.name, "--title", study.title]
     return ["eval", *known, *files, *table, *_options(study.evaluation)]
 
