@@ -134,8 +134,8 @@ def cooccurrence(_items: Mapping[str, Item], examples: Sequence[Example], _seed:
     for user, taken in _train_users("cooccurrence", examples).items():
         for item in taken:
             takers[item].append(user)
-    rows, counts = _rows(takers), similarity.count_matrix(takers.values())
-    columns = _rows(dict.fromkeys(user for users in takers.values() for user in users))
+    rows, counts = _rows(takers), similarity.count_matrix(takers.values(), by_name=True)
+    columns = _rows(sorted({user for users in takers.values() for user in users}))
 
     def make(settings: Settings) -> Scorer:
         whole = _together(rows, counts, settings)
@@ -204,7 +204,7 @@ def _rows(keys: Iterable[str]) -> dict[str, int]:
 def _term_counts(items: Mapping[str, Item]) -> similarity.Matrix:
     """Count terms over attribute values; attribute names say nothing about an item."""
     texts = (" ".join(item.attributes.values()) for item in items.values())
-    return similarity.count_matrix(map(terms, texts))
+    return similarity.count_matrix(map(terms, texts), by_name=True)
 
 
 def _on_history(scorer: SparseScorer) -> Scorer:

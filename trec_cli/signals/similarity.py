@@ -28,14 +28,22 @@ def decaying(decay: float) -> Weights:
     return lambda length: decay ** np.arange(length - 1, -1, -1.0)
 
 
-def count_matrix(rows: Iterable[Iterable[str]]) -> Matrix:
-    """Count how often each feature stands in each row: CSR matrix [rows, features]."""
+def count_matrix(rows: Iterable[Iterable[str]], *, by_name: bool = False) -> Matrix:
+    """Count how often each feature stands in each row: CSR matrix [rows, features].
+
+    Columns are in order of first sight, or ``by_name``: then sums over features are added in
+    the same order, and so are equal to the last bit, whatever the order of the rows.
+    """
     columns: dict[str, int] = {}
     indices: list[int] = []
     ends = [0]
     for row in rows:
         indices.extend(columns.setdefault(feature, len(columns)) for feature in row)
         ends.append(len(indices))
+    if by_name:
+        place = np.empty(len(columns), np.int64)
+        place[[columns[feature] for feature in sorted(columns)]] = np.arange(len(columns))
+        indices = place[indices].tolist() if indices else indices
     shape = (len(ends) - 1, max(1, len(columns)))
     matrix = sparse.csr_matrix((np.ones(len(indices)), indices, ends), shape=shape)
     matrix.sum_duplicates()
