@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.audit.worlds import World, make, words
+from trec_cli.audit.features import EMBEDDING, Known
 from trec_cli.audit.run import LEVEL, Audit, audit_examples
 from trec_cli.core.records import Example
 
@@ -254,3 +255,69 @@ def test_the_result_has_the_fields_of_the_contract() -> None:
     }  # fmt: skip
     assert list(content["signals"].values()) == sorted(content["signals"].values(), reverse=True)
     assert (content["split"], content["questions"], content["level"]) == ("test", 120, LEVEL)
+
+
+def _vectors(items: list[str], direction: dict[str, float], seed: int = 0) -> Known:
+    """Give every item a vector of noise, of which one direction tells what is right."""
+    draws = np.random.default_rng(seed)
+    noise = draws.normal(size=(len(items), 40)).astype(np.float32)
+    axis = draws.normal(size=40)
+    axis /= np.linalg.norm(axis)
+    told = [direction.get(item, 0.0) for item in items]
+    made = noise + 3 * np.outer(told, axis).astype(np.float32)
+    return Known(vectors=dict(zip(items, made, strict=True)))
+
+
+THIRD = World(right=lambda random, _: int(random.integers(50)) * 3)
+"""Every third item may be right; neither texts nor counts of a few users tell much of it."""
+
+
+def test_what_vectors_of_the_texts_tell_is_found_and_named() -> None:
+    items, examples = make(replace(THIRD, items=1500, right=_every_third), 3)
+    told = {item: float(index % 3 == 0) for index, item in enumerate(items)}
+    without = audit_examples(items, examples)
+    found = audit_examples(items, examples, known=_vectors(list(items), told))
+    assert without is not None
+    assert found is not None
+    assert next(iter(found.signals)) == EMBEDDING
+    assert found.signals[EMBEDDING] > 0.8
+    assert found.no_user.low > without.no_user.value + 0.1
+
+
+def _every_third(random: np.random.Generator, world: World) -> int:
+    return int(random.integers(world.items // 3)) * 3
+
+
+def test_a_language_model_that_knows_the_answer_without_the_user_is_found_and_named() -> None:
+    items, examples = make(replace(THIRD, items=1500, right=_every_third), 3)
+    draws = np.random.default_rng(0)
+    scores = {i: float(n % 3 == 0) + draws.normal(scale=0.4) for n, i in enumerate(items)}
+    found = audit_examples(items, examples, known=Known(scores={"hier-no-user": scores}))
+    assert found is not None
+    name, area = next(iter(found.signals.items()))
+    assert name == "language model (hier-no-user)"
+    assert area > 0.75, "a third of the wrong ones look right, too"
+    assert found.is_alarming
+
+
+def test_vectors_and_scores_that_tell_nothing_leave_the_audit_at_chance() -> None:
+    found = []
+    for seed in range(8):
+        items, examples = make(CLEAN, seed)
+        draws = np.random.default_rng(seed)
+        known = Known(
+            _vectors(list(items), {}, seed).vectors,
+            {"hier-no-user": {item: draws.normal() for item in list(items)[::2]}},
+        )
+        audit = audit_examples(items, examples, known=known)
+        assert audit is not None
+        found.append(audit)
+    assert sum(not each.no_user.low <= 0.5 <= each.no_user.high for each in found) <= 2
+    assert np.mean([each.signals[EMBEDDING] for each in found]) == pytest.approx(0.5, abs=0.03)
+    assert not any(each.is_alarming for each in found)
+
+
+def test_items_without_vectors_and_a_single_vector_are_no_obstacle() -> None:
+    items, examples = make(CLEAN, 1)
+    some = dict(list(_vectors(list(items), {}).vectors.items())[:1])
+    assert audit_examples(items, examples, known=Known(vectors=some)) is not None

@@ -12,8 +12,13 @@ from typer.testing import CliRunner, Result
 
 from tests.audit.worlds import World, make
 from tests.evaluate.folder import write
+from trec_cli.audit.features import EMBEDDING
 from trec_cli.commands.app import app
+from trec_cli.core.jsonl import read_items
+from trec_cli.core.manifest import Provenance
 from trec_cli.core.records import Example
+from trec_cli.models.vector_store import TextKeys, VectorStore
+from trec_cli.models.vectors import embedding_text
 
 LEAK = World(
     train=120,
@@ -88,7 +93,7 @@ def test_a_system_that_is_not_better_is_named(tmp_path: Path) -> None:
     run, _ = make_run(tmp_path, CLEAN)
     result, metrics = evaluated(run)
     said = " ".join(result.stdout.split())
-    assert "not shown to be better by ndcg@10: noise." in said
+    assert "Not significantly better than it in ndcg@10: noise." in said
     assert "warning: a model" not in result.stderr
     assert (
         metrics["audit"]["no_user"]["auc"]["low"] < 0.5 < metrics["audit"]["no_user"]["auc"]["high"]
@@ -211,3 +216,54 @@ def test_top_lists_that_all_systems_share_have_the_row_too(tmp_path: Path) -> No
     _, metrics = evaluated(run, "--full")
     assert metrics["audit"]["no_user"]["recall@10"]["value"] == pytest.approx(1, abs=0.02)
     assert metrics["chance"]["recall@10"] == pytest.approx(10 / 150)
+
+
+def _scored(run: Path, name: str, examples: list[Example], scores: Callable[[str], float]) -> None:
+    lines = [
+        {**{f: getattr(e, f) for f in _FIELDS}, "scores": [scores(item) for item in e.candidates]}
+        for e in examples
+        if e.split == "test"
+    ]
+    write(run / f"scores-{name}.jsonl", lines)
+
+
+def test_a_system_is_compared_with_itself_without_users(tmp_path: Path) -> None:
+    run, examples = make_run(tmp_path, LEAK)
+    _scored(run, "good-no-user", examples, lambda item: float(int(item[1:]) >= 100))
+    result, metrics = evaluated(run)
+    added = metrics["users_add"]
+    assert {(e["system"], e["reference"]) for e in added} == {("good", "good-no-user")}
+    (ndcg,) = [entry for entry in added if entry["metric"] == "ndcg@10"]
+    own, alone = (metrics["systems"][name]["ndcg@10"]["value"] for name in ("good", "good-no-user"))
+    assert ndcg["difference"] == pytest.approx(own - alone)
+    assert ndcg["difference"] <= 0, "in this world the user adds nothing"
+    assert "good-no-user" not in {e["system"] for e in metrics["comparisons"]}
+    rows = [line.split()[0] for line in result.stdout.splitlines() if line.strip()]
+    assert rows.index("noise") < rows.index("good-no-user") < rows.index("no")
+    assert "What seeing the user adds, in ndcg@10" in " ".join(result.stdout.split())
+    page = (run / "report.html").read_text()
+    assert "What seeing the user adds" in page
+
+
+def test_scores_without_users_are_a_signal_of_the_audit(tmp_path: Path) -> None:
+    run, examples = make_run(tmp_path, CLEAN)
+    _scored(run, "good-no-user", examples, lambda item: float(int(item[1:]) % 7))
+    _, metrics = evaluated(run)
+    assert "language model (good-no-user)" in metrics["audit"]["signals"]
+
+
+def test_saved_vectors_are_a_signal_of_the_audit(tmp_path: Path) -> None:
+    run, examples = make_run(tmp_path, CLEAN)
+    items = read_items(run / "items.jsonl")
+    embedder = {"name": "by hand", "pooling": "mean"}
+    keys = TextKeys(embedder)
+    draws = np.random.default_rng(0)
+    with VectorStore(run / "generations.sqlite") as store:
+        texts = map(embedding_text, items.values())
+        store.put({keys.key(text): draws.normal(size=8).astype(np.float32) for text in texts})
+    _scored(run, "embedding", examples, lambda item: float(int(item[1:]) % 7))
+    Provenance("score", {"embedder": embedder, "attributes": None}, []).write(
+        run / "scores-embedding.jsonl"
+    )
+    _, metrics = evaluated(run)
+    assert EMBEDDING in metrics["audit"]["signals"]

@@ -77,6 +77,24 @@ def test_every_candidate_of_the_split_gets_the_log_odds_of_yes(run: Path, model:
             assert score == pytest.approx(yes - no, abs=1e-5)
 
 
+def test_without_the_user_every_prompt_lacks_summary_and_history(run: Path, model: Path) -> None:
+    result = trec(run, "--mode", "hier", "--zero-shot", "--model", model, "--no-user")
+    assert result.exit_code == 0, result.output
+    out = RunFolder(run).scores("hier-zeroshot-no-user")
+    by_item: dict[str, list[float]] = {}
+    for line in scored(out):
+        for item, score in zip(line.candidates, line.scores, strict=True):
+            by_item.setdefault(item, []).append(score)
+    assert max(map(len, by_item.values())) > 1
+    assert all(max(found) - min(found) < 1e-4 for found in by_item.values()), "whoever is asked"
+    seen = trec(run, "--mode", "hier", "--zero-shot", "--model", model, "--no-user", "--dry-run")
+    assert "unknown" in seen.output
+    assert "Likes a." not in seen.output
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert manifest["settings"]["no_user"] is True
+
+
 def test_the_manifest_tells_speed_cuts_device_and_way(run: Path, model: Path) -> None:
     trec(run, "--zero-shot", "--model", model, "--max-length", 480, "--candidate-tokens", 200)
     manifest = read_manifest(run / "scores-hier-zeroshot.jsonl")

@@ -428,8 +428,8 @@ def test_the_table_says_which_difference_can_be_seen(tmp_path: Path) -> None:
         if entry["metric"] == "ndcg@10"
     }
     said = " ".join(result.stdout.split())
-    assert "With 40 users a difference from blind in ndcg@10 is likely to be seen" in said
-    assert f"from {found:.3f} on" in said
+    assert "with 40 users, the smallest difference from blind in ndcg@10 that one" in said
+    assert f"finds four times out of five is {found:.3f}." in said
     assert "Ranked among 8 candidates, not the whole catalogue" in said
 
 
@@ -439,8 +439,14 @@ def test_columns_make_tables_narrow_and_leave_the_numbers(tmp_path: Path) -> Non
     result = run_eval(run, *narrow)
     assert result.exit_code == 0, result.stderr
     assert "recall" not in result.stdout
-    assert r"\begin{tabular}{lrr}" in table.read_text()
+    assert r"\begin{tabular}{@{}lr@{}}" in table.read_text()
     assert "recall@3" in json.loads((run / "metrics.json").read_text())["chance"]
+    other = run_eval(run, "--column", "auc", "--latex", tmp_path / "other.tex", "--no-report")
+    assert other.exit_code == 0, "tables are drawn from the numbers that are there"
+    assert "auc" in (tmp_path / "other.tex").read_text()
+    again = run_eval(run, "--column", "auc", "--latex", table, "--no-report")
+    assert again.exit_code == 2
+    assert "columns" in again.stderr
     refused = run_eval(run, "--column", "ndcg")
     assert refused.exit_code == 2
     assert "--column ndcg: choose one of recall@3" in refused.stderr

@@ -82,7 +82,7 @@ def test_missed_positives_are_counted_said_and_written(tmp_path: Path) -> None:
     result = run_eval(tmp_path, "--missed", "count", "--k", 3)
     assert result.exit_code == 0, result.stderr
     assert "1 of 2 positives are not among the candidates" in result.stderr
-    assert "1 of 2 positives" in " ".join(result.stdout.split())
+    assert "1 of 2 right items are in no list" in " ".join(result.stdout.split())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["protocol"]["positives_missed"] == 1
     assert metrics["systems"]["x"]["recall@3"]["value"] == 0.5

@@ -8,6 +8,7 @@ import pytest
 
 from tests.evaluate.folder import Line, line, write
 from trec_cli.core.errors import UsageError
+from trec_cli.evaluate.paper import markdown
 from trec_cli.evaluate.results import (
     Evaluation,
     evaluate_systems,
@@ -19,7 +20,7 @@ from trec_cli.evaluate.results import (
 from trec_cli.evaluate.scores import ScoresFile, align, read_system
 from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
-from trec_cli.evaluate.tables import markdown, terminal_table
+from trec_cli.evaluate.tables import terminal_table
 
 BASE = [line("a", [1, 2]), line("b", [1, 2]), line("c", [2, 1])]
 FIRST = [line("a", [2, 1]), line("b", [1, 2]), line("c", [2, 1])]

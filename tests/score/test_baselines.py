@@ -227,7 +227,8 @@ def test_sums_are_equal_to_the_last_bit_whatever_the_order_of_the_file(name: str
     texts = {f"i{n}": " ".join(draws.choice(words, 12)) for n in range(40)}
     items = {item: Item(item, {"title": text}) for item, text in texts.items()}
     ids = list(items)
-    train = [_example(f"u{n}", draws.choice(ids, 9), ids[:2], split="train") for n in range(30)]
+    taken = [draws.choice(ids, 9).tolist() for _ in range(30)]
+    train = [_example(f"u{n}", one, ids[:2], split="train") for n, one in enumerate(taken)]
     asked = _example("u99", ids[:9], ids[9:])
     settings = BASELINES[name].grid[-1]
     one = learn_baseline(name, items, train)(settings)(asked)

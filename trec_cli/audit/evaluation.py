@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
+from trec_cli.audit.known import known_of
 from trec_cli.audit.run import Audit, audit_examples
 from trec_cli.core.jsonl import read_items, read_lines
 from trec_cli.core.progress import Progress
@@ -91,7 +92,8 @@ def audit_systems(
     progress.info("audit: how well is the right answer told without the user?")
     items = read_items(sources.items) if sources.items else {}
     answered = _Answered(sources.examples, system, split)
-    audit = audit_examples(items, answered, split, seed, without_text=True)
+    known = known_of(sources, items)
+    audit = audit_examples(items, answered, split, seed, without_text=True, known=known)
     if audit is None:
         return None
     progress.info(audit.sentence())

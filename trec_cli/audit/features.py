@@ -7,7 +7,7 @@ users of other folds than the question's: no question can find its own answer in
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from trec_cli.audit.questions import FOLDS, Bools, Rows, TrainHistories
 from trec_cli.core.records import Item
 from trec_cli.core.text import terms
 from trec_cli.evaluate.metrics import Floats, Ints
+from trec_cli.models.vector_store import Vector
 
 _PRIOR = 2.0
 """Candidates of the mean rate that are added to every rate."""
@@ -29,6 +30,8 @@ _GROUP_SHARE, _GROUP_WORDS, _LEAST_FILLED = 0.2, 6, 0.2
 _NUMBERS_SHARE = 0.8
 """Share of values that are numbers in an attribute that is one."""
 _LIMIT = 5.0
+_COMPONENTS = 64
+"""Of vectors; more would only be noise for some thousand answers."""
 
 
 class BlindSignal(Protocol):
@@ -81,8 +84,29 @@ class Position:
         return rows.position.astype(np.float64)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What models have made of items before, none of them having seen a user.
+
+    Attributes:
+        vectors: of the items' texts, by item, all of one length; empty where there are none.
+        scores: of language models that were asked with an empty history, by the model's name
+            and by item.
+    """
+
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+EMBEDDING = "embedding of the text"
+
+
 def item_signals(
-    ids: Sequence[str], items: Mapping[str, Item], learnt: Rows, histories: TrainHistories
+    ids: Sequence[str],
+    items: Mapping[str, Item],
+    learnt: Rows,
+    histories: TrainHistories,
+    known: Known | None = None,
 ) -> dict[str, BlindSignal]:
     """Return every signal by its name.
 
@@ -91,6 +115,7 @@ def item_signals(
         items: the catalogue; items that are not in it have no texts.
         learnt: candidates of the questions to learn from.
         histories: of the users to learn from.
+        known: vectors and scores that models have made of the items.
     """
     signals: dict[str, BlindSignal] = dict(_counts(len(ids), learnt, histories))
     signals |= dict(_times(len(ids), learnt))
@@ -100,7 +125,40 @@ def item_signals(
         listed = {item: float(index) for index, item in enumerate(items)}
         signals["order in the items file"] = OfItem(_looked_up(ids, listed))
         signals |= dict(_texts(ids, items, learnt))
+    if known and known.vectors:
+        signals[EMBEDDING] = OfOthers(_rates_of_vectors(ids, known.vectors, learnt))
+    for name, scores in (known.scores if known else {}).items():
+        signals[f"language model ({name})"] = OfItem(_looked_up(ids, scores))
     return signals
+
+
+def _rates_of_vectors(ids: Sequence[str], vectors: Mapping[str, Vector], learnt: Rows) -> Floats:
+    """Return how much an item's vector speaks for right: ``[folds, items]``.
+
+    Ridge regression of right (1) and wrong (0) on the main components of the vectors, for each
+    fold on the candidates of the others; NaN where an item has no vector.
+    """
+    has = np.array([item in vectors for item in ids])
+    made = np.full((FOLDS, len(ids)), np.nan)
+    if has.sum() < 2:
+        return made
+    matrix = _components(np.array([vectors[i] for i in ids if i in vectors], dtype=np.float64))
+    right = others(learnt.fold, learnt.items, len(ids), learnt.right)[:, has]
+    shown = others(learnt.fold, learnt.items, len(ids))[:, has]
+    for fold, (hits, times) in enumerate(zip(right, shown, strict=True)):
+        total = max(times.sum(), 1.0)
+        residual = hits - times * hits.sum() / total
+        weighted = matrix.T @ (matrix * times[:, None])
+        ridge = np.eye(matrix.shape[1]) * max(np.trace(weighted) / matrix.shape[1], 1e-9)
+        made[fold, has] = matrix @ np.linalg.solve(weighted + ridge, matrix.T @ residual)
+    return made
+
+
+def _components(matrix: Floats) -> Floats:
+    """Return the main components of the rows, in the vectors' own units."""
+    centred = matrix - matrix.mean(axis=0)
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(centred @ axes[:, np.argsort(-values)[:_COMPONENTS]], dtype=np.float64)
 
 
 def _counts(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trec_cli.audit.features import BlindSignal, Scale, basis, item_signals
+from trec_cli.audit.features import BlindSignal, Known, Scale, basis, item_signals
 from trec_cli.audit.questions import FOLDS, Questions, Rows, read_questions
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.evaluate.metrics import Floats, Ints, Pools, auc, rank
@@ -113,6 +113,7 @@ def audit_examples(
     seed: int = 0,
     *,
     without_text: bool = False,
+    known: Known | None = None,
 ) -> Audit | None:
     """Audit the questions of a split.
 
@@ -126,6 +127,7 @@ def audit_examples(
         split: that is asked.
         seed: of the folds, of samples of large data, and of the interval.
         without_text: also measure how far users and items lead without any text.
+        known: vectors and scores that models have made of the items without any user.
 
     Returns:
         None where fewer than ten questions can be asked, or learnt from.
@@ -139,7 +141,7 @@ def audit_examples(
         return None
     source = questions.of("train")
     counted = questions.part(source if len(source) else learnt)
-    signals = item_signals(questions.ids, items, counted, questions.histories)
+    signals = item_signals(questions.ids, items, counted, questions.histories, known)
     fitted = questions.sample(learnt, _FITTED, seed)
     models = _fit_all(questions, fitted, asked, signals)
     scores = _score(questions, asked, signals, models)

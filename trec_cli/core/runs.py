@@ -9,6 +9,10 @@ from trec_cli.core.records import MODES
 
 TRAINING_LOG = "training-log.jsonl"
 """The log in an adapter folder."""
+NO_USER_SUFFIX = "-no-user"
+"""Behind the name of a system that was asked without its users: ``hier-no-user``."""
+LIFT_SUFFIX = "-lift"
+"""Behind the name of a system whose scores without users are subtracted: ``hier-lift``."""
 
 
 @dataclass(frozen=True)

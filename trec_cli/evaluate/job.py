@@ -12,7 +12,15 @@ from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
-from trec_cli.evaluate.outputs import Plan, find_files, finished, load, read_summary, write
+from trec_cli.evaluate.outputs import (
+    Plan,
+    draw_tables,
+    find_files,
+    finished,
+    load,
+    read_summary,
+    write,
+)
 from trec_cli.evaluate.results import Blind, Summary
 from trec_cli.evaluate.scores import System, at_hand
 from trec_cli.evaluate.settings import EvalOptions
@@ -48,12 +56,14 @@ class EvalJob:
             folder=options.out or options.run,
             markdown=options.markdown,
             latex=options.latex,
+            csv=options.csv,
             trec_run=options.trec_run,
             sources=Sources.find(
                 options.run,
                 options.items,
                 options.examples,
                 [file.path for file in files if not is_stream(file.path)],
+                options.out,
             ),
             report=options.report and (options.out or options.run) is not None,
             title=options.title,
@@ -89,7 +99,11 @@ class EvalJob:
             inputs = plan.inputs() if plan.outputs() else []
             provenance = Provenance("eval", plan.settings(), inputs)
             if finished(plan, provenance, overwrite=overwrite) and plan.folder:
-                return read_summary(plan.folder), False
+                summary = read_summary(plan.folder)
+                drawn = draw_tables(plan, summary, provenance, overwrite=overwrite)
+                if drawn:
+                    self._progress.info(f"wrote {', '.join(map(str, drawn))}")
+                return summary, bool(drawn)
             with at_hand(plan.files) as files:
                 systems = load(replace(plan, files=files), self._progress)
                 blind = self._audited(audit, systems[0])

@@ -1,6 +1,6 @@
 """The files of one evaluation: which scores go in, which files come out, whether they are new."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import read_background
 from trec_cli.evaluate.metrics import metric_names
+from trec_cli.evaluate.paper import as_csv, latex, markdown
 from trec_cli.evaluate.results import (
     Blind,
     Evaluation,
@@ -45,7 +46,7 @@ from trec_cli.evaluate.scores import (
 from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import find_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
-from trec_cli.evaluate.tables import latex, markdown, selected
+from trec_cli.evaluate.tables import TIE_RATE, selected
 
 
 def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
@@ -87,8 +88,7 @@ class Plan:
         split: the examples to look at.
         options: what decides the numbers.
         folder: of `metrics.json` and its companions; None writes none of them.
-        markdown: file of the table, if wanted.
-        latex: file of the table, if wanted.
+        markdown, latex, csv: files of the table, if wanted.
         trec_run: folder of the export, if wanted.
         sources: what slices and report are made from, where it is there.
         report: whether to write the page.
@@ -103,6 +103,7 @@ class Plan:
     folder: Path | None = None
     markdown: Path | None = None
     latex: Path | None = None
+    csv: Path | None = None
     trec_run: Path | None = None
     sources: Sources = field(default_factory=Sources)
     report: bool = False
@@ -116,7 +117,7 @@ class Plan:
         Raises:
             UsageError: the files that they need are not there, or a column is no metric.
         """
-        known = metric_names(self.options.ks, self.options.metrics)
+        known = [*metric_names(self.options.ks, self.options.metrics), TIE_RATE]
         for name in self.columns:
             check_choice("--column", name, known)
         if slices and not self.sources.examples:
@@ -147,48 +148,101 @@ class Plan:
         """Name every file that decides the outputs' bytes."""
         known = [path for path in (self.sources.items, self.sources.examples) if path]
         more = self.sources.files() if self.report else known
-        return [*(file.path for file in self.files), *more]
+        blind = self.sources.blind if self.options.audit and self.sources.examples else []
+        return list(dict.fromkeys([*(file.path for file in self.files), *more, *blind]))
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the output's bytes, besides the inputs' content."""
+        """Return what decides the results' bytes, besides the inputs' content."""
         systems = [file.name for file in self.files]
         titled: dict[str, Any] = {"title": self.title} if self.title else {}
-        if self.markdown or self.latex:
-            titled |= {"columns": list(self.columns)} if self.columns else {}
-            titled |= {} if self.intervals else {"intervals": False}
         numbers = plain_settings(self.options.recorded())
         return {"split": self.split, "systems": systems, **titled, **numbers}
 
-    def outputs(self) -> list[Path]:
-        """Name every file that :func:`write` will write."""
+    def table_settings(self) -> dict[str, Any]:
+        """Return what decides the tables' bytes: they are drawn anew without new numbers."""
+        columns: dict[str, Any] = {"columns": list(self.columns)} if self.columns else {}
+        bounds = {} if self.intervals else {"intervals": False}
+        return {**self.settings(), **columns, **bounds}
+
+    def results(self) -> list[Path]:
+        """Name every file that holds numbers of its own."""
         names = [file.name for file in self.files]
         runs = run_paths(self.trec_run, names) if self.trec_run else []
         folder = RunFolder(self.folder) if self.folder else None
         main = [folder.metrics, folder.per_user] if folder else []
         page = [folder.report] if folder and self.report else []
-        return [*main, *page, *filter(None, [self.markdown, self.latex]), *runs]
+        return [*main, *page, *runs]
+
+    def tables(self) -> list[Path]:
+        """Name the files of tables, which are drawn from `metrics.json`."""
+        return [path for path, _ in self._drawings()]
+
+    def draw(self, summary: Summary) -> dict[Path, str]:
+        """Write out the tables, by file."""
+        chosen = selected(summary, self.columns, intervals=self.intervals)
+        return {path: draw(chosen) for path, draw in self._drawings()}
+
+    def _drawings(self) -> list[tuple[Path, Callable[[Summary], str]]]:
+        wanted = [(self.markdown, markdown), (self.latex, latex), (self.csv, as_csv)]
+        return [(path, draw) for path, draw in wanted if path]
+
+    def outputs(self) -> list[Path]:
+        """Name every file that will be written."""
+        return [*self.results(), *self.tables()]
 
 
 def finished(plan: Plan, provenance: Provenance, *, overwrite: bool) -> bool:
-    """Check whether all outputs exist and were made by this plan from these inputs.
+    """Check whether all results exist and were made by this plan from these inputs.
 
     New or changed scores make an evaluation stale, which is no conflict: it is made again.
-    The tables and runs that were asked for follow the same rule as `metrics.json`.
 
     Raises:
-        SettingsChanged: an output was made with other options, or not by trec, and not
+        SettingsChanged: a result or table was made with other options, or not by trec, and not
             ``overwrite``.
     """
-    settings = provenance.settings
-    current = [_is_current(path, settings, overwrite=overwrite) for path in plan.outputs()]
+    current = _are_current(plan.results(), provenance.settings, overwrite=overwrite)
+    drawn = {**provenance.settings, **plan.table_settings()}
+    _are_current(plan.tables(), drawn, overwrite=overwrite)  # refused now, not after the work
     piped = any(is_stream(file.path) for file in plan.files)
-    return plan.folder is not None and all(current) and not piped
+    return plan.folder is not None and current and not piped
+
+
+def draw_tables(
+    plan: Plan, summary: Summary, provenance: Provenance, *, overwrite: bool, remake: bool = False
+) -> list[Path]:
+    """Write the tables that were asked for, and return their paths; none that is up to date.
+
+    ``remake`` says that the numbers are new.
+    """
+    tables = plan.tables()
+    if not tables:
+        return []
+    drawn = Provenance("eval", plan.table_settings(), plan.inputs(), provenance.inputs)
+    if _are_current(tables, drawn.settings, overwrite=overwrite) and not remake:
+        return []
+    with drawn.publish(*tables) as details:
+        details["examples"] = next(iter(summary["systems"].values()))["examples"]
+        for path, text in plan.draw(summary).items():
+            write_bytes(path, [text.encode()])
+    return tables
+
+
+def _are_current(outputs: Sequence[Path], settings: Settings, *, overwrite: bool) -> bool:
+    """Check every output, so that each may be refused."""
+    current = [_is_current(path, settings, overwrite=overwrite) for path in outputs]
+    return all(current)
+
+
+_RESULTS = ("metrics.json", "per_user.jsonl", "report.html")
+_LOOKS = ("columns", "intervals")
 
 
 def _is_current(output: Path, settings: Settings, *, overwrite: bool) -> bool:
     """Check whether an output is as these settings make it; the scores may be others."""
     old = recorded_settings(output) or {}
     derived = {name: old.get(name) for name in ("inputs", "systems")}
+    if output.name in _RESULTS:  # in those of earlier versions stands how tables were to look
+        settings = {**{name: old[name] for name in _LOOKS if name in old}, **settings}
     known = up_to_date(output, {**settings, **derived}, overwrite=overwrite)
     return known and all(settings[name] == value for name, value in derived.items())
 
@@ -246,9 +300,9 @@ def write(
         (progress or Silent()).warn(advice)
     summary |= _slices(plan, evaluation, progress or Silent())
     summary |= _beyond(plan, systems)
-    with provenance.publish(*plan.outputs()) as details:
+    written = list[Path]()
+    with provenance.publish(*plan.results()) as details:
         details["examples"] = len(systems[0].users)
-        written = _tables(plan, summary)
         if plan.trec_run:
             written += export(plan.trec_run, [s.file for s in systems], plan.split)
             if old := left_over(plan.trec_run, [s.file.name for s in systems]):
@@ -263,6 +317,7 @@ def write(
                 write_bytes(folder.report, [page.encode()])
                 written.append(folder.report)
             written += _main_files(folder, evaluation, summary)
+    written += draw_tables(plan, summary, provenance, overwrite=True, remake=True)
     if written:
         (progress or Silent()).info(f"wrote {', '.join(map(str, written))}")
     return summary
@@ -347,16 +402,6 @@ def _beyond(plan: Plan, systems: Sequence[System]) -> Summary:
         shelf = replace(shelf, takers=known.takers, users=known.users)
     files = [system.file for system in systems]
     return {"beyond": beyond(files, plan.split, shelf, max(options.ks), options.seed)}
-
-
-def _tables(plan: Plan, summary: Summary) -> list[Path]:
-    """Write the tables that were asked for."""
-    summary = selected(summary, plan.columns, intervals=plan.intervals)
-    wanted = [(plan.markdown, markdown), (plan.latex, latex)]
-    written = [(path, draw) for path, draw in wanted if path]
-    for path, draw in written:
-        write_bytes(path, [draw(summary).encode()])
-    return [path for path, _ in written]
 
 
 def _main_files(folder: RunFolder, evaluation: Evaluation, summary: Summary) -> list[Path]:

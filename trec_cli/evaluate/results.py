@@ -12,6 +12,7 @@ import numpy as np
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode
 from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.runs import NO_USER_SUFFIX
 from trec_cli.evaluate.metrics import (
     Floats,
     Pools,
@@ -228,6 +229,7 @@ def summarise(
         "systems": _systems(evaluation, data, bounds),
         "chance": chance_means(evaluation.metrics, evaluation.chance),
         "comparisons": _comparisons(evaluation, data, bounds, reference, options),
+        **what_users_add(evaluation, options, progress),
     }
 
 
@@ -236,7 +238,38 @@ def usual_reference(names: Sequence[str]) -> str:
 
     The blend of all cheap signals is what everything dearer must beat.
     """
-    return BLEND if BLEND in names else names[0]
+    return BLEND if BLEND in names else next((n for n in names if not sees_no_user(n)), names[0])
+
+
+def sees_no_user(name: str) -> bool:
+    """Check whether a system was asked without its users (``trec score --no-user``)."""
+    return name.endswith(NO_USER_SUFFIX)
+
+
+def what_users_add(
+    evaluation: Evaluation, options: Options, progress: Progress | None = None
+) -> Summary:
+    """Compare every system with itself without the user, where both have scores.
+
+    Holm's correction covers all of these comparisons together.
+    """
+    names = evaluation.names
+    pairs = [(name, f"{name}{NO_USER_SUFFIX}") for name in names]
+    found: list[dict[str, Any]] = []
+    for pair in (pair for pair in pairs if pair[1] in names):
+        (progress or Silent()).info(f"{pair[0]} beside {pair[1]}")
+        indexes = [names.index(name) for name in pair]
+        of_pair = replace(
+            evaluation,
+            members={name: evaluation.members[name] for name in pair},
+            values=evaluation.values[indexes],
+        )
+        data = UserSums.of(of_pair.values, of_pair.users)
+        bounds = intervals(data, 1, options.replicates, options.seed)
+        found += _comparisons(of_pair, data, bounds, 1, options)
+    together = holm(np.array([np.nan if e["p"] is None else e["p"] for e in found]))
+    corrected = [{**e, "p_holm": _number(p)} for e, p in zip(found, together, strict=True)]
+    return {"users_add": corrected} if corrected else {}
 
 
 def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:
@@ -309,6 +342,9 @@ def _comparisons(
     """Compare every system with the reference; Holm's correction covers the whole list."""
     names = evaluation.names
     others = [index for index in range(len(names)) if index != reference]
+    if not sees_no_user(names[reference]) and names[reference] != NO_USER:
+        # Asked without users, a system is compared with itself alone: see what_users_add.
+        others = [index for index in others if not sees_no_user(names[index])]
     if not others:
         return []
     means = data.means()

@@ -221,7 +221,10 @@ class EvalOptions:
     markdown: Annotated[Path | None, Option("Also write the table as Markdown.", panel=PANEL)] = (
         None
     )
-    latex: Annotated[Path | None, Option("Also write the table as LaTeX.", panel=PANEL)] = None
+    latex: Annotated[
+        Path | None, Option("Also write the table as LaTeX, for booktabs.", panel=PANEL)
+    ] = None
+    csv: Annotated[Path | None, Option("Also write the table as CSV.", panel=PANEL)] = None
     trec_run: Annotated[
         Path | None, Option("Also write runs for trec_eval into this folder.", panel=PANEL)
     ] = None
@@ -234,7 +237,8 @@ class EvalOptions:
     columns: Annotated[
         tuple[str, ...],
         Option(
-            "Show only this metric in tables, such as ndcg@10; may be given several times.",
+            "Show only this column in tables, such as ndcg@10 or 'tie rate'; may be given "
+            "several times.",
             panel=PANEL,
             names=("--column",),
             default_text="all",
@@ -271,6 +275,8 @@ class EvalOptions:
         if self.split == PREDICT:
             raise UsageError("--split predict has no answers yet; there is nothing to evaluate")
         check_choice("--split", self.split, ANSWERED)
-        tables = (self.markdown, self.latex, self.trec_run)
+        tables = (self.markdown, self.latex, self.csv, self.trec_run)
         if any(path is not None and is_stream(path) for path in tables):
-            raise UsageError("--markdown, --latex and --trec-run cannot go to standard output")
+            raise UsageError(
+                "--markdown, --latex, --csv and --trec-run cannot go to standard output"
+            )

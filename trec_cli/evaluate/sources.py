@@ -1,7 +1,7 @@
 """What a RUN folder holds besides scores, for the report; every part of it may be absent."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import msgspec
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.manifest import read_manifest
-from trec_cli.core.runs import TRAINING_LOG, RunFolder, system_name, told_apart
+from trec_cli.core.records import SPLITS
+from trec_cli.core.runs import NO_USER_SUFFIX, TRAINING_LOG, RunFolder, system_name, told_apart
 from trec_cli.evaluate.background import AskedLine, read_example_lines
 
 
@@ -25,6 +26,8 @@ class Sources:
         logs: training logs by adapter (the mode, and what else its name says), likewise.
         explained: outputs whose manifests say how they were made.
         recommendations: lists of recommended items, by system.
+        blind: scores that were given without users, of any split.
+        store: where vectors of items may be saved.
     """
 
     items: Path | None = None
@@ -33,15 +36,34 @@ class Sources:
     logs: dict[str, Path] = field(default_factory=dict)
     explained: list[Path] = field(default_factory=list)
     recommendations: dict[str, Path] = field(default_factory=dict)
+    blind: list[Path] = field(default_factory=list)
+    store: Path | None = None
 
     @classmethod
     def find(
-        cls, run: Path | None, items: Path | None, examples: Path | None, scores: list[Path]
+        cls,
+        run: Path | None,
+        items: Path | None,
+        examples: Path | None,
+        scores: list[Path],
+        out: Path | None = None,
     ) -> "Sources":
         """Take the files that were named, and those of RUN that exist.
 
-        Without RUN, as in a study, the scores' manifests tell what they were made with.
+        Without RUN, as in a study, the scores' manifests tell what they were made with, and
+        vectors are looked for in ``out``.
         """
+        found = cls._found(run, items, examples, scores)
+        home = run or out
+        near = [] if run is None else RunFolder(run).all_scores()
+        blind = _blind(dict.fromkeys([*scores, *near]))
+        store = _existing(RunFolder(home).store) if home else None
+        return replace(found, blind=blind, store=store)
+
+    @classmethod
+    def _found(
+        cls, run: Path | None, items: Path | None, examples: Path | None, scores: list[Path]
+    ) -> "Sources":
         if run is None:
             texts, adapters = _behind(scores)
             logs = {name: folder / TRAINING_LOG for name, folder in adapters.items()}
@@ -108,6 +130,22 @@ class Sources:
             mode: [entry for _, entry in read_lines(path, decode, allow_empty=True)]
             for mode, path in self.logs.items()
         }
+
+
+def _blind(files: Iterable[Path]) -> list[Path]:
+    """Return those files of scores that were given without users."""
+    return [path for path in files if without_split(path).endswith(NO_USER_SUFFIX)]
+
+
+def without_split(scores: Path) -> str:
+    """Name the system of a file of scores, without seed and split.
+
+    ``scores-hier@2-valid.jsonl`` is of ``hier``.
+    """
+    name = system_name(scores)
+    end = next((f"-{split}" for split in SPLITS if name.endswith(f"-{split}")), "")
+    system, _, seed = name.removesuffix(end).partition("@")
+    return system if not seed or seed.isdigit() else name
 
 
 def _behind(scores: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -1,7 +1,7 @@
-"""The result table for people: terminal, Markdown and LaTeX, all from `metrics.json`."""
+"""The result table as rows and notes, and on a terminal; all from `metrics.json`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,9 +10,18 @@ from rich.table import Table
 
 from trec_cli.core.lineage import Link
 from trec_cli.evaluate.metrics import headline
-from trec_cli.evaluate.results import NO_USER, SIGNIFICANT, SMALL_SLICE, Summary, differs
+from trec_cli.evaluate.results import (
+    NO_USER,
+    SIGNIFICANT,
+    SMALL_SLICE,
+    Summary,
+    differs,
+    sees_no_user,
+)
 
 CHANCE = "chance"
+TIE_RATE = "tie rate"
+"""The column beside the metrics."""
 SMALL_MARK = "!"
 """Stands beside the users of a small slice."""
 _NONE = "–"
@@ -55,11 +64,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A system (or chance) with its cells in the order of the metrics."""
+    """A system (or chance) with its cells in the order of the metrics.
+
+    Attributes:
+        name: on one line.
+        cells: its numbers.
+        tie_rate: share of examples with a tie that matters; None for what is no system.
+        is_reference: whether it stands below the systems, because it sees no user.
+    """
 
     name: str
     cells: list[Cell]
     tie_rate: float | None
+    is_reference: bool = False
 
 
 def number(value: float | None) -> str:
@@ -72,21 +89,24 @@ def metrics_of(summary: Summary) -> list[str]:
     return list(summary["chance"])
 
 
+def columns_of(summary: Summary) -> list[str]:
+    """Name the columns: the metrics, and the tie rate unless it was left out."""
+    return [*metrics_of(summary), *([TIE_RATE] if summary.get(TIE_RATE, True) else [])]
+
+
 def rows_of(summary: Summary) -> list[TableRow]:
     """Return one row per system, then those of :func:`references_of`."""
-    metrics, systems = metrics_of(summary), summary["systems"]
+    metrics = metrics_of(summary)
+    systems = {n: entry for n, entry in summary["systems"].items() if not sees_no_user(n)}
     ahead = {metric: _two_best(systems, metric) for metric in metrics}
     differing = {(c["system"], c["metric"]) for c in summary["comparisons"] if differs(c)}
     rows = []
     for name, entry in systems.items():
         cells = [
-            Cell(
-                entry[m]["value"],
-                entry[m]["low"],
-                entry[m]["high"],
-                spread=entry[m].get("seed_sd"),
-                best=len(systems) > 1 and entry[m]["value"] == ahead[m][0],
-                second=len(systems) > _SECOND and entry[m]["value"] == ahead[m][1],
+            replace(
+                _cell(entry[m]),
+                best=len(systems) > 1 and entry[m]["value"] in ahead[m][:1],
+                second=len(systems) > _SECOND and entry[m]["value"] in ahead[m][1:],
                 differs=(name, m) in differing,
             )
             for m in metrics
@@ -95,15 +115,21 @@ def rows_of(summary: Summary) -> list[TableRow]:
     return [*rows, *references_of(summary)]
 
 
-def _two_best(systems: Mapping[str, Any], metric: str) -> tuple[float, float | None]:
-    """Return the highest value of a metric, and the next one."""
-    values = sorted({entry[metric]["value"] or 0.0 for entry in systems.values()}, reverse=True)
-    best, second = [*values, None, None][:2]
-    return best or 0.0, second
+def _cell(entry: Mapping[str, float | None]) -> Cell:
+    return Cell(entry["value"], entry["low"], entry["high"], spread=entry.get("seed_sd"))
+
+
+def _two_best(systems: Mapping[str, Any], metric: str) -> list[float]:
+    """Return the highest value of a metric and the next one, as far as there are any."""
+    values = {entry[metric]["value"] for entry in systems.values()} - {None}
+    return sorted(values, reverse=True)[:_SECOND]
 
 
 def selected(summary: Summary, columns: Sequence[str] = (), *, intervals: bool = True) -> Summary:
-    """Return a summary whose tables have only some metrics, in this order, or no intervals."""
+    """Return a summary whose tables have only some columns, in this order, or no intervals.
+
+    The tie rate is a column, too, and stands last.
+    """
 
     def entry(values: Any) -> Any:
         bounded = isinstance(values, Mapping) and "low" in values
@@ -112,90 +138,108 @@ def selected(summary: Summary, columns: Sequence[str] = (), *, intervals: bool =
     def entries(measured: Mapping[str, Any]) -> dict[str, Any]:
         return {name: entry(values) for name, values in measured.items()}
 
-    chosen = {name: summary["chance"][name] for name in columns or summary["chance"]}
+    named = [name for name in columns if name != TIE_RATE] or summary["chance"]
+    chosen = {name: summary["chance"][name] for name in named}
     systems = {name: entries(measured) for name, measured in summary["systems"].items()}
     audit = summary.get("audit")
     blind = {"audit": {**audit, "no_user": entries(audit["no_user"])}} if audit else {}
-    return {**summary, "systems": systems, "chance": chosen, **blind}
+    rate = {TIE_RATE: TIE_RATE in columns} if columns else {}
+    return {**summary, "systems": systems, "chance": chosen, **blind, **rate}
 
 
 def references_of(summary: Summary) -> list[TableRow]:
-    """Return what needs no user: the model without one, where an audit was made, and chance."""
+    """Return what needs no user.
+
+    These are systems that were asked without their users, the audit's model where one was
+    made, and chance.
+    """
     metrics = metrics_of(summary)
-    chance = TableRow(CHANCE, [Cell(summary["chance"][m]) for m in metrics], None)
+    rows = [
+        TableRow(_called(name, entry), [_cell(entry[m]) for m in metrics], entry["tie_rate"], True)
+        for name, entry in summary["systems"].items()
+        if sees_no_user(name)
+    ]
     blind = summary.get("audit", {}).get("no_user", {})
-    if not blind.keys() >= set(metrics):
-        return [chance]
-    cells = [Cell(blind[m]["value"], blind[m]["low"], blind[m]["high"]) for m in metrics]
-    return [TableRow(NO_USER, cells, None), chance]
+    if blind.keys() >= set(metrics):
+        rows.append(TableRow(NO_USER, [_cell(blind[m]) for m in metrics], None, True))
+    chance = [Cell(summary["chance"][m]) for m in metrics]
+    return [*rows, TableRow(CHANCE, chance, None, True)]
 
 
 def _called(name: str, entry: Mapping[str, Any]) -> str:
-    """Name a system with the number of its seeds, if it has several."""
+    """Name a system on one line, with the number of its seeds if it has several."""
     seeds = len(entry.get("seeds", ()))
-    return f"{name} ({seeds} seeds)" if seeds > 1 else name
+    return on_one_line(f"{name} ({seeds} seeds)" if seeds > 1 else name)
+
+
+def on_one_line(name: str) -> str:
+    """Write line breaks, tabs and what no screen shows as blanks."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
 
 
 def notes_of(summary: Summary) -> list[str]:
-    """Describe in words what the table shows."""
+    """Describe in words what the table shows; each note is one line."""
+    return [on_one_line(note) for note in _notes(summary)]
+
+
+def _notes(summary: Summary) -> Iterator[str]:
     examples = next(iter(summary["systems"].values()))["examples"]
     bounded = any(cell.low is not None for row in rows_of(summary) for cell in row.cells)
-    intervals = "95 % intervals by bootstrap over users; " if bounded else ""
-    notes = [
-        f"{examples} examples of {summary['users']} users; {intervals}"
-        "ties count at their expected value; chance is a random order."
-    ]
+    intervals = " 95 % intervals: bootstrap over users." if bounded else ""
+    asked = f"{examples:,} questions to {summary['users']:,} users"
+    yield f"{asked}.{intervals} Ties count at their expected value; chance is a random order."
     if protocol := summary.get("protocol"):
-        notes.append(_protocol_note(protocol))
-    if visible := _power_note(summary):
-        notes.append(visible)
+        yield _protocol_note(protocol)
+    yield from _power_note(summary)
     if audit := summary.get("audit"):
-        notes.append(_audit_note(audit))
+        yield _audit_note(audit)
+    yield from _users_note(summary)
     if any(len(entry.get("seeds", ())) > 1 for entry in summary["systems"].values()):
-        notes.append(
-            "Of a system with several seeds: the mean over them, its interval over users, "
-            "and ± the standard deviation between seeds."
+        yield (
+            "With several seeds: the mean over seeds, its interval over users, and ± the "
+            "standard deviation between seeds."
         )
     if any(c["p_holm"] is not None for c in summary["comparisons"]):
         reference = summary["comparisons"][0]["reference"]
-        notes.append(
-            f"* differs from {reference} (paired permutation test over users, "
-            f"Holm-corrected over all tests, p < {SIGNIFICANT})."
+        yield (
+            f"* differs from {reference}: paired permutation test over users, p < {SIGNIFICANT} "
+            "after Holm's correction over all tests."
         )
-    return notes
 
 
 def _protocol_note(protocol: Mapping[str, Any]) -> str:
     """Describe what was ranked."""
     if protocol["ranking"] == "catalogue":
-        note = "Ranked among the whole catalogue; lists hold its best items."
+        note = "Ranked among the whole catalogue; the lists hold its best items."
     elif protocol.get("corrected"):
         note = (
-            f"Estimated for all {protocol['catalogue']} items from ranks among "
+            f"Estimated for all {protocol['catalogue']:,} items from ranks among "
             f"{protocol['mean_candidates']:.4g} (bias-variance estimator); may be negative."
         )
     else:
         how = f" ({protocol['candidates']})" if protocol["candidates"] else ""
         note = (
             f"Ranked among {protocol['mean_candidates']:.4g} candidates{how}, not the whole "
-            "catalogue: which system is ahead may differ there."
+            "catalogue, where another system may be ahead."
         )
     if missed := protocol["positives_missed"]:
-        note += f" {missed} of {protocol['positives']} positives are not listed: missed."
+        positives = f"{protocol['positives']:,}"
+        note += f" {missed:,} of {positives} right items are in no list and count as missed."
     return note
 
 
-def _power_note(summary: Summary) -> str:
-    """Describe which difference from the reference so many users can show."""
+def _power_note(summary: Summary) -> Iterator[str]:
+    """Describe how large a difference from the reference must be to show with so many users."""
     found = [entry for entry in summary["comparisons"] if entry.get("detectable") is not None]
     if not found:
-        return ""
+        return
     metric = headline([entry["metric"] for entry in found])
     least, *more = sorted({number(e["detectable"]) for e in found if e["metric"] == metric})
-    span = f"{least} to {more[-1]} (by system)" if more else least
-    return (
-        f"With {summary['users']} users a difference from {found[0]['reference']} in {metric} is "
-        f"likely to be seen (80 % power, one paired test at 5 %) from {span} on."
+    span = f"{least} to {more[-1]}, depending on the system" if more else least
+    yield (
+        f"Power: with {summary['users']:,} users, the smallest difference from "
+        f"{found[0]['reference']} in {metric} that one paired test (5 %) finds four times out of "
+        f"five is {span}."
     )
 
 
@@ -203,12 +247,11 @@ def _audit_note(audit: Mapping[str, Any]) -> str:
     """Describe the model without user, and name the systems that are not better."""
     area = audit["no_user"]["auc"]
     cell = Cell(area["value"], area["low"], area["high"])
-    found = f"{cell.text} {cell.bounds}".strip()
-    note = f"{NO_USER}: a model that never sees the user, AUC {found}"
+    note = f"{NO_USER}: a model that never sees the user has AUC {cell.text} {cell.bounds}".strip()
     strongest = next(iter(audit["signals"].items()), None)
     if strongest and (area["low"] or 0.0) > audit["level"]:
-        note += f", above all by '{strongest[0]}' ({number(strongest[1])} alone)"
-    compared = audit.get("differences", [])
+        note += f", mostly from '{strongest[0]}' ({number(strongest[1])} alone)"
+    compared = [e for e in audit.get("differences", []) if not sees_no_user(e["system"])]
     if compared:
         metric = headline([entry["metric"] for entry in compared])
         weak = [
@@ -217,18 +260,39 @@ def _audit_note(audit: Mapping[str, Any]) -> str:
             if entry["metric"] == metric and not (differs(entry) and entry["difference"] > 0)
         ]
         if weak:
-            note += f"; not shown to be better by {metric}: {', '.join(weak)}"
+            note += f". Not significantly better than it in {metric}: {', '.join(weak)}"
     return note + "."
+
+
+def _users_note(summary: Summary) -> Iterator[str]:
+    """Describe what a system gains by seeing its users."""
+    found = summary.get("users_add", ())
+    if not found:
+        return
+    metric = headline([entry["metric"] for entry in found])
+    gains = [
+        f"{e['system']} {e['difference']:+.3f} [{_signed(e['low'])}, {_signed(e['high'])}]"
+        for e in found
+        if e["metric"] == metric and e["difference"] is not None
+    ]
+    yield (
+        f"What seeing the user adds, in {metric} (the system less itself without summary and "
+        f"history): {'; '.join(gains)}."
+    )
+
+
+def _signed(value: float | None) -> str:
+    return _NONE if value is None else f"{value:+.3f}"
 
 
 def terminal_table(summary: Summary) -> Table:
     """Draw the table for a terminal, systems as rows; the best value of each metric is bold."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("system", no_wrap=True)
-    for metric in _measured(summary):
+    for metric in columns_of(summary):
         table.add_column(metric.replace("@", "\n@").replace(" ", "\n"), justify="right")
     for row in rows_of(summary):
-        table.add_row(escape(row.name), *_values(row))
+        table.add_row(escape(row.name), *_values(row, summary))
     return _with_notes(table, summary)
 
 
@@ -249,18 +313,16 @@ def narrow_tables(summary: Summary, width: int) -> list[Table]:
         table.add_column("metric", no_wrap=True)
         for row in rows:
             table.add_column(escape(row.name), justify="right", overflow="fold", max_width=_FOLDED)
-        for metric, *cells in zip(_measured(summary), *map(_values, rows), strict=True):
+        drawn = (_values(row, summary) for row in rows)
+        for metric, *cells in zip(columns_of(summary), *drawn, strict=True):
             table.add_row(metric, *cells)
         tables.append(table)
     return [*tables[:-1], _with_notes(tables[-1], summary)]
 
 
-def _measured(summary: Summary) -> list[str]:
-    return [*metrics_of(summary), "tie rate"]
-
-
-def _values(row: TableRow) -> list[str]:
-    return [*map(_drawn, row.cells), number(row.tie_rate)]
+def _values(row: TableRow, summary: Summary) -> list[str]:
+    rate = [number(row.tie_rate)] if TIE_RATE in columns_of(summary) else []
+    return [*map(_drawn, row.cells), *rate]
 
 
 def _with_notes(table: Table, summary: Summary) -> Table:
@@ -287,7 +349,7 @@ def slices_table(summary: Summary, *, wide: bool = True) -> Table:
     index = metrics_of(summary).index(metric)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{metric} by slice", title_justify="left")
     table.caption, table.caption_justify = escape(slices_note(summary["slices"])), "left"
-    systems = [*map(escape, summary["systems"]), CHANCE]
+    systems = [*map(escape, map(on_one_line, summary["systems"])), CHANCE]
     for head in ("by", "slice"):
         table.add_column(head)
     for head in ("users", *(systems if wide else ("system", metric))):
@@ -366,7 +428,7 @@ def beyond_table(summary: Summary) -> Table:
     for name in next(iter(entries.values())):
         table.add_column(name.replace("@", "\n@"), justify="right")
     for system, figures in entries.items():
-        table.add_row(escape(system), *map(number, figures.values()))
+        table.add_row(escape(on_one_line(system)), *map(number, figures.values()))
     return table
 
 
@@ -385,82 +447,3 @@ def links_table(links: Sequence[Link]) -> Table:
 def _short(value: float) -> str:
     """Write .48 for 0.48, to keep the table narrow."""
     return f"{value:.2f}".removeprefix("0")
-
-
-def _grid(
-    summary: Summary,
-    name: Callable[[str], str],
-    cell: Callable[[Cell], str],
-    header: Callable[[str], str],
-) -> list[list[str]]:
-    """Write all cells of the table, header first."""
-    head = [header(title) for title in ["system", *metrics_of(summary), "tie rate"]]
-    body = [
-        [name(row.name), *map(cell, row.cells), name(number(row.tie_rate))]
-        for row in rows_of(summary)
-    ]
-    return [head, *body]
-
-
-def markdown(summary: Summary) -> str:
-    """Write the table as GitHub Markdown; the best of each column is bold, the second italic."""
-
-    def plain(text: str) -> str:
-        return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#" else c for c in text)
-
-    def cell(c: Cell) -> str:
-        mark = "**" if c.best else "_" if c.second else ""
-        value = f"{mark}{number(c.value)}{mark}"
-        return " ".join(filter(None, [value + ("\\*" if c.differs else ""), c.bounds, c.deviation]))
-
-    head, *body = _grid(summary, plain, cell, plain)
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in [head, rule, *body]]
-    return "\n".join([*lines, "", *map(plain, notes_of(summary)), ""])
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "–": "--",
-    "±": r"$\pm$",
-}
-
-
-def latex(summary: Summary) -> str:
-    """Write the table as LaTeX for ``booktabs``; the best is bold, the second underlined."""
-
-    def plain(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in text)
-
-    def cell(c: Cell) -> str:
-        style = r"\textbf" if c.best else r"\underline" if c.second else ""
-        value = f"{style}{{{number(c.value)}}}" if style else plain(number(c.value))
-        star = r"\rlap{$^{*}$}" if c.differs else ""
-        beside = f"{c.bounds} {c.deviation}".strip()
-        return " ".join(filter(None, [value + star, beside and rf"{{\tiny {plain(beside)}}}"]))
-
-    head, *body = _grid(summary, plain, cell, plain)
-    rows = [" & ".join(row) + r" \\" for row in body]
-    notes = [f"% {plain(note)}" for note in notes_of(summary)]
-    return "\n".join(
-        [
-            *notes,
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from trec_cli.attention.target import TargetAttention, level_zero
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode
@@ -93,6 +95,12 @@ def with_summaries(
         )
     found = [(e, summaries[e.example_id]) for e in chosen]
     return [SummarizedExample(e, s.summary, target, level_zero(s.blocks)) for e, s in found]
+
+
+def without_user(question: SummarizedExample) -> SummarizedExample:
+    """Leave summary and history out: what is asked then is the same of everybody."""
+    example = msgspec.structs.replace(question.example, history=[])
+    return SummarizedExample(example, "", question.target)
 
 
 def _named(ids: Sequence[str]) -> str:

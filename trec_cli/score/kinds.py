@@ -19,6 +19,7 @@ LLM = "llm"
 EMBEDDING = "embedding"
 BLEND = "blend"
 SEQUENCE = "sequence"
+LIFT = "lift"
 RECBOLE = "recbole:"
 """Stands before the name of a model of RecBole."""
 SIGNAL = "signal:"
@@ -116,6 +117,12 @@ def _sequence(options: ScoreOptions, _given: frozenset[str], progress: Progress)
     )
 
 
+def _lift(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
+    from trec_cli.score.lift import make_lift_job
+
+    return make_lift_job(options.asked, options.lift, options.mode)
+
+
 def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
     from trec_cli.score.baselines import make_baseline_job
 
@@ -140,6 +147,7 @@ KINDS: dict[str, Kind] = {
     SEQUENCE: Kind(
         frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
     ),
+    LIFT: Kind(frozenset({"lift"}), _lift),
 }
 """Every scorer by the name that ``--scorer`` takes, but for those of :data:`_FAMILIES`."""
 

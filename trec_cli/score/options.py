@@ -71,6 +71,7 @@ class LlmOptions:
     Attributes:
         adapter: folder that was named, or None.
         zero_shot: take no adapter.
+        no_user: ask without summary and history, what the model says of an item alone.
         engine: where the model runs.
         summaries, vectors: files; found in RUN and beside the summaries where not named.
         prompts: folder with own templates.
@@ -83,6 +84,15 @@ class LlmOptions:
     zero_shot: Annotated[
         bool,
         Option("Leave the adapter out: the base model.", panel=PANEL, names=("--zero-shot",)),
+    ] = False
+    no_user: Annotated[
+        bool,
+        Option(
+            "Leave summary and history out of every prompt: what the model makes of the item "
+            "alone (docs/audit.md).",
+            panel=PANEL,
+            names=("--no-user",),
+        ),
     ] = False
     engine: Engine = "local"
     summaries: Summaries = None
@@ -127,6 +137,28 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiftOptions:
+    """Which scores are subtracted from which."""
+
+    of: Annotated[
+        Path | None,
+        Option(
+            "Scores with the user, for --scorer lift.",
+            panel=PANEL,
+            default_text="RUN/scores-MODE.jsonl",
+        ),
+    ] = None
+    minus: Annotated[
+        Path | None,
+        Option(
+            "Scores without, for --scorer lift.",
+            panel=PANEL,
+            default_text="RUN/scores-MODE-no-user.jsonl",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecboleOptions:
     """How a model of RecBole is trained."""
 
@@ -167,7 +199,8 @@ class ScoreOptions:
             "llm, embedding, or without a model: popularity, random, recency, bm25, "
             "cooccurrence, blend (all cheap signals, weighed on train and valid); sequence (a "
             "small transformer over text vectors, docs/sequence.md); signal:NAME (one signal of "
-            "the blend, docs/recommend.md); or trained by RecBole: recbole:SASRec "
+            "the blend, docs/recommend.md); lift (scores with the user less those of --no-user, "
+            "docs/audit.md); or trained by RecBole: recbole:SASRec "
             "(docs/baselines.md).",
             panel=PANEL,
         ),
@@ -177,8 +210,8 @@ class ScoreOptions:
         Option(
             "Name of the system, in scores-NAME.jsonl and in every table.",
             panel=PANEL,
-            default_text="MODE, MODE-zeroshot, or the scorer; -SPLIT behind it where it is not "
-            "test",
+            default_text="MODE, MODE-zeroshot, MODE-no-user, MODE-lift, or the scorer; -SPLIT "
+            "behind it where it is not test",
         ),
     ] = None
     top: Annotated[
@@ -202,6 +235,7 @@ class ScoreOptions:
     asked: Asked = field(default_factory=Asked)
     out: Out = None
     llm: LlmOptions = field(default_factory=LlmOptions)
+    lift: LiftOptions = field(default_factory=LiftOptions)
     recbole: RecboleOptions = field(default_factory=RecboleOptions)
     served: ServedOptions = field(default_factory=ServedOptions)
     source: ModelSource = field(default_factory=ModelSource)

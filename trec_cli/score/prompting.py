@@ -13,9 +13,9 @@ from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import UsageError
 from trec_cli.core.lineage import stale
 from trec_cli.core.progress import Progress
-from trec_cli.core.runs import RunFolder
+from trec_cli.core.runs import NO_USER_SUFFIX, RunFolder
 from trec_cli.models.source import ModelSource
-from trec_cli.prompts.questions import SummarizedExample, with_summaries
+from trec_cli.prompts.questions import SummarizedExample, with_summaries, without_user
 from trec_cli.prompts.recommend import (
     SETTINGS_FILE,
     Cuts,
@@ -98,7 +98,8 @@ class Prompting:
 
     def system(self, adapter: Adapter | None) -> str:
         """Name the output."""
-        return self.mode if adapter else f"{self.mode}-zeroshot"
+        name = self.mode if adapter else f"{self.mode}-zeroshot"
+        return f"{name}{NO_USER_SUFFIX}" if self.options.no_user else name
 
     def read(self) -> Material:
         """Read the questions with their summaries."""
@@ -207,6 +208,8 @@ def make_prompts(
     questions = with_summaries(
         material.examples, material.summaries, asked.split, file=file, target=target
     )
+    if prompting.options.no_user:
+        questions = list(map(without_user, questions))
     if learnt is None:
         check_attributes(prompting.prompt.attributes, material.items)
     builder = PromptBuilder(
@@ -223,6 +226,7 @@ def make_prompts(
         "adapter": adapter is not None,
         "prompt": dataclasses.asdict(builder.settings),
         "template": template_hash(builder.template),
+        **({"no_user": True} if prompting.options.no_user else {}),
     }
     if builder.thinking:
         progress.info(builder.thinking)

@@ -47,7 +47,8 @@ _OURS: dict[str, set[str]] = {
     "train": {"mode", "seed", "summaries"},
     "score": {"mode", "scorer", "seed", "summaries", "adapter", "zero-shot", "no-zero-shot"},
     "eval": {
-        "arm", "common", "jobs", "markdown", "reference", "scores", "set", "study", "title",
+        "arm", "common", "csv", "jobs", "latex", "markdown", "reference", "scores", "set",
+        "study", "title",
         "verify",
     },
 }  # fmt: skip

@@ -59,7 +59,8 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
         return
     folder = RunFolder(out)
     compared = [folder.metrics, folder.per_user, folder.report, out / "table.md"]
-    for path in (out / "study.json", out / "figure.svg", *compared):
+    tables = (out / "table.tex", out / "table.csv")
+    for path in (out / "study.json", out / "figure.svg", *compared, *tables):
         if path.exists() and recorded_settings(path) is None:
             raise SettingsChanged(path, ["it has no manifest, so they are unknown"])
     if folder.metrics.exists() and not (out / "arms").is_dir():

@@ -136,6 +136,7 @@ def evaluation_arguments(
     known = ["--items", str(data.items), "--examples", str(data.examples)]
     to = out / COMMON if common else out
     table = ["--out", str(to), "--markdown", str(to / "table.md"), *(["--common"] * common)]
+    table += ["--latex", str(to / "table.tex"), "--csv", str(to / "table.csv")]
     table += ["--reference", reference.name, "--title", study.title]
     return ["eval", *known, *files, *table, *_options(study.evaluation)]
 
