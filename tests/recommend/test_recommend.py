@@ -292,3 +292,73 @@ def test_before_a_prediction_the_newest_item_is_the_answer_and_everything_is_pas
     past = past_examples([known, _asked("u", ["i1", "i2"]), _asked("v", [])], predict=True)
     assert [(e.split, e.history, e.positives) for e in past] == [("train", ["i1"], ["i2"])]
     assert past_examples([known], predict=False) == [known]
+
+
+def _grown(folder: Path, items: Sequence[Item] = SHOP) -> Result:
+    """Make lists, let the first user take one item more, and make them again."""
+    _write(folder, _users())
+    assert _trec(folder).exit_code == 0
+    _write(folder, [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:]], items)
+    return _trec(folder, "--json")
+
+
+def _told(result: Result) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_new_item_makes_all_lists_again_unless_they_are_to_be_kept(tmp_path: Path) -> None:
+    more = [*SHOP, Item("i40", {"title": "pot 10", "brand": "Pot"})]
+    made = _grown(tmp_path / "one", more)
+    assert "31: the items have changed" in made.stderr
+    assert _told(made)["kept"] == 0
+    folder = tmp_path / "two"
+    _grown(folder)
+    before = _lines(folder / "recommendations-catalogue.jsonl")
+    _write(folder, _users(), more)
+    kept = _trec(folder, "--keep-lists", "--json")
+    assert _told(kept)["kept"] == 30
+    assert _told(kept)["made_because"] == {"the history has changed": 1}
+    assert _lines(folder / "recommendations-catalogue.jsonl")[1:] == before[1:]
+
+
+def test_weights_that_were_fitted_again_elsewhere_make_all_lists_again(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    _grown(folder)
+    assert _trec(folder, "--overwrite", "--out", tmp_path / "out.csv").exit_code == 0
+    weights = folder / "model-blend-catalogue.json"
+    weights.write_bytes(weights.read_bytes() + b"\n")
+    _write(folder, _users())
+    result = _trec(folder)
+    assert "31: the weights were fitted again" in result.stderr
+
+
+def test_a_log_grown_by_a_fifth_fits_new_weights_and_makes_all_lists_again(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users()[:24])
+    assert _trec(folder).exit_code == 0
+    _write(folder, _users())
+    result = _trec(folder, "--json")
+    assert "31: the weights were fitted again" in result.stderr
+    assert not _told(result)["weights_kept"]
+
+
+def test_kept_lists_are_counted_with_the_made_ones(tmp_path: Path) -> None:
+    result = _told(_grown(tmp_path / "shop"))
+    lines = _lines(tmp_path / "shop" / "recommendations-catalogue.jsonl")
+    assert result["kept"] == 30
+    assert result["made_because"] == {"the history has changed": 1}
+    assert result["items_recommended"] == len({e["item_id"] for x in lines for e in x["items"]})
+
+
+def test_what_a_killed_night_had_noted_does_not_cost_last_nights_lists(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert _grown(whole).exit_code == 0
+    _write(stopped, _users())
+    assert _trec(stopped).exit_code == 0
+    _write(stopped, [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:]])
+    name = "recommendations-catalogue.jsonl"
+    note = stopped / f".{name}.writing"
+    note.write_text(json.dumps({"split": "predict"}))
+    assert _told(_trec(stopped, "--json"))["kept"] == 30
+    assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+    assert not note.exists()

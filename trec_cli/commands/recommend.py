@@ -61,10 +61,11 @@ def _next(options: RecommendOptions) -> str:
 
 def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> None:
     """Show what was made, and the lists of a few users beside their histories."""
-    if counts.kept:
+    if counts.remade or counts.kept:
+        made = "; ".join(f"{number:,}: {why}" for why, number in counts.remade.most_common())
         terminal.info(
-            f"{counts.kept} of {counts.users} lists kept, whose history is the same; "
-            "--overwrite makes all again"
+            f"{counts.kept:,} of {counts.users:,} lists kept, whose history is the same"
+            + (f"; made again or new: {made}" if made else "")
         )
     if counts.weights_kept:
         terminal.info(f"weights of {task.options.weights_file} kept; --overwrite fits them again")

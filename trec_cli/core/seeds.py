@@ -11,11 +11,9 @@ def derive_seed(seed: int, *keys: str | int) -> int:
     Keys are joined with a separator that no text key can imitate (their length
     stands in front), so ``("a", "b")`` and ``("ab",)`` differ.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for key in (seed, *keys):
-        text = f"{type(key).__name__}:{key}".encode()
-        digest.update(len(text).to_bytes(8, "little") + text)
-    return int.from_bytes(digest.digest(), "little")
+    texts = [f"{type(key).__name__}:{key}".encode() for key in (seed, *keys)]
+    joined = b"".join([part for text in texts for part in (len(text).to_bytes(8, "little"), text)])
+    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:

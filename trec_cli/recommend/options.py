@@ -28,6 +28,7 @@ class RecommendOptions(FilesOfRun):
         only: filters ``ATTRIBUTE=VALUE``.
         embedder: of item vectors; without one they are made of term counts (LSA).
         reasons: whether each item names the history item that speaks for it.
+        keep_lists: whether lists are kept though items or weights of the blend are new.
         show: users shown on the screen.
     """
 
@@ -81,6 +82,15 @@ class RecommendOptions(FilesOfRun):
             names=("--reasons/--no-reasons",),
         ),
     ] = True
+    keep_lists: Annotated[
+        bool,
+        Option(
+            "Keep the list of a user whose history is the same even where items or weights are "
+            "new.",
+            panel=PANEL,
+            names=("--keep-lists",),
+        ),
+    ] = False
     show: Annotated[int, Option("Users to show on the screen.", panel=PANEL, minimum=0)] = 3
     items: Items = None
     examples: Examples = None

@@ -1,9 +1,10 @@
 """From a run folder to one list per user: the whole catalogue ranked by the blend."""
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import numpy as np
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items
-from trec_cli.core.manifest import Provenance, recorded_settings, up_to_date
+from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_date
 from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.recommend.keeping import (
+    NEW_WEIGHTS,
+    KeptLists,
+    opened,
+    weights_hash,
+    what_is_new,
+    whole_list,
+)
 from trec_cli.recommend.learning import Learnt, learn
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.recommend.reasons import find_reasons
@@ -28,8 +37,10 @@ from trec_cli.score.recommendations import Recommendations, Recommended, write_r
 from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, right
 
-_decode = msgspec.json.Decoder(UserList).decode
+Line = UserList | Example | bytes
+"""What becomes a line of the output; bytes are one that is kept."""
 _DECIMALS = 5
+_NOTED = 1000
 
 
 @dataclass
@@ -43,6 +54,8 @@ class ListCounts:
         items: how often each item was recommended.
         recall: of the lists, where answers are known.
         weights_kept: whether the weights of the blend were those of an earlier run.
+        remade: why lists of an earlier output were made again, by the number of users.
+        shown: lists to show on the screen.
     """
 
     users: int = 0
@@ -51,6 +64,7 @@ class ListCounts:
     items: "Counter[str]" = field(default_factory=Counter)
     recall: Recall = field(default_factory=lambda: Recall(0, 0))
     weights_kept: bool = False
+    remade: "Counter[str]" = field(default_factory=Counter)
     shown: list[UserList] = field(default_factory=list)
 
     def details(self) -> dict[str, Any]:
@@ -59,6 +73,7 @@ class ListCounts:
         return {
             "users": self.users,
             "kept": self.kept,
+            "made_because": dict(self.remade),
             "shorter_lists": self.short,
             "items_recommended": len(self.items),
             "weights_kept": self.weights_kept,
@@ -115,8 +130,8 @@ def recommend(
     """Write the recommendations; None where they are finished already.
 
     Where only the inputs have changed since, lists of users whose history is the same are
-    kept, and the weights of the blend as long as the log has not grown much; ``overwrite``
-    makes everything again.
+    kept as long as items and weights are the same, and the weights of the blend as long as the
+    log has not grown much; ``overwrite`` makes everything again.
 
     Raises:
         SettingsChanged: the output was made with other settings, and not ``overwrite``.
@@ -125,97 +140,92 @@ def recommend(
     out = task.options.out_file
     if is_stream(out):
         counts = ListCounts()
-        _write(out, _lists(task, {}, counts, progress, renew=overwrite))
+        _write(out, _lists(task, KeptLists(task.options.top), counts, progress, renew=overwrite))
         return counts
     with locked(out):
         provenance = Provenance("recommend", task.settings, task.inputs)
-        grown = not overwrite and _only_inputs_changed(out, provenance.settings)
-        if not grown and up_to_date(out, provenance.settings, overwrite=overwrite):
+        before = None if overwrite else _earlier_settings(out, provenance.settings)
+        if before is None and up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
         counts = ListCounts()
-        with _earlier(out if grown else None) as earlier, provenance.publish(out) as details:
-            _write(out, _lists(task, earlier, counts, progress, renew=overwrite))
-            details.update(counts.details())
+        last, catalogue, top = _to_keep(task, before), task.items.keys(), task.options.top
+        with (
+            opened(last, task.asked, catalogue, task.excluded, top) as kept,
+            provenance.publish(out) as details,
+        ):
+            if before is not None and not task.options.keep_lists:
+                kept.forget(what_is_new(out, before, provenance.settings, task.options))
+            _write(out, _lists(task, kept, counts, progress, renew=overwrite))
+            details.update(counts.details(), weights=weights_hash(task.options))
     return counts
 
 
-def _only_inputs_changed(out: Path, settings: Settings) -> bool:
-    """Check whether an output was made with these settings from other inputs."""
-    old = recorded_settings(out) if out.exists() else None
-    if old is None:
-        return False
-    changed = changed_settings({**old, "inputs": []}, {**settings, "inputs": []})
-    return not changed and old.get("inputs") != settings["inputs"]
+def _earlier_settings(out: Path, settings: Settings) -> Settings | None:
+    """Return the settings of an output that differs from what is wanted by its inputs alone.
+
+    What a killed run noted does not count: the file that is there is still the one before.
+    """
+    manifest = read_manifest(out) if out.exists() else None
+    if manifest is None or manifest.get("sha256") != file_hash(out):
+        return None
+    old: Settings = manifest.get("settings", {})
+    if changed_settings({**old, "inputs": []}, {**settings, "inputs": []}):
+        return None
+    return old if old.get("inputs") != settings["inputs"] else None
 
 
-Earlier = Mapping[str, UserList]
-"""Lists of an earlier output, by the hash of their question."""
-
-
-@contextmanager
-def _earlier(out: Path | None) -> Iterator[Earlier]:
-    """Read the lists of an earlier JSONL output; CSV and Parquet do not say what was asked."""
-    if out is None or out.suffix != ".jsonl":
-        yield {}
-        return
-    with out.open("rb") as stream:
-        lists = map(_decode, stream)
-        yield {one.question: one for one in lists if one.question}
+def _to_keep(task: "RecommendTask", before: Settings | None) -> Path | None:
+    """Name the file of lists of which some may be kept; questions are made anew."""
+    if before is None or task.options.shortlist is not None:
+        return None
+    return task.options.out_file
 
 
 def _lists(
-    task: RecommendTask, earlier: Earlier, counts: ListCounts, progress: Progress, *, renew: bool
-) -> Iterator[UserList | Example]:
+    task: RecommendTask, kept: KeptLists, counts: ListCounts, progress: Progress, *, renew: bool
+) -> Iterator[Line]:
     """Yield one list per question, in their order."""
-    if task.options.shortlist is not None:
-        earlier = {}
-    kept = {
-        n: found
-        for n, example in enumerate(task.asked)
-        if (found := _reusable(earlier, example, task)) is not None
-    }
-    fresh = [n for n in range(len(task.asked)) if n not in kept]
-    made = _made(task, fresh, counts, progress, renew=renew) if fresh else iter(())
+    made = _made(task, kept, counts, progress, renew=renew)
+    first = next(made, None)  # now it is known what is kept
+    made = chain([] if first is None else [first], made)
     shown = set(chosen_to_show(task))
+    counts.items, counts.short, counts.remade = kept.items, kept.short, kept.remade
     with progress.task("recommending", len(task.asked)) as bar:
         for n in range(len(task.asked)):
-            one = kept.get(n) or next(made)
             counts.users += 1
-            counts.kept += n in kept
+            if n % _NOTED == 0:
+                bar.advance(min(_NOTED, len(task.asked) - n))
+            if n in kept:
+                counts.kept += 1
+                line = kept.line(n)
+                if n in shown:
+                    counts.shown.append(whole_list(line))
+                yield line
+                continue
+            one = next(made)
             if isinstance(one, UserList):
                 counts.short += len(one.items) < task.options.top
-                counts.items.update(entry.item_id for entry in one.items)
+                counts.items.update([entry.item_id for entry in one.items])
                 if n in shown:
                     counts.shown.append(one)
-            bar.advance(1)
             yield one
 
 
-def _reusable(earlier: Earlier, example: Example, task: RecommendTask) -> UserList | None:
-    """Return an earlier list of the same question, unless it holds what is excluded or gone."""
-    found = earlier.get(question_hash(example)) if earlier else None
-    if found is None or any(
-        entry.item_id in task.excluded or entry.item_id not in task.items for entry in found.items
-    ):
-        return None
-    return found
-
-
 def _made(
-    task: RecommendTask,
-    fresh: Sequence[int],
-    counts: ListCounts,
-    progress: Progress,
-    *,
-    renew: bool,
+    task: RecommendTask, kept: KeptLists, counts: ListCounts, progress: Progress, *, renew: bool
 ) -> Iterator[UserList | Example]:
-    """Rank the catalogue for the questions that need it.
+    """Rank the catalogue for the questions whose lists are not kept.
 
     Those of split train are ranked fold by fold, by signals that do not know their users.
     """
     options = task.options
+    if all(n in kept for n in range(len(task.asked))):
+        return
     learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
+    if not learnt.kept and not options.keep_lists:
+        kept.forget(NEW_WEIGHTS)
+    fresh = [n for n in range(len(task.asked)) if n not in kept]
     blend, rows = learnt.blend, learnt.blend.learner.catalogue.rows
     wanted = RetrieveSettings(
         count=options.shortlist or options.top,
@@ -319,10 +329,10 @@ class ListMaker:
         return find_reasons(self.blend, Pairs(asked, questions, found.rows[filled]))
 
 
-def _write(out: Path, lists: Iterator[UserList | Example]) -> None:
+def _write(out: Path, lists: Iterator[Line]) -> None:
     """Write lists as JSONL with reasons, or as the columns of a table."""
     if is_stream(out) or out.suffix == ".jsonl":
-        write_lines(out, map(encode, lists))
+        write_lines(out, (one if isinstance(one, bytes) else encode(one) for one in lists))
         return
     write_recommendations(out, (_plain(one) for one in lists if isinstance(one, UserList)))
 
@@ -340,4 +350,4 @@ def chosen_to_show(task: RecommendTask) -> list[int]:
         example = task.asked[n]
         return len(example.history) < 3, derive_seed(seed, "show", example.example_id)
 
-    return sorted(range(len(task.asked)), key=order)[: task.options.show]
+    return heapq.nsmallest(task.options.show, range(len(task.asked)), key=order)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,15 @@ class Histories:
     @classmethod
     def of(cls, sequences: Iterable[Sequence[str]], rows: Mapping[str, int]) -> "Histories":
         """Look the items up; those without a row are left out."""
-        found = [[rows[item] for item in sequence if item in rows] for sequence in sequences]
-        ends = np.cumsum([0, *map(len, found)])
-        flat = np.fromiter((row for one in found for row in one), np.int64, count=int(ends[-1]))
+        listed = list(sequences)
+        lengths = np.fromiter(map(len, listed), np.int64, len(listed))
+        looked_up = map(rows.get, chain.from_iterable(listed), repeat(-1))
+        flat = np.fromiter(looked_up, np.int64, int(lengths.sum()))
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        known = flat >= 0
+        if not known.all():
+            ends = np.concatenate([[0], np.cumsum(known)])[ends]
+            flat = flat[known]
         return cls(flat, ends, len(rows))
 
     def __len__(self) -> int:
@@ -127,8 +134,8 @@ class Events:
                 asked[example.user_id].append(example)
         users = sorted(asked, key=lambda user: derive_seed(0, "user", user))
         taken = [_joined(asked[user]) for user in users]
-        answers = [dict.fromkeys(i for e in asked[user] for i in right(e)) for user in users]
-        return cls(users, Histories.of(taken, rows), Histories.of(map(list, answers), rows))
+        answers = [list(dict.fromkeys(i for e in asked[u] for i in right(e))) for u in users]
+        return cls(users, Histories.of(taken, rows), Histories.of(answers, rows))
 
     def without(self, left_out: Mask) -> "Events":
         """Return the events of all other users."""
@@ -143,6 +150,9 @@ def right(example: Example) -> list[str]:
 
 def _joined(examples: Sequence[Example]) -> list[str]:
     """Join one user's examples to one sequence: each adds what its predecessors lack."""
+    if len(examples) == 1:
+        history = examples[0].history
+        return [*history, *dict.fromkeys(i for i in right(examples[0]) if i not in history)]
     ordered = sorted(examples, key=lambda e: (e.timestamp or 0, e.start + len(e.history)))
     longest = max(reversed(ordered), key=lambda e: len(e.history)).history
     known = set(longest)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 Ends = NDArray[np.int64]
@@ -157,6 +156,8 @@ def _softmax(logits: Array, choices: ChoiceSets) -> tuple[Array, Array]:
 
 
 def _maximise(choices: ChoiceSets, penalty: float, start: Array) -> Array:
+    from scipy.optimize import minimize  # takes half a second, and saved weights need none
+
     def objective(weights: Array) -> tuple[float, Array]:
         loss, gradient = negative_log_likelihood(weights, choices)
         return loss + penalty / 2 * float(weights @ weights), gradient + penalty * weights
