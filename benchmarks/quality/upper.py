@@ -1,8 +1,13 @@
 """Upper layers of a sentence encoder trained with the sequence model, on a processor.
 
-The lower layers stay as they are, so their states are computed once.  A step encodes the
-items of its batch with gradients; all others keep the vector they last had (a memory bank),
-so that the whole catalogue is in every softmax.
+The lower layers stay as they are, so their states are computed once.  Two ways of learning
+with the whole catalogue in every softmax:
+
+- ``bank``: a step encodes the items of its batch with gradients; all others keep the vector
+  they last had (a memory bank).
+- ``all``: the sequence model takes several steps on the same vectors, the gradients of all
+  vectors add up, and one pass over the catalogue hands them to the encoder (GradCache, Gao et
+  al. 2021, over several batches). No vector is older than another.
 """
 
 import copy
@@ -30,6 +35,8 @@ class Tuning:
         epochs: of encoder and sequence model together.
         batch: histories a step.
         encoder_rate, head_rate: peak learning rates.
+        gradients: ``bank`` or ``all``.
+        group: steps of the sequence model for one of the encoder, with ``all``.
     """
 
     upper: int = 2
@@ -37,6 +44,8 @@ class Tuning:
     batch: int = 128
     encoder_rate: float = 5e-5
     head_rate: float = 5e-4
+    gradients: str = "bank"
+    group: int = 5
 
 
 class UpperEncoder(nn.Module):
@@ -108,32 +117,12 @@ def tune(
     bank = encoder.everything()
     head = train(bank, histories, settings, seed)
     usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": encoder.layers.parameters(), "lr": tuning.encoder_rate},
-            {"params": head.parameters(), "lr": tuning.head_rate},
-        ],
-        weight_decay=0.01,
-    )
-    steps = tuning.epochs * -(-len(usable) // tuning.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    work = Work(encoder, head, tuning, -(-len(usable) // tuning.batch))
+    learn = {"bank": work.from_bank, "all": work.from_all}[tuning.gradients]
     for epoch in range(tuning.epochs):
         head.train()
-        start, losses = time.process_time(), []
-        for batch in batches(usable, tuning.batch, seed, 1000 + epoch):
-            items = sorted(
-                {row for rows in batch for row in rows}, key=lambda i: len(encoder.states[i])
-            )
-            fresh = encoder.encode(items)
-            index = torch.tensor(items)
-            loss = batch_loss(head, bank.index_copy(0, index, fresh), batch)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_([*encoder.layers.parameters(), *head.parameters()], 1.0)
-            optimizer.step()
-            schedule.step()
-            bank = bank.index_copy(0, index, fresh.detach())
-            losses.append(float(loss.detach()))
+        start = time.process_time()
+        bank, losses = learn(bank, list(batches(usable, tuning.batch, seed, 1000 + epoch)))
         head.eval()
         bank = encoder.everything()
         spent = time.process_time() - start
@@ -141,3 +130,80 @@ def tune(
         if after_epoch:
             after_epoch(epoch, head, bank)
     return head, bank
+
+
+class Work:
+    """Encoder and sequence model with their optimizers."""
+
+    def __init__(
+        self, encoder: UpperEncoder, head: SequenceModel, tuning: Tuning, batches_: int
+    ) -> None:
+        """Take the models; ``batches_`` are in an epoch."""
+        self.encoder, self.head, self.tuning = encoder, head, tuning
+        self.layers = list(encoder.layers.parameters())
+        self.own = list(head.parameters())
+        steps = tuning.epochs * batches_
+        often = tuning.group if tuning.gradients == "all" else 1
+        passes = tuning.epochs * -(-batches_ // often)
+        self.upper = _Optimizer(self.layers, tuning.encoder_rate, passes)
+        self.lower = _Optimizer(self.own, tuning.head_rate, steps)
+
+    def from_bank(
+        self, bank: Tensor, every: Sequence[Sequence[Rows]]
+    ) -> tuple[Tensor, list[float]]:
+        """Learn an epoch from fresh vectors of each batch's items."""
+        losses = []
+        for batch in every:
+            items = sorted(
+                {row for rows in batch for row in rows}, key=lambda i: len(self.encoder.states[i])
+            )
+            fresh, index = self.encoder.encode(items), torch.tensor(items)
+            loss = batch_loss(self.head, bank.index_copy(0, index, fresh), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.upper.step()
+            self.lower.step()
+            bank = bank.index_copy(0, index, fresh.detach())
+            losses.append(float(loss.detach()))
+        return bank, losses
+
+    def from_all(self, bank: Tensor, every: Sequence[Sequence[Rows]]) -> tuple[Tensor, list[float]]:
+        """Learn an epoch from gradients of all vectors, summed over groups of batches."""
+        losses = []
+        for start in range(0, len(every), self.tuning.group):
+            leaf = (self.encoder.everything() if start else bank).requires_grad_()
+            group = every[start : start + self.tuning.group]
+            for batch in group:
+                loss = batch_loss(self.head, leaf, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.lower.step()
+                losses.append(float(loss.detach()))
+            if leaf.grad is None:
+                raise AssertionError("the loss does not reach the texts")
+            self._hand_down(leaf.grad / len(group))
+            self.upper.step()
+        return bank, losses
+
+    def _hand_down(self, gradient: Tensor, block: int = 256) -> None:
+        """Add to the encoder's gradients what its vectors' gradient asks for."""
+        order = self.encoder.order
+        for start in range(0, len(order), block):
+            items = order[start : start + block]
+            (self.encoder.encode(items) * gradient[items]).sum().backward()  # type: ignore[no-untyped-call]
+
+
+class _Optimizer:
+    """AdamW with the schedule of the sequence model and cut gradients."""
+
+    def __init__(self, parameters: list[nn.Parameter], peak: float, steps: int) -> None:
+        self.parameters = parameters
+        self.optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.01)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate(step, steps)
+        )
+
+    def step(self) -> None:
+        """Step, and forget the gradients."""
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from trec_cli.commands.config import load_config
+from trec_cli.commands.config import load_config, load_preset
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Declared, Option, build, declared, is_names, split_names
@@ -97,6 +97,7 @@ def command(
 
         def run(context: typer.Context, **values: Any) -> None:
             values.pop("config", None)
+            values.pop("preset", None)
             common = {option.name: values.pop(option.parameter) for option in declared(Common)}
             quiet = common["quiet"] or not speaks()
             piped = streams and values.get("out") is not None and is_stream(values["out"])
@@ -150,6 +151,7 @@ def _sign(run: Callable[..., None], options: list[Declared]) -> None:
             for option in shown
         ),
         inspect.Parameter("config", keyword, annotation=CONFIG, default=None),
+        inspect.Parameter("preset", keyword, annotation=PRESET, default=None),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -161,6 +163,17 @@ CONFIG = Annotated[
         callback=load_config,
         is_eager=True,
         help="TOML file with any of these options.",
+        rich_help_panel=COMMON,
+    ),
+]
+
+
+PRESET = Annotated[
+    str | None,
+    typer.Option(
+        callback=load_preset,
+        is_eager=True,
+        help="Defaults of another kind: paper for those of the paper.",
         rich_help_panel=COMMON,
     ),
 ]

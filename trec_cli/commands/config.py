@@ -1,6 +1,10 @@
-"""``--config FILE.toml``: every option of a stage from a file; the command line wins."""
+"""Options of a stage from a TOML file: ``--config FILE``, ``--preset NAME`` for one of ours.
+
+The command line wins over the file, the file over the preset, the preset over the defaults.
+"""
 
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,29 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
         own = _without_tables(content)
     context.default_map = {**(context.default_map or {}), **_known(context, path, own)}
     return path
+
+
+def load_preset(context: typer.Context, _parameter: Any, name: str | None) -> str | None:
+    """Put a preset's values under those of a config file (a Typer callback)."""
+    if name is None:
+        return None
+    if name not in preset_names():
+        raise typer.BadParameter(f"no preset {name}; there are {', '.join(preset_names())}")
+    content = tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
+    values = content.get(context.info_name or "", {})
+    known = _known(context, Path(f"{name}.toml"), values)
+    context.default_map = {**known, **(context.default_map or {})}
+    return name
+
+
+_PRESETS = resources.files("trec_cli") / "presets"
+
+
+def preset_names() -> list[str]:
+    """Name the presets that come with trec."""
+    return sorted(
+        p.name.removesuffix(".toml") for p in _PRESETS.iterdir() if p.name.endswith(".toml")
+    )
 
 
 def _check_tables(context: typer.Context, path: Path, content: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OWN_OPTIONS = {
     "study", "set", "arm", "jobs", "out", "dry_run",
-    "overwrite", "quiet", "json", "debug", "config",
+    "overwrite", "quiet", "json", "debug", "config", "preset",
 }  # fmt: skip
 """Parameters of ``trec eval`` that go with ``--study``; the others stand in its ``[eval]``."""
 
