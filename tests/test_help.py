@@ -34,8 +34,8 @@ def _examples(name: str) -> list[list[str]]:
     return [shlex.split(line.split("|")[0], comments=True) for line in lines]
 
 
-def test_the_five_stages_and_recommend_are_there() -> None:
-    assert COMMANDS == ["prepare", "summarize", "train", "score", "eval", "recommend"]
+def test_the_five_stages_recommend_and_merge_are_there() -> None:
+    assert COMMANDS == ["prepare", "summarize", "train", "score", "eval", "recommend", "merge"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from trec_cli import __version__
-from trec_cli.commands import evaluate, prepare, recommend, score, summarize, train
+from trec_cli.commands import evaluate, merge, prepare, recommend, score, summarize, train
 from trec_cli.commands.console import print_json
 
 
@@ -67,6 +67,7 @@ app.command("train")(train.train)
 app.command("score")(score.score)
 app.command("eval")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
+app.command("merge")(merge.merge)
 
 
 def main() -> None:

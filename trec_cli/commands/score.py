@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.commands.preview import show_prompt
+from trec_cli.commands.preview import merge_hint, show_prompt
 from trec_cli.core.jsonl import is_stream
 from trec_cli.score.options import ScoreOptions
 
@@ -74,5 +74,6 @@ def _write(
         terminal.info(line)
     if not is_stream(out):
         following = "" if top else f"; next: trec eval {out.parent}"
+        following = merge_hint(out) or following
         terminal.info(f"wrote {out}{following}")
     terminal.result(out=str(out), examples=len(job.examples), **tally.details(), **job.details())

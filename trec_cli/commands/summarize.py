@@ -7,6 +7,7 @@ from rich.table import Table
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
+from trec_cli.commands.preview import merge_hint
 from trec_cli.commands.show import show_user
 from trec_cli.core.blocks import split_blocks
 from trec_cli.core.files import resolve
@@ -78,7 +79,7 @@ def _run(job: "SummaryJob", terminal: Terminal, *, overwrite: bool) -> None:
             f"{job.written.remade} were made again, {job.written.added} are new"
         )
     if not is_stream(out):
-        terminal.info(f"wrote {out}")
+        terminal.info(f"wrote {out}{merge_hint(out)}")
     terminal.result(**job.details())
 
 

@@ -126,28 +126,34 @@ def plain_settings(settings: Settings) -> dict[str, Any]:
     return plain
 
 
-def changed_settings(old: Settings, new: Settings, inputs: Sequence[str] = ()) -> list[str]:
+def changed_settings(
+    old: Settings,
+    new: Settings,
+    inputs: Sequence[str] = (),
+    words: tuple[str, str] = ("before", "now"),
+) -> list[str]:
     """Name the settings that differ, each with its old and new value.
 
     ``inputs`` are the names of the old input files; their hashes would tell nobody anything.
+    ``words`` say of old and new which is which.
     """
     return [
-        _changed_inputs(old[name], new[name], inputs)
+        _changed_inputs(old[name], new[name], inputs, words)
         if name == "inputs" and name in old and name in new
         else change
         for name in sorted(old.keys() | new.keys())
-        for change in _changes(name, old.get(name), new.get(name))
+        for change in _changes(name, old.get(name), new.get(name), words)
     ]
 
 
-def _changes(name: str, old: Any, new: Any) -> list[str]:
+def _changes(name: str, old: Any, new: Any, words: tuple[str, str]) -> list[str]:
     """Name what differs in one setting: of a table of settings, those within it."""
     if old == new:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         inner = sorted(old.keys() | new.keys())
-        return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n))]
-    return [f"{name}: {_in_words(old)} before, {_in_words(new)} now"]
+        return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n), words)]
+    return [f"{name}: {_in_words(old)} {words[0]}, {_in_words(new)} {words[1]}"]
 
 
 def _in_words(value: Any) -> str:
@@ -161,13 +167,15 @@ def _in_words(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _changed_inputs(old: Sequence[str], new: Sequence[str], names: Sequence[str]) -> str:
+def _changed_inputs(
+    old: Sequence[str], new: Sequence[str], names: Sequence[str], words: tuple[str, str]
+) -> str:
     """Name the input files that hold something else, by name where the numbers agree."""
     if len(old) != len(new):
-        return f"inputs: {len(old)} files before, {len(new)} now"
+        return f"inputs: {len(old)} files {words[0]}, {len(new)} {words[1]}"
     indices = [index for index, (was, now) in enumerate(zip(old, new, strict=True)) if was != now]
     told = [Path(names[n]).name if len(names) == len(old) else f"file {n + 1}" for n in indices]
-    return f"inputs: other content now in {', '.join(told)}"
+    return f"inputs: other content {words[1]} in {', '.join(told)}"
 
 
 _FIX = "remove it, or give --overwrite"

@@ -77,8 +77,11 @@ def read_earlier(
     source = _scores_of(out, top=top)
     keys = _read_keys(out, source)
     scores = _read_scores(source)
-    examples = keys.keys() if top else scores.keys()
-    if not examples or examples - {example.example_id for example in job.examples}:
+    examples = set(keys if top else scores)
+    own = {example.example_id for example in job.examples}
+    if "shard" in settings:  # what a shard has no more, another has now
+        examples &= own
+    if not examples or examples - own:
         raise change
     return Earlier(frozenset(examples), keys, scores)
 
@@ -97,6 +100,20 @@ def write_keys(job: Job, out: Path, records: Mapping[str, bytes], *, top: bool) 
         write_bytes(source, (records[name] for name in keys))
     content = msgspec.json.encode(_Keys(file_hash(source), keys))
     write_bytes(_keys_path(out), [content])
+
+
+def merge_keys(shards: Sequence[Path], out: Path, *, top: bool) -> None:
+    """Keep for an output what its shards have kept, where all have."""
+    sources = [_scores_of(shard, top=top) for shard in shards]
+    if not all(_keys_path(shard).is_file() for shard in shards):
+        return
+    keys: dict[str, str] = {}
+    for shard, its_scores in zip(shards, sources, strict=True):
+        keys |= _read_keys(shard, its_scores)
+    source = _scores_of(out, top=top)
+    if top:
+        write_bytes(source, (line for its in sources for line in its.read_bytes().splitlines(True)))
+    write_bytes(_keys_path(out), [msgspec.json.encode(_Keys(file_hash(source), keys))])
 
 
 def _keys_path(out: Path) -> Path:

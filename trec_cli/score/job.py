@@ -16,6 +16,7 @@ from trec_cli.core.jsonl import (
     read_summaries,
 )
 from trec_cli.core.records import Example, Item, Summary
+from trec_cli.core.shards import Shard
 from trec_cli.score.options import Asked
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ class Material:
 
 
 def read_material(
-    asked: Asked, scorer: str, summaries: Path | None = None, *, learns: bool = True
+    asked: Asked,
+    scorer: str,
+    summaries: Path | None = None,
+    *,
+    learns: bool = True,
+    shard: Shard | None = None,
 ) -> Material:
     """Read the files of a scorer.
 
@@ -58,6 +64,7 @@ def read_material(
         scorer: its name.
         summaries: their file, where the scorer reads some.
         learns: whether the scorer needs the examples of all splits.
+        shard: part of the examples to score; None for all.
 
     Raises:
         InputError: a file is at fault, or there is no example of the split.
@@ -69,9 +76,13 @@ def read_material(
         everything = read_examples(files[1], items)
         found = read_summaries(summaries) if summaries else None
     examples = _choose(asked, everything)
+    if shard:
+        examples = shard.take(examples)
     if not learns:
         everything = examples
     settings: dict[str, Any] = {"scorer": scorer, "split": asked.split, "limit": asked.limit}
+    if shard:
+        settings["shard"] = str(shard)
     if any(map(is_stream, files)):  # the name of a stream says nothing of what it held
         read = [*(items.values() if is_stream(files[0]) else ()), *everything]
         settings["streamed"] = content_hash([*read, *(found or {}).values()])

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from trec_cli.core.progress import Progress
+from trec_cli.core.shards import BLOCK
 from trec_cli.models.device import Placement, choose_device
 from trec_cli.models.load import (
     LanguageModel,
@@ -59,9 +60,20 @@ class LlmJob(TreeJob):
         self._scorer: BranchScorer | None = None
 
     def batches(self) -> list[list[int]]:
-        """Group small trees, the largest first; a large tree is a batch of its own."""
+        """Group small trees, the largest first; a large tree is a batch of its own.
+
+        Trees of different blocks (:mod:`~trec_cli.core.shards`) never share a row, so that
+        the company of a tree, which decides the last bits of its scores, does not depend
+        on how many shards there are.
+        """
         limit = row_limits(self._placement.device, self._max_tokens).row
-        return plan_rows(self.sizes, limit)
+        sizes, count = self.sizes, len(self.examples)
+        rows = [
+            [start + place for place in row]
+            for start in range(0, count, BLOCK)
+            for row in plan_rows(sizes[start : start + BLOCK], limit)
+        ]
+        return sorted(rows, key=lambda row: -sizes[row[0]])
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples, rounded to what float32 can tell."""

@@ -29,6 +29,7 @@ from trec_cli.core.jsonl import check_streams
 from trec_cli.core.options import Option
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
+from trec_cli.core.shards import Shard, ShardName, find_shard
 from trec_cli.models.endpoint.settings import PANEL as SERVER_PANEL
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
 from trec_cli.models.source import DEFAULT_EMBEDDER, EmbedderName, MaxTokens, ModelSource
@@ -75,6 +76,7 @@ class LlmOptions:
         engine: where the model runs.
         summaries, vectors: files; found in RUN and beside the summaries where not named.
         prompts: folder with own templates.
+        shard: part of the examples, ``I/N``; None scores all.
     """
 
     adapter: Annotated[
@@ -98,6 +100,7 @@ class LlmOptions:
     summaries: Summaries = None
     vectors: Vectors = None
     prompts: Prompts = None
+    shard: ShardName = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,14 +261,27 @@ class ScoreOptions:
             check_format(self.out)
         asked = {"--items": self.asked.items, "--examples": self.asked.examples}
         check_streams({**asked, "--summaries": self.llm.summaries})
+        find_shard(self.llm.shard, [*asked.values(), self.llm.summaries])
+
+    @property
+    def shard(self) -> Shard | None:
+        """Part of the examples; None for all."""
+        return find_shard(self.llm.shard)
 
     def summaries_file(self) -> Path | None:
         """Return the summaries of the mode; None for mode ``none``."""
         return find_summaries(self.mode, self.llm.summaries, self.asked.run)
 
     def out_file(self, system: str) -> Path:
-        """Return the output: as named, else by the system's name (and split) in RUN."""
+        """Return the output: as named, else by the system's name (and split) in RUN.
+
+        A shard writes beside it.
+
+        Raises:
+            UsageError: neither --out nor RUN was given.
+        """
         kind, usual = ("recommendations", "predict") if self.top else ("scores", "test")
         split = self.asked.split
         name = self.name or (system if split == usual else f"{system}-{split}")
-        return resolve(self.out, self.asked.run, kind, name)
+        out = resolve(self.out, self.asked.run, kind, name)
+        return self.shard.out(out) if self.shard else out

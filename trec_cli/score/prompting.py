@@ -14,6 +14,7 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.lineage import stale
 from trec_cli.core.progress import Progress
 from trec_cli.core.runs import NO_USER_SUFFIX, RunFolder
+from trec_cli.core.shards import find_shard
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.questions import SummarizedExample, with_summaries, without_user
 from trec_cli.prompts.recommend import (
@@ -103,7 +104,8 @@ class Prompting:
 
     def read(self) -> Material:
         """Read the questions with their summaries."""
-        return read_material(self.asked, LLM, self.summaries, learns=False)
+        shard = find_shard(self.options.shard)
+        return read_material(self.asked, LLM, self.summaries, learns=False, shard=shard)
 
     def find_adapter(self) -> Adapter | None:
         """Find the adapter, and refuse options that do not fit it.
@@ -307,7 +309,7 @@ class TreeJob(Job):
 
     def describe(self) -> list[PromptPart]:
         """Write out the first prompt, part by part."""
-        return self._builder.describe(self.tree(0))
+        return self._builder.describe(self.tree(0)) if self.examples else []
 
     @property
     def sizes(self) -> Sequence[int]:

@@ -11,6 +11,7 @@ from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Summary
+from trec_cli.core.shards import find_shard
 from trec_cli.summarize.asking import Asker, CallCounts
 from trec_cli.summarize.engine import Store
 from trec_cli.summarize.quality import QualityAudit
@@ -30,7 +31,8 @@ class SummaryJob:
         options: as given.
         files: where everything is.
         items: the catalogue; empty where no text is needed.
-        examples: those chosen.
+        examples: those chosen, of a shard its own.
+        shard: which part of them that is; None for all.
         written: what the output holds, once :meth:`run` has made it.
     """
 
@@ -52,6 +54,9 @@ class SummaryJob:
         if not self.examples:
             splits = ", ".join(options.split)
             raise UsageError(f"{self.files.examples} has no example of split {splits}")
+        self.shard = find_shard(options.shard)
+        if self.shard:
+            self.examples = self.shard.take(self.examples)
 
     def run(self, *, overwrite: bool = False) -> bool:
         """Make and write the summaries; return False where they are there already.
@@ -93,6 +98,8 @@ class SummaryJob:
         inputs = [path for path in (files.items, files.examples) if path is not None]
         splits = tuple(dict.fromkeys(self.options.split))
         about = {**self._settings(), "splits": splits, "limit": self.options.limit}
+        if self.shard:
+            about["shard"] = str(self.shard)
         if is_stream(files.examples):
             about["examples"] = content_hash(self.examples)
         if files.items is not None and is_stream(files.items):
@@ -129,7 +136,10 @@ class SummaryJob:
         """
         out = self.files.out
         earlier = line_hashes(out) if out.exists() else {}
-        if earlier.keys() - {example.example_id for example in self.examples}:
+        own = {example.example_id for example in self.examples}
+        if self.shard:  # what a shard has no more, another has now
+            return {name: line for name, line in earlier.items() if name in own}
+        if earlier.keys() - own:
             raise change
         return earlier
 

@@ -11,6 +11,7 @@ from trec_cli.core.files import Examples, Items, Limit, Out, Run, Store, Vectors
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option, check_choice, declared
 from trec_cli.core.records import SPLITS, Domain, Mode, Query
+from trec_cli.core.shards import ShardName, find_shard
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
 from trec_cli.models.source import DEFAULT_EMBEDDER, Decoding, EmbedderName, MaxTokens, ModelSource
 from trec_cli.prompts.settings import PANEL as PROMPT
@@ -175,6 +176,7 @@ class SummarizeOptions:
         source: which model.
         max_tokens: tokens of one batch, answers included.
         limit: only the first so many examples of each split.
+        shard: part of these, ``I/N``; None for all.
     """
 
     run: Run = None
@@ -221,6 +223,7 @@ class SummarizeOptions:
     embedder: EmbedderName = DEFAULT_EMBEDDER
     max_tokens: MaxTokens = 16384
     limit: Limit = None
+    shard: ShardName = None
 
     def check(self, typed: Collection[str] = ()) -> None:
         """Refuse unknown splits, and options that change nothing here.
@@ -234,6 +237,8 @@ class SummarizeOptions:
         """
         for split in self.split:
             check_choice("--split", split, SPLITS)
+        if self.shard and self.mode == "attention" and self.attention.query == "candidate":
+            raise UsageError("--shard cannot be used with --query candidate: run it in one piece")
         attention = {*_parameters(AttentionSettings), "embedder", "vectors"}
         if self.mode != "attention":
             _refuse(typed, attention, f"--mode attention, not for {self.mode}")
@@ -256,12 +261,18 @@ class SummarizeOptions:
     def files(self) -> SummaryFiles:
         """Find all files; without RUN the store lies beside the output (nowhere for stdout).
 
+        A shard writes beside the output, and has a store of its own: machines that share a
+        folder over the network cannot share a database in it.
+
         Raises:
-            UsageError: a file that neither an option nor RUN names.
+            UsageError: a file that neither an option nor RUN names, or a shard of a stream.
         """
         out = resolve(self.out, self.run, "summaries", self.mode)
-        store = self.store
-        if store is None and self.run is None:
+        shard, store = find_shard(self.shard, [self.items, self.examples]), self.store
+        if shard:
+            out = shard.out(out)
+            store = store or out.with_suffix(".sqlite")
+        elif store is None and self.run is None:
             store = IN_MEMORY if is_stream(out) else out.parent / "generations.sqlite"
         return SummaryFiles(
             items=None if self.mode == "none" else resolve(self.items, self.run, "items"),
