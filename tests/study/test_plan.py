@@ -7,7 +7,7 @@ import pytest
 from tests.study.studies import write_study
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.study.plan import Study, read_study
-from trec_cli.study.steps import Step, steps_of
+from trec_cli.study.steps import Step, scores_of, steps_of
 
 RECENT = """
 seeds = [0, 1]
@@ -262,6 +262,19 @@ def test_a_run_that_was_made_elsewhere_is_not_prepared(tmp_path: Path) -> None:
     study = study_of(tmp_path, arms, 'run = "runs/data"\n')
     (step,) = steps_of(study, Path("out"))["bm25"]
     assert step.arguments[:2] == ("score", "runs/data")
+
+
+def test_scores_that_are_there_are_compared_and_nothing_is_run(tmp_path: Path) -> None:
+    file = tmp_path / "scores-mine.jsonl"
+    arm = f'[[arm]]\nname = "mine"\nscores = "{file}"\n'
+    with pytest.raises(InputError, match="no such file"):
+        study_of(tmp_path, arm, 'run = "runs/data"\n')
+    file.write_text("")
+    with pytest.raises(InputError, match="call it scores-yours"):
+        study_of(tmp_path, arm.replace('"mine"', '"yours"'), 'run = "runs/data"\n')
+    study = study_of(tmp_path, arm, 'run = "runs/data"\n')
+    assert steps_of(study, Path("out")) == {"mine": []}
+    assert scores_of(study.arms[0], Path("out")) == [file]
 
 
 def test_a_reference_answers_as_much_as_any_arm(tmp_path: Path) -> None:

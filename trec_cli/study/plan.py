@@ -70,12 +70,13 @@ class ArmTable(_Tables, forbid_unknown_fields=True, rename="kebab", kw_only=True
     """One ``[[arm]]`` of a study file; its tables are laid over those of the study.
 
     ``summaries`` names a file of summaries made elsewhere; without ``mode`` the arm's name is
-    their mode.
+    their mode.  ``scores`` names a file of scores made elsewhere, ``scores-NAME.jsonl``.
     """
 
     name: Annotated[str, msgspec.Meta(pattern=_NAME)]
     mode: Mode = "none"
     summaries: str | None = None
+    scores: str | None = None
     scorer: str = "llm"
     zero_shot: bool = False
 
@@ -113,6 +114,7 @@ class Arm(msgspec.Struct, frozen=True):
         tables: settings by stage, those of the study included.
         seeds: one run each; a scorer without random draws has one.
         summaries: file of summaries made elsewhere; None where the study makes them.
+        scores: file of scores made elsewhere; None where the study makes them.
     """
 
     name: str
@@ -124,11 +126,12 @@ class Arm(msgspec.Struct, frozen=True):
     tables: dict[str, Options]
     seeds: list[int]
     summaries: str | None = None
+    scores: str | None = None
 
     @property
     def trained(self) -> bool:
         """Whether it trains an adapter."""
-        return self.scorer == "llm" and not self.zero_shot
+        return self.scorer == "llm" and not self.zero_shot and self.scores is None
 
     @property
     def summarized(self) -> bool:
@@ -306,7 +309,7 @@ def _arm(
             tables[stage].setdefault("model", model)
     if table.zero_shot and model is not None:
         tables["score"].setdefault("model", model)
-    trained = table.scorer == "llm" and not table.zero_shot
+    trained = table.scorer == "llm" and not table.zero_shot and table.scores is None
     drawn = trained or table.scorer.startswith(_DRAWS)
     return Arm(
         name=name,
@@ -318,6 +321,7 @@ def _arm(
         tables=tables,
         seeds=file.seeds if drawn else file.seeds[:1],
         summaries=table.summaries,
+        scores=table.scores,
     )
 
 
@@ -344,6 +348,7 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
         for stage, table in arm.tables.items():
             _check_table(path, stage, table, f" (arm {arm.name})")
         _check_summaries(path, arm)
+        _check_scores(path, arm)
         check_scorer(arm.scorer)
     _check_table(path, "eval", file.eval, "")
     _check_evaluation(path, file, arms)
@@ -369,6 +374,18 @@ def _check_summaries(path: Path, arm: Arm) -> None:
     if not Path(arm.summaries).is_file():
         there = f"summaries (arm {arm.name}): no such file {arm.summaries}"
         raise InputError.of(path, there, "a path is taken from where the study is run")
+
+
+def _check_scores(path: Path, arm: Arm) -> None:
+    """Refuse scores that are not there, or that the tables would call otherwise."""
+    if arm.scores is None:
+        return
+    if Path(arm.scores).name != f"scores-{arm.name}.jsonl":
+        what = f"scores (arm {arm.name}): the file is called {Path(arm.scores).name}"
+        raise InputError.of(path, what, f"call it scores-{arm.name}.jsonl")
+    if not Path(arm.scores).is_file():
+        what = f"scores (arm {arm.name}): no such file {arm.scores}"
+        raise InputError.of(path, what, "a path is taken from where the study is run")
 
 
 def _check_table(path: Path, stage: str, table: Options, where: str) -> None:

@@ -43,6 +43,8 @@ def steps_of(study: Study, out: Path) -> dict[str, list[Step]]:
 
 def scores_of(arm: Arm, out: Path) -> list[Path]:
     """Name the scores files of an arm."""
+    if arm.scores is not None:
+        return [Path(arm.scores)]
     folder = RunFolder(out / "arms" / arm.name)
     return [folder.scores(system) for system in arm.systems()]
 
@@ -60,6 +62,8 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
     if study.source is not None:
         prepare = ("prepare", study.source, "--out", str(data.path))
         yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
+    if arm.scores is not None:
+        return
     if arm.scorer != "llm":
         for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
             how = ["--scorer", arm.scorer, "--seed", str(seed)]
