@@ -70,6 +70,7 @@ def test_a_manifest_holds_settings_hashes_versions_and_times(
     assert content["versions"].keys() >= {"python", "torch", "transformers", "numpy"}
     assert content["started"].endswith("Z")
     assert content["seconds"] >= 0
+    assert content["processor_seconds"] > 0
 
 
 def test_the_manifest_of_a_folder_lies_beside_it(tmp_path: Path) -> None:

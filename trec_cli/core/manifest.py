@@ -6,6 +6,7 @@ existing output may be kept (:func:`up_to_date`) and let provenance be followed 
 """
 
 import hashlib
+import os
 import platform
 import sys
 import time
@@ -105,7 +106,11 @@ class Provenance:
         _forget(outputs)
 
     def write(self, output: Path, details: Mapping[str, Any] | None = None) -> None:
-        """Write the manifest of ``output``, which must be complete."""
+        """Write the manifest of ``output``, which must be complete.
+
+        ``seconds`` are those since the start by the clock, ``processor_seconds`` those of this
+        whole process and of its children that have ended, which other work does not lengthen.
+        """
         content = {
             "output": output.name,
             "sha256": file_hash(output),
@@ -119,6 +124,7 @@ class Provenance:
             "machine": {"system": platform.platform(), "processor": platform.machine()},
             "started": _iso(self._started),
             "seconds": round(time.time() - self._started, 3),
+            "processor_seconds": round(sum(os.times()[:4]), 2),
         }
         body = msgspec.json.format(msgspec.json.encode(content), indent=2)
         write_bytes(manifest_path(output), [body, b"\n"])
