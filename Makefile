@@ -10,9 +10,11 @@ MODEL := models/SmolLM2-135M-Instruct
 EMBEDDER := models/all-MiniLM-L6-v2
 DATA ?= ../shared/data
 PEERS := .venv-peers
+RECBOLE := .recbole
+PROTOCOLS ?= runs/protocols
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page yardstick-industrial clean
+.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page yardstick-industrial study-protocols clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (6 minutes on two cores)"
@@ -24,6 +26,7 @@ help:
 	@echo "make docs       write docs/cli.md from the commands' own help"
 	@echo "make bench      measure against vLLM, TRL and others (an hour; leave the machine alone), on DATA=folder"
 	@echo "make yardstick-industrial  the published Industrial questions: signals, blend, published figures (minutes)"
+	@echo "make study-protocols  the tables of docs/results.md: four settings and the published one (hours; continues)"
 	@echo "make bench-page write docs/performance.md from what was measured"
 	@echo "make clean      remove the environment, the model and the demo's run"
 
@@ -100,6 +103,25 @@ bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.
 # Every signal and the blend on the published Industrial questions, beside the published figures.
 yardstick-industrial: $(INSTALLED) $(EMBEDDER)/config.json
 	$(BIN)/python -m benchmarks.published_industrial --data $(DATA)
+
+$(RECBOLE)/.installed: scripts/recbole_env.py
+	$(PYTHON) scripts/recbole_env.py $(RECBOLE)
+	@touch $@
+
+# What is done is not run again; an arm that fails leaves the others and is tried the next time.
+study-protocols: export PATH := $(CURDIR)/$(BIN):$(PATH)
+study-protocols: export TREC_DATA := $(DATA)
+study-protocols: export TREC_RECBOLE_PYTHON := $(CURDIR)/$(RECBOLE)/bin/python
+study-protocols: export TREC_PROTOCOLS := $(PROTOCOLS)
+study-protocols: export TREC_CASCADE := $(PROTOCOLS)/published/cascade
+study-protocols: $(INSTALLED) $(MODEL)/config.json $(EMBEDDER)/config.json $(RECBOLE)/.installed
+	for s in mind_last_click mind_shown industrial games; do \
+		trec eval --study benchmarks/protocols/$$s.toml --out $(PROTOCOLS)/$$s || [ $$? = 5 ] || exit; \
+	done
+	$(BIN)/python -m benchmarks.protocols.published --data $(DATA) --out $(PROTOCOLS)/published
+	trec eval --study benchmarks/protocols/published_cascade.toml --out $(PROTOCOLS)/published_cascade
+	$(BIN)/python -m benchmarks.protocols.order --data $(DATA) --out $(PROTOCOLS)/order
+	$(BIN)/python -m benchmarks.protocols.tables --out $(PROTOCOLS)
 
 bench-page: $(INSTALLED)
 	$(PIP) install --quiet --constraint constraints.txt 'matplotlib>=3.8'

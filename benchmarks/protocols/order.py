@@ -27,7 +27,7 @@ from trec_cli.audit.run import audit_examples
 from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.core.records import Example
 from trec_cli.core.seeds import derive_seed, generator
-from trec_cli.evaluate.metrics import Floats, Pools, auc, mrr, ndcg, rank
+from trec_cli.evaluate.metrics import Floats, Pools, auc, ndcg, rank, reciprocal_rank
 from trec_cli.signals.blend import Blend, Learner, Pairs, fit_blend
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
@@ -132,7 +132,7 @@ def _metrics(scores: Floats, examples: Sequence[Example]) -> Metrics:
     ranks = rank(Pools(scores, ends, right))
     return {
         "auc": float(np.nanmean(auc(ranks))),
-        "mrr@10": float(mrr(ranks, 10).mean()),
+        "mrr@10": float(reciprocal_rank(ranks, 10).mean()),
         "ndcg@10": float(ndcg(ranks, 10).mean()),
     }
 
@@ -184,7 +184,7 @@ def _everywhere(blend: Blend, examples: Sequence[Example]) -> Measured:
             ranks = rank(
                 Pools(scores.ravel().astype(float), offsets, offsets[:-1] + right[start:stop])
             )
-            values.append([ndcg(ranks, 10), mrr(ranks, 10), auc(ranks)])
+            values.append([ndcg(ranks, 10), reciprocal_rank(ranks, 10), auc(ranks)])
         means = np.concatenate(values, axis=1).mean(axis=1)
         found[name] = dict(zip(("ndcg@10", "mrr@10", "auc"), map(float, means), strict=True))
     return Measured(found, len(examples))
@@ -264,8 +264,9 @@ def main() -> None:
     setting = Setting(protocol, catalogue)
     found |= measure_published(setting)
     found |= measure_in_time(setting)
+    comparisons = [compare(*pair, found) for pair in PAIRS]
     content = {
-        "comparisons": [compare(*pair, found) for pair in PAIRS],
+        "comparisons": comparisons,
         "protocols": {
             name: {
                 "questions": one.questions,
@@ -279,7 +280,7 @@ def main() -> None:
         "commit": commit(),
     }
     options.result.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for one in content["comparisons"]:
+    for one in comparisons:
         print(one["first"], "->", one["second"], "tau", one["tau"], flush=True)
 
 

@@ -36,7 +36,7 @@ from benchmarks.published_industrial import (
 )
 from trec_cli.core.jsonl import encode, encode_all
 from trec_cli.core.outputs import write_bytes, write_lines
-from trec_cli.core.records import Example, Scores
+from trec_cli.core.records import Example, Item, Scores, Split
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.evaluate.metrics import Floats, Pools, Ranks, ndcg, rank, recall
 from trec_cli.evaluate.statistics import UserSums, detectable, intervals, paired_tests
@@ -120,7 +120,8 @@ class Setting:
     def without_user(self) -> Blocks:
         """Rank by what is known of items alone: a conditional logit, as the blend is."""
         own = {n: s for n, s in self.learner.signals().items() if not reads_history(n)}
-        chosen = choose_questions(self.protocol.valid, ("valid",), self.learner)
+        splits: tuple[Split, ...] = ("valid",)
+        chosen = choose_questions(self.protocol.valid, splits, self.learner)
         items = list(self.catalogue.rows)
         candidates = [drawn_candidates(e, items, NEGATIVES, SEED) for e in chosen]
         pairs = Pairs.of((e.history for e in chosen), candidates, self.catalogue.rows)
@@ -318,11 +319,11 @@ def _line(example: Example, scores: Sequence[float]) -> Scores:
     )
 
 
-def _with_texts(protocol: Collection) -> Iterator[Any]:
+def _with_texts(protocol: Collection) -> Iterator[Item]:
     """Yield the items with the texts that the vectors are made of."""
     for item in protocol.items.values():
         kept = {name: item.attributes[name] for name in ATTRIBUTES if name in item.attributes}
-        yield msgspec.structs.replace(item, attributes=kept)
+        yield Item(item.item_id, kept)
 
 
 def main() -> None:
