@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,58 @@ def test_without_items_the_option_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["eval", "--scores", str(path), "--beyond"])
     assert result.exit_code == 2
     assert "--beyond needs items.jsonl" in result.stderr
+
+
+PEERS = json.loads((Path(__file__).parent / "peer_metrics.json").read_text())
+"""A small input, and what RecTools and LensKit say of it (benchmarks/peers/metrics.py)."""
+
+
+def test_metrics_are_those_of_rectools_and_lenskit(tmp_path: Path) -> None:
+    texts, lists = PEERS["texts"], PEERS["lists"]
+    write(tmp_path / "items.jsonl", [{"item_id": i, "title": t} for i, t in texts.items()])
+    scored = [
+        {
+            "example_id": entry["user"], "user_id": entry["user"], "split": "test",
+            "candidates": entry["items"], "scores": entry["scores"], "positives": entry["right"],
+        }
+        for entry in lists
+    ]  # fmt: skip
+    write(tmp_path / "scores-x.jsonl", scored)
+    taken = [
+        {
+            "example_id": user, "user_id": user, "split": "train", "history": items[:-1],
+            "candidates": [items[-1]], "positives": items[-1:],
+        }
+        for user, items in PEERS["train"].items()
+    ]  # fmt: skip
+    kept = ("example_id", "user_id", "split", "candidates", "positives")
+    asked = [{**{name: entry[name] for name in kept}, "history": []} for entry in scored]
+    write(tmp_path / "examples.jsonl", [*taken, *asked])
+    options = ["--metrics", "all", "--beyond", "--no-report", "--no-audit", "--bootstrap", "0"]
+    result = CliRunner().invoke(app, ["eval", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    for k in (3, 5, 10):
+        for name in ("hit", "precision", "recall", "map", "mrr"):
+            value = metrics["systems"]["x"][f"{name}@{k}"]["value"]
+            assert value == pytest.approx(PEERS["metrics"][f"{name}@{k}"], abs=1e-12), (name, k)
+    for name in ("coverage", "novelty", "diversity", "gini"):
+        value = metrics["beyond"]["x"][f"{name}@10"]
+        assert value == pytest.approx(PEERS["metrics"][f"{name}@10"], abs=1e-9), name
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_shorter_lists_are_those_of_rectools_and_lenskit_too(tmp_path: Path, k: int) -> None:
+    catalogue = {i: Item(i, {"title": text}) for i, text in PEERS["texts"].items()}
+    takers = Counter(item for items in PEERS["train"].values() for item in items)
+    scored = [
+        {
+            "user_id": entry["user"], "split": "test", "candidates": entry["items"],
+            "scores": entry["scores"], "positives": entry["right"],
+        }
+        for entry in PEERS["lists"]
+    ]  # fmt: skip
+    file = ScoresFile("x", write(tmp_path / "scores-x.jsonl", scored))
+    shelf = Shelf(catalogue, takers, len(PEERS["train"]))
+    for name, value in beyond([file], "test", shelf, k, 0)["x"].items():
+        assert value == pytest.approx(PEERS["metrics"][name], abs=1e-9), name

@@ -28,12 +28,15 @@ def evaluate(options: EvalOptions, invocation: Invocation, terminal: Terminal) -
       trec eval runs/demo --reference popularity --markdown table.md
       trec eval runs/demo --slices --slice-by category
       trec eval runs/demo --verify
+      trec eval runs/demo --exposure shown.jsonl
       cat scores.jsonl | trec eval --scores - --json
       trec eval --study samples/studies/smoke.toml --out runs/study
     """
     shown = not invocation.quiet and not invocation.json_line
     if options.verify:
         _verify(options.run, terminal, show=shown)
+    elif options.exposure is not None:
+        _estimate(options, options.exposure, invocation, terminal, show=shown)
     elif options.studies.study is not None:
         from trec_cli.commands.study import run_study
 
@@ -95,6 +98,28 @@ def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
     terminal.result(files=files)
     check(run, links)
     terminal.info(f"all holds: {len(links)} files were looked at")
+
+
+def _estimate(
+    options: EvalOptions, log: Path, invocation: Invocation, terminal: Terminal, *, show: bool
+) -> None:
+    """Estimate what lists would have earned, from a log of what was shown."""
+    from trec_cli.evaluate.exposure_log import ExposureJob
+    from trec_cli.evaluate.tables import exposure_table
+
+    options.check()
+    job = ExposureJob(options, log)
+    if invocation.dry_run:
+        events = job.look()
+        terminal.info(f"dry run: {events:,} events, nothing written")
+        terminal.result(dry_run=True, events=events)
+        return
+    found, made = job.run(terminal, overwrite=invocation.overwrite)
+    if not made:
+        terminal.info("nothing to do: the estimates are up to date")
+    if show:
+        _print_table(exposure_table(found))
+    terminal.result(**found)
 
 
 def _look(job: "EvalJob", terminal: Terminal) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.files import PANEL, Examples, Items, Run, Seed
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Option, check_choice
-from trec_cli.core.records import ANSWERED, PREDICT
+from trec_cli.core.records import ANSWERED, PREDICT, SPLITS
 
 DEFAULT_KS = (3, 5, 10)
 Family = Literal["standard", "all", "mind"]
@@ -204,6 +204,23 @@ class EvalOptions:
             default_text="no",
         ),
     ] = False
+    exposure: Annotated[
+        Path | None,
+        Option(
+            "Evaluate no answers: estimate from this log of what was shown (JSONL; docs/eval.md) "
+            "what the first K of every list would have earned (SNIPS).",
+            panel="What to do",
+        ),
+    ] = None
+    clip: Annotated[
+        float | None,
+        Option(
+            "With --exposure: cut weights above this.",
+            panel="What to do",
+            minimum=1,
+            default_text="none",
+        ),
+    ] = None
     scores: Annotated[
         tuple[Path, ...],
         Option(
@@ -272,6 +289,11 @@ class EvalOptions:
             raise UsageError("trec eval writes several files: name a folder with --out")
         if self.examples is not None and is_stream(self.examples):
             raise UsageError("trec eval reads only scores from standard input: --scores -")
+        if self.clip is not None and self.exposure is None:
+            raise UsageError("--clip is for --exposure")
+        if self.exposure is not None:
+            check_choice("--split", self.split, SPLITS)
+            return
         if self.split == PREDICT:
             raise UsageError("--split predict has no answers yet; there is nothing to evaluate")
         check_choice("--split", self.split, ANSWERED)

@@ -432,6 +432,45 @@ def beyond_table(summary: Summary) -> Table:
     return table
 
 
+def exposure_table(found: Mapping[str, Any]) -> Table:
+    """Draw what policies would have earned, beside what the log has."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title="Reward per shown item (SNIPS)")
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("policy", overflow="fold")
+    heads = ("reward", "95 %", "difference", "events", "effective\nevents", "largest\nweight")
+    for head in heads:
+        table.add_column(head, justify="right")
+    table.add_row("the log itself", number(found["mean_reward"]), "", "", f"{found['events']:,}")
+    groups = found["groups"]
+    for place, (name, entry) in enumerate(groups.items()):
+        cells = _earned(entry)
+        cells[2] = cells[2] if place else ""
+        table.add_row(escape(on_one_line(f"group {name}")), *cells)
+    for name, entry in found["policies"].items():
+        table.add_row(escape(on_one_line(name)), *_earned(entry))
+    beside = f", groups with group {on_one_line(next(iter(groups)))}" if groups else ""
+    table.caption = escape(
+        f"{found['events']:,} events of {found['users']:,} users; intervals by bootstrap over "
+        f"users. Differences: policies with the log{beside}. Effective events: as many of equal "
+        "weight would vary as much."
+    )
+    return table
+
+
+def _earned(entry: Mapping[str, Any]) -> list[str]:
+    if entry["value"] is None:
+        return [_NONE, "", "", "0", _NONE, _NONE]
+    gain = f"{_signed(entry['difference'])} [{_signed(entry['low_difference'])}, "
+    return [
+        number(entry["value"]),
+        f"[{number(entry['low'])}, {number(entry['high'])}]",
+        f"{gain}{_signed(entry['high_difference'])}]",
+        f"{entry['events']:,}",
+        f"{entry['effective']:,.0f}",
+        f"{entry['largest']:.3g}",
+    ]
+
+
 def links_table(links: Sequence[Link]) -> Table:
     """Draw what ``trec eval --verify`` has looked at: file, command, state."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
