@@ -7,6 +7,7 @@ from trec_cli.commands.console import Terminal
 from trec_cli.commands.preview import show_prompt
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.runs import RunFolder
+from trec_cli.prompts.settings import adapter_name
 from trec_cli.train.processes import Processes
 from trec_cli.train.settings import TrainOptions
 
@@ -61,11 +62,13 @@ def _report(job: "TrainingJob", outcome: "Outcome", terminal: Terminal) -> None:
 
 def _next(job: "TrainingJob") -> str:
     """Write the command that scores with the adapter: in its RUN it is found by its name."""
-    files, mode = job.files, job.options.mode
+    files, mode, ask = job.files, job.options.mode, job.options.prompt.ask
     if is_stream(files.examples):
         return ""
     run = RunFolder(files.examples.parent)
-    named = "" if run.adapter(mode) == files.out else f" --adapter {files.out}"
+    asked = "" if ask == "answer" else f" --ask {ask}"
+    here = run.adapter(adapter_name(mode, ask)) == files.out
+    named = asked if here else f" --adapter {files.out}"
     return f"; next: trec score {run.path} --mode {mode}{named}"
 
 

@@ -17,8 +17,9 @@ much work at once, gets ``max_tokens``.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,14 @@ from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.device import shortage_explained
-from trec_cli.models.packing import Tree, attachments, pack, separate_prompts, to_device
+from trec_cli.models.packing import (
+    PackedTrees,
+    Tree,
+    attachments,
+    pack,
+    separate_prompts,
+    to_device,
+)
 
 _CPU_ROW, _CPU_CHUNK = 512, 1024
 _ADVICE = "Give a smaller --max-tokens or --max-length."
@@ -155,19 +163,41 @@ def cached_log_odds(
     A chunk has as many branches as fit ``max_tokens`` together with the prefix (and
     ``max_branch_tokens`` alone), one at least.
     """
-    cache = {_cache_argument(model): DynamicCache()}
-    prefix = to_device(torch.tensor([tree.prefix]), model.device)
-    model(input_ids=prefix, use_cache=True, logits_to_keep=1, **cache)
     room = min(max_tokens - len(tree.prefix), max_branch_tokens or max_tokens)
-    scores = []
-    for chunk in _chunks(list(map(len, tree.branches)), room):
-        packed = pack([_Part.of(tree, chunk)], cached=len(tree.prefix))
-        keep = to_device(packed.ends, model.device)
-        logits = model(**packed.inputs(model), logits_to_keep=keep, **cache).logits
-        scores.append(_log_odds(logits[0], columns))
-        for layers in cache.values():
+    over = OverCache(model, tree)
+    found = (over.logits(packed, packed.ends) for _, packed in over.chunks(room))
+    return torch.cat([_log_odds(logits, columns) for logits in found])
+
+
+class OverCache:
+    """A tree's branches over the key-value cache of its prefix.
+
+    Attributes:
+        first: logits after the prefix's last token, [vocabulary].
+    """
+
+    def __init__(self, model: Any, tree: Tree) -> None:
+        """Compute the prefix."""
+        self._model, self._tree = model, tree
+        self._cache = {_cache_argument(model): DynamicCache()}
+        prefix = to_device(torch.tensor([tree.prefix]), model.device)
+        logits = model(input_ids=prefix, use_cache=True, logits_to_keep=1, **self._cache).logits
+        self.first: Tensor = logits[0, -1]
+
+    def chunks(self, room: int) -> Iterator[tuple[Tree, PackedTrees]]:
+        """Yield runs of branches of at most ``room`` tokens, one branch at least."""
+        for chosen in _chunks(list(map(len, self._tree.branches)), room):
+            part = _Part.of(self._tree, chosen)
+            yield part, pack([part], cached=len(self._tree.prefix))
+
+    def logits(self, packed: PackedTrees, places: Tensor) -> Tensor:
+        """Compute a chunk's logits at some places of its row: [places, vocabulary]."""
+        keep = to_device(places, self._model.device)
+        found = self._model(**packed.inputs(self._model), logits_to_keep=keep, **self._cache)
+        for layers in self._cache.values():
             layers.crop(-packed.input_ids.shape[1])
-    return torch.cat(scores)
+        logits: Tensor = found.logits[0]
+        return logits
 
 
 def _chunks(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
@@ -204,19 +234,47 @@ def _cache_argument(model: Any) -> str:
     return "cache" if "cache" in _arguments(model) else "past_key_values"
 
 
-class BranchScorer:
-    """Scores trees with one model, in the way that suits their size.
+@dataclass(frozen=True)
+class Ways:
+    """Two ways of scoring trees that share their prefix.
+
+    Attributes:
+        packed: several trees in one forward pass: [branches].
+        cached: one tree in chunks over its prefix's cache: [branches].
+    """
+
+    packed: Callable[[Sequence[Tree]], Tensor]
+    cached: Callable[[Tree], Tensor]
+
+
+class TreeScorer(ABC):
+    """Scores the branches of trees with one model, in the way that suits their size.
 
     Attributes:
         limits: tokens of a row and of a chunk; plan with ``plan_rows(sizes, limits.row)``.
         fallback: why the plain way is taken; empty where the shared prefix is exact.
     """
 
-    def __init__(self, model: Any, answers: AnswerTokens, max_tokens: int) -> None:
+    what = "scores"
+
+    def __init__(self, model: Any, max_tokens: int) -> None:
         """Score with ``model``, at most ``max_tokens`` (or one prompt) in a forward pass."""
-        self._model, self._answers = model, answers
+        self._model = model
         self.limits = row_limits(model.device, max_tokens)
         self.fallback = ""
+
+    @abstractmethod
+    def plain(self, tree: Tree) -> Tensor:
+        """Score one tree's branches as separate prompts: [branches]."""
+
+    @abstractmethod
+    def ways(self) -> AbstractContextManager[Ways]:
+        """Prepare the model for the ways that share the prefix, while the block runs."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far the ways may differ."""
+        return _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
 
     @torch.inference_mode()
     def check(self, trees: Sequence[Tree]) -> None:
@@ -231,28 +289,27 @@ class BranchScorer:
             self._check(few)
 
     def _check(self, few: Sequence[_Part]) -> None:
-        whole = (self._answers.yes, self._answers.no)
-        plain = torch.cat([plain_log_odds(self._model, tree, whole) for tree in few])
+        plain = torch.cat([self.plain(tree) for tree in few])
         try:
-            with answer_head(self._model, self._answers) as columns:
-                packed = packed_log_odds(self._model, few, columns)
-                cached = torch.cat([self._cached(tree, columns) for tree in few])
+            with self.ways() as ways:
+                packed = ways.packed(few)
+                cached = torch.cat([ways.cached(tree) for tree in few])
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model may refuse a mask in any way it likes
             self.fallback = f"this model cannot share a prefix: {str(error).splitlines()[0]}"
             return
         worst = max(float((way - plain).abs().max()) for way in (packed, cached))
-        tolerance = _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
+        tolerance = self.tolerance
         if not worst <= tolerance:  # NaN too
             self.fallback = (
-                f"with a shared prefix this model's log-odds differ by {worst:.2g} "
+                f"with a shared prefix this model's {self.what} differ by {worst:.2g} "
                 f"(tolerance {tolerance})"
             )
 
     @torch.inference_mode()
     def __call__(self, trees: Sequence[Tree]) -> list[list[float]]:
-        """Compute the log-odds of every tree's branches.
+        """Score every tree's branches.
 
         Branches with the same tokens are computed once, so that they tie exactly.
 
@@ -272,16 +329,37 @@ class BranchScorer:
 
     def _score(self, trees: Sequence[Tree]) -> Tensor:
         if self.fallback:
-            whole = (self._answers.yes, self._answers.no)
-            return torch.cat([plain_log_odds(self._model, tree, whole) for tree in trees])
-        with answer_head(self._model, self._answers) as columns:
+            return torch.cat([self.plain(tree) for tree in trees])
+        with self.ways() as ways:
             size = sum(len(t.prefix) + sum(map(len, t.branches)) for t in trees)
             if size <= self.limits.row:
-                return packed_log_odds(self._model, trees, columns)
-            return torch.cat([self._cached(tree, columns) for tree in trees])
+                return ways.packed(trees)
+            return torch.cat([ways.cached(tree) for tree in trees])
 
-    def _cached(self, tree: Tree, columns: Columns) -> Tensor:
-        return cached_log_odds(self._model, tree, columns, self.limits.chunk, self.limits.branches)
+
+class BranchScorer(TreeScorer):
+    """Scores branches by the log-odds of yes at their ends."""
+
+    what = "log-odds"
+
+    def __init__(self, model: Any, answers: AnswerTokens, max_tokens: int) -> None:
+        """Score with ``model``; see :class:`TreeScorer`."""
+        super().__init__(model, max_tokens)
+        self._answers = answers
+
+    def plain(self, tree: Tree) -> Tensor:
+        """Score one tree's branches as separate prompts: [branches]."""
+        return plain_log_odds(self._model, tree, (self._answers.yes, self._answers.no))
+
+    @contextmanager
+    def ways(self) -> Iterator[Ways]:
+        """Cut the model's head to the two answers, while the block runs."""
+        model, limits = self._model, self.limits
+        with answer_head(model, self._answers) as columns:
+            yield Ways(
+                lambda trees: packed_log_odds(model, trees, columns),
+                lambda tree: cached_log_odds(model, tree, columns, limits.chunk, limits.branches),
+            )
 
 
 def _distinct(tree: Tree) -> tuple[_Part, list[int]]:

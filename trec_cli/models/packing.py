@@ -212,6 +212,25 @@ def pack(trees: Sequence[Tree], *, cached: int = 0) -> PackedTrees:
     )
 
 
+Prediction = tuple[int, int]
+"""A place in a row of trees, and the token that should follow it."""
+
+
+def branch_predictions(trees: Sequence[Tree]) -> Iterator[list[Prediction]]:
+    """Yield, branch by branch, where each of its tokens is predicted in the packed row.
+
+    The first follows the prefix, every other the one before it.
+    """
+    start = 0
+    for tree in trees:
+        end = start + len(tree.prefix)
+        for branch, at in zip(tree.branches, attachments(tree), strict=True):
+            places = [start + at - 1, *range(end, end + len(branch) - 1)]
+            yield list(zip(places, branch, strict=True))
+            end += len(branch)
+        start = end
+
+
 def _runs(tree: Tree) -> Iterator[Run]:
     """Yield the runs of a tree's branches, in order."""
     lengths = map(len, tree.branches)

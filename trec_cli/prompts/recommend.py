@@ -15,6 +15,10 @@ a prompt about the first n items is the trunk up to the n-th, then a branch.  Si
 tokenised one by one, its ids are those of the prompt that :meth:`PromptBuilder.tree` makes of a
 history of these n items.
 
+With ``ask`` "text" there is no question and no answer: the candidate is the next line of the
+history, and how likely its tokens are is its score.  Prefix and branches are the same tree; a
+branch is the candidate's line with its line break.
+
 Where every candidate asks the history itself (target attention), the summary has no part
 in the prefix.  The candidate's branch carries its *evidence* instead: a few block summaries
 behind the candidate, within a budget of their own and what the candidate leaves of its share.
@@ -167,9 +171,9 @@ class PromptBuilder:
 
     Attributes:
         items: the catalogue.
-        answers: the tokens that mean yes and no after these prompts.
         settings: as given, with ``chat`` decided.
         template: the prompt's text.
+        text: whether the candidate's text is asked for, and no answer.
         target: whether branches carry evidence, and the prefix no summary.
         attention: what evidence is made with, for :func:`save_settings`; None without.
     """
@@ -204,12 +208,18 @@ class PromptBuilder:
             ModelError: no usable answers or chat template.
             UsageError: the settings leave no room for a prompt.
         """
-        name, slots = ("recommend_target", _TARGET_SLOTS) if target else ("recommend", _SLOTS)
+        name = "recommend_target" if target else "recommend"
+        self.text = settings.ask == "text"
+        if self.text:
+            name = "recommend_text"
+        slots = _TARGET_SLOTS if target else _SLOTS
         self.template = template or load_template(name, slots, prompts)
         self.target, self.attention = "evidence" in self.template.slots, attention
+        if self.text and (target or self.target):
+            raise UsageError("--ask text does not go with summaries of --query candidate")
         self._tokenizer, self.items = tokenizer, items
         self._max_positions = max_positions
-        self._frame = make_frame(tokenizer, chat=settings.chat)
+        self._frame = make_frame(tokenizer, chat=False if self.text else settings.chat)
         self.settings = dataclasses.replace(settings, chat=self._frame.chat)
         self._encode_tail(*self._texts())
         self._item_ids = lru_cache(_CACHED_ITEMS)(self._encode_item)
@@ -230,6 +240,8 @@ class PromptBuilder:
     def _encode_tail(self, first: str, second: str, third: str, last: str) -> None:
         """Encode the fixed parts and find the answers behind them."""
         end = last if self._frame.chat else last + _PLAIN_TAIL
+        if self.text:
+            end = f"{last}\n"
         head = [*self._frame.head, *self._encode(first)]
         if not head:
             raise InputError.of(f"{self.template.name}.txt", "starts with a slot", "add a text")
@@ -239,7 +251,16 @@ class PromptBuilder:
         self._end = [*self._encode(end), *self._frame.tail]
         self._newline = self._encode("\n")
         self._unknown = self._encode(UNKNOWN)
-        self.answers: AnswerTokens = find_answers(self._tokenizer, end, chat=self._frame.chat)
+        self._answers = (
+            None if self.text else find_answers(self._tokenizer, end, chat=self._frame.chat)
+        )
+
+    @property
+    def answers(self) -> AnswerTokens:
+        """The tokens that mean yes and no after these prompts; there are none for a text."""
+        if self._answers is None:
+            raise ValueError("a text has no answer")
+        return self._answers
 
     def _encode(self, text: str) -> list[int]:
         return encode_text(self._tokenizer, text)
@@ -302,7 +323,9 @@ class PromptBuilder:
         branches, shapes, lost = self._branches(candidates, evidence)
         long_term, kept, cuts = self._fitted(history, summary, branches, example)
         first, second, third = self._fixed
-        parts = [first, long_term, second, self._lines(kept), third]
+        # Without a history the candidate is the first line.
+        between = third if kept or not self.text else []
+        parts = [first, long_term, second, self._lines(kept), between]
         prefix = [token for part in parts for token in part]
         cuts += Cuts(evidence_tokens=lost)
         return PromptTree(prefix, branches, cuts, tuple(map(len, parts)), shapes)
@@ -454,7 +477,8 @@ class PromptBuilder:
     def _recent(self, history: Sequence[str]) -> list[list[int]]:
         count = self.settings.recent
         last = history[-count:] if count else []
-        return [list(self._item_ids(item)) for item in last] or [self._unknown]
+        nothing = [] if self.text else [self._unknown]
+        return [list(self._item_ids(item)) for item in last] or nothing
 
     def _lines(self, items: list[list[int]]) -> list[int]:
         """Join items by line breaks."""
@@ -488,7 +512,7 @@ def save_settings(folder: Path, builder: PromptBuilder) -> None:
     """Write ``prompt.json`` into an adapter folder: settings, the template's text, attention."""
     template = builder.template
     content = {
-        **dataclasses.asdict(builder.settings),
+        **builder.settings.recorded(),
         "template": template.text,
         "template_sha256": template_hash(template),
         **({"attention": dict(builder.attention)} if builder.attention else {}),

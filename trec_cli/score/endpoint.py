@@ -301,6 +301,8 @@ def make_endpoint_job(
     progress.info(f"{settings.model} at {settings.base_url}, with {prompt}")
     tokenizer = load_near_tokenizer(prompting.base(adapter))
     prompts = make_prompts(prompting, adapter, prompting.read(), tokenizer, None, progress)
+    if prompts.builder.text:
+        raise UsageError("--ask text runs with --engine local alone: no server is asked for texts")
     return EndpointJob(
         prompting.system(adapter),
         prompts,

@@ -1,8 +1,12 @@
-"""Scoring with a language model: log-odds of yes, base model or adapter.
+"""Scoring with a language model, base model or adapter.
 
-The score of a candidate is ``logit(yes) - logit(no)`` at the answer's position; the softmax
-over the two in the paper (section 3.4) is its logistic function, so the ranking is the same
-and ties by rounding near 0 and 1 do not occur.
+With ``--ask answer`` the score of a candidate is ``logit(yes) - logit(no)`` at the answer's
+position; the softmax over the two in the paper (section 3.4) is its logistic function, so the
+ranking is the same and ties by rounding near 0 and 1 do not occur.
+
+With ``--ask text`` it is ``log p(text | user) - log p(text | nobody)``, in nats: how much
+likelier summary and history make the candidate's text as the next line.  What is subtracted
+takes the length of a text and how common its words are out of the ranking.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +16,7 @@ from typing import Any
 from trec_cli.core.progress import Progress
 from trec_cli.core.shards import BLOCK
 from trec_cli.models.device import Placement, choose_device
+from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import (
     LanguageModel,
     load_adapted,
@@ -20,12 +25,14 @@ from trec_cli.models.load import (
     max_positions,
     model_identity,
 )
-from trec_cli.models.log_odds import BranchScorer, plan_rows, row_limits
+from trec_cli.models.log_odds import BranchScorer, TreeScorer, plan_rows, row_limits
 from trec_cli.score.adapters import Adapter
 from trec_cli.score.job import check_there
 from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts
 
 _DECIMALS = 6
+_ITEMS_ALONE = 64
+"""Items whose text is asked for without a user, at a time."""
 
 
 class LlmJob(TreeJob):
@@ -57,7 +64,7 @@ class LlmJob(TreeJob):
         }
         super().__init__(system, prompts, {**settings, **own}, progress)
         self._load, self._max_tokens, self._placement = load, max_tokens, placement
-        self._scorer: BranchScorer | None = None
+        self._scorer: TreeScorer | None = None
 
     def batches(self) -> list[list[int]]:
         """Group small trees, the largest first; a large tree is a batch of its own.
@@ -77,10 +84,15 @@ class LlmJob(TreeJob):
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples, rounded to what float32 can tell."""
+        rows = self.scorer([self.tree(index) for index in batch])
+        return [[round(value, _DECIMALS) for value in row] for row in rows]
+
+    @property
+    def scorer(self) -> TreeScorer:
+        """The model with its way of scoring, loaded when it is first asked for."""
         if self._scorer is None:
             self._scorer = self._start()
-        rows = self._scorer([self.tree(index) for index in batch])
-        return [[round(value, _DECIMALS) for value in row] for row in rows]
+        return self._scorer
 
     def details(self) -> dict[str, Any]:
         """Return device, way of computing, answers and cuts."""
@@ -99,16 +111,59 @@ class LlmJob(TreeJob):
             return f"one prompt at a time: {self._scorer.fallback}"
         return "shared prefix, checked against one prompt at a time"
 
-    def _start(self) -> BranchScorer:
+    def _make(self, model: Any) -> TreeScorer:
+        return BranchScorer(model, self._builder.answers, self._max_tokens)
+
+    def _start(self) -> TreeScorer:
         """Load the model and check that sharing the prefix is exact for it."""
-        llm = self._load()
-        scorer = BranchScorer(llm.model, self._builder.answers, self._max_tokens)
+        scorer = self._make(self._load().model)
         sizes = self.sizes
         extremes = {min(range(len(sizes)), key=sizes.__getitem__), sizes.index(max(sizes))}
         scorer.check([self.tree(index) for index in sorted(extremes)])
         if scorer.fallback:
             self._progress.warn(f"{scorer.fallback}; scoring one prompt at a time, slowly")
         return scorer
+
+
+class TextJob(LlmJob):
+    """A job that asks how likely texts are, with the user and without.
+
+    Without the user a text's likelihood is the same in every question, so each item is computed
+    once.  Items are taken in fixed blocks: neither order nor resume changes a bit.
+    """
+
+    def __init__(self, *arguments: Any, alone: bool, **keywords: Any) -> None:
+        """Prepare to score; with ``alone`` the questions themselves are without a user."""
+        super().__init__(*arguments, **keywords)
+        items = sorted({item for example in self.examples for item in example.candidates})
+        self._blocks = [items[i : i + _ITEMS_ALONE] for i in range(0, len(items), _ITEMS_ALONE)]
+        self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
+        self._alone: dict[str, float] | None = None if alone else {}
+
+    def _make(self, model: Any) -> TreeScorer:
+        return TextScorer(model, self._max_tokens)
+
+    def score(self, batch: Sequence[int]) -> list[list[float]]:
+        """Score the candidates of a batch's examples, in nats."""
+        rows = super().score(batch)
+        if self._alone is None:
+            return rows
+        return [
+            [
+                round(value - self._without_user(item), _DECIMALS)
+                for value, item in zip(row, self.examples[index].candidates, strict=True)
+            ]
+            for row, index in zip(rows, batch, strict=True)
+        ]
+
+    def _without_user(self, item: str) -> float:
+        """Return the log-likelihood of an item's text after an empty history."""
+        assert self._alone is not None
+        if item not in self._alone:
+            block = self._blocks[self._block_of[item]]
+            [found] = self.scorer([self._builder.tree([], "", block)])
+            self._alone.update(zip(block, found, strict=True))
+        return self._alone[item]
 
 
 def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> LlmJob:
@@ -134,7 +189,8 @@ def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> L
         prompting, adapter, prompting.read(), tokenizer, max_positions(config), progress
     )
     folder = adapter.folder if adapter else None
-    return LlmJob(
+    kind = partial(TextJob, alone=prompting.options.no_user) if prompts.builder.text else LlmJob
+    return kind(
         prompting.system(adapter),
         prompts,
         partial(load_adapted, source, folder, pack=True, tokenizer=tokenizer, config=config),

@@ -27,7 +27,7 @@ from trec_cli.prompts.recommend import (
     load_settings,
     template_hash,
 )
-from trec_cli.prompts.settings import PromptSettings
+from trec_cli.prompts.settings import PromptSettings, adapter_name
 from trec_cli.score.adapters import Adapter, check_attention, check_prompt, read_adapter
 from trec_cli.score.job import Cost, Job, Material, read_material
 from trec_cli.score.kinds import LLM
@@ -39,6 +39,7 @@ _PROMPT_OPTIONS = {
     "candidate_tokens": "candidate_tokens",
     "attributes": "attributes",
     "chat_template": "chat",
+    "ask": "ask",
 }
 """Options that decide the prompt, and their fields in :class:`PromptSettings`."""
 
@@ -99,7 +100,9 @@ class Prompting:
 
     def system(self, adapter: Adapter | None) -> str:
         """Name the output."""
-        name = self.mode if adapter else f"{self.mode}-zeroshot"
+        ask = adapter.learnt.settings.ask if adapter else self.prompt.ask
+        name = adapter_name(self.mode, ask)
+        name = name if adapter else f"{name}-zeroshot"
         return f"{name}{NO_USER_SUFFIX}" if self.options.no_user else name
 
     def read(self) -> Material:
@@ -116,7 +119,7 @@ class Prompting:
         """
         folder = self.options.adapter
         if folder is None and not self.options.zero_shot and self.asked.run is not None:
-            usual = RunFolder(self.asked.run).adapter(self.mode)
+            usual = RunFolder(self.asked.run).adapter(adapter_name(self.mode, self.prompt.ask))
             folder = usual if usual.is_dir() else None
         if folder is None:
             return None
@@ -226,7 +229,7 @@ def make_prompts(
     settings = {
         "mode": prompting.mode,
         "adapter": adapter is not None,
-        "prompt": dataclasses.asdict(builder.settings),
+        "prompt": builder.settings.recorded(),
         "template": template_hash(builder.template),
         **({"no_user": True} if prompting.options.no_user else {}),
     }
@@ -368,8 +371,8 @@ class TreeJob(Job):
 
     def details(self) -> dict[str, Any]:
         """Return answers and cuts."""
+        cuts = {"cuts": dataclasses.asdict(self.cuts)}
+        if self._builder.text:
+            return cuts
         answers = self._builder.answers
-        return {
-            "answers": {answers.yes_text: answers.yes, answers.no_text: answers.no},
-            "cuts": dataclasses.asdict(self.cuts),
-        }
+        return {"answers": {answers.yes_text: answers.yes, answers.no_text: answers.no}, **cuts}

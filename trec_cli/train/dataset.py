@@ -22,7 +22,7 @@ from trec_cli.core.seeds import generator
 from trec_cli.models.log_odds import row_limits
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import Cuts, PromptBuilder
-from trec_cli.train.loss import LabelledTree
+from trec_cli.train.loss import LabelledTree, LearntLines
 from trec_cli.train.settings import NegativesFrom, TargetsName, TrainSettings
 
 _FEW_STEPS = 100
@@ -130,7 +130,7 @@ class TrainingExamples(Dataset[LabelledTree]):
     @property
     def bounded(self) -> bool:
         """Whether an example's candidates bound its tree, whatever is drawn of them."""
-        return not self._all and self._catalogue is None
+        return not (self._all or self._catalogue or self.builder.text)
 
     def __len__(self) -> int:
         """Count the examples; each is seen once an epoch."""
@@ -198,6 +198,8 @@ class TrainingExamples(Dataset[LabelledTree]):
     def __getitem__(self, draw: Draw) -> LabelledTree:
         """Build the tree of an example with an epoch's negatives, and its labels."""
         question = self.questions[draw.index]
+        if self.builder.text:
+            return self._texts(question)
         if not self._all:
             last = self.last(draw)
             return LabelledTree(question.tree(self.builder, last.candidates), last.labels)
@@ -211,6 +213,15 @@ class TrainingExamples(Dataset[LabelledTree]):
         labels = [label for each in asked for label in each.labels]
         groups = [number for number, each in enumerate(asked) for _ in each.labels]
         return LabelledTree(tree, [labels[i] for i in shown], [groups[i] for i in shown])
+
+    def _texts(self, question: SummarizedExample) -> LabelledTree:
+        """Build the tree of an example's positives, the history a part of what is learnt."""
+        example = question.example
+        tree = question.tree(self.builder, example.positives)
+        shown = min(len(example.history), self.builder.settings.recent)
+        lines = LearntLines(sum(tree.parts[:3]), shown - tree.cuts.recent_dropped)
+        labels = [True] * len(example.positives)
+        return LabelledTree(tree, labels, lines=lines if self._all else None)
 
 
 def draw_unknown(
@@ -319,7 +330,7 @@ def _drawn(data: TrainingExamples, index: int, epochs: int) -> _Size:
         expected=sum(each.tree.size for each in trees) / epochs,
         separate=sum(each.tree.separate_size for each in trees) / epochs,
         prompts=len(first.labels),
-        targets=sum(first.labels),
+        targets=first.targets,
         short=len(last.negatives) < data.wanted(data.questions[index]),
         cuts=first.tree.cuts,
     )
@@ -507,7 +518,7 @@ def prepare(
     data = TrainingExamples(
         questions,
         builder,
-        negatives_per_positive=settings.negatives_per_positive,
+        negatives_per_positive=0 if builder.text else settings.negatives_per_positive,
         seed=settings.seed,
         targets=settings.targets,
         min_history=settings.min_history,

@@ -76,7 +76,9 @@ class TrainingJob:
         )
         self._questions = joined("train", limit=options.limit)
         self._valid = joined("valid", limit=options.valid_limit)
-        check_trainable(self._questions, files.examples, self.settings.negatives_from)
+        text = options.prompt.ask == "text"
+        negatives = "catalogue" if text else self.settings.negatives_from
+        check_trainable(self._questions, files.examples, negatives)
         check_attributes(options.prompt.attributes, items)
         self._builder = PromptBuilder(
             load_tokenizer(self.source),
@@ -105,7 +107,7 @@ class TrainingJob:
             "model": model_identity(self.source),
             "device": self._placement.device.type,
             "dtype": str(self._placement.dtype).removeprefix("torch."),
-            **asdict(self._builder.settings),
+            **self._builder.settings.recorded(),
             "template": template_hash(self._builder.template),
             **{name: value for name, value in training.items() if (name, value) not in unsaid},
             **lora,
@@ -148,7 +150,10 @@ class TrainingJob:
 
     def describe(self) -> list[PromptPart]:
         """Write out the first prompt of the first example, part by part, with its label."""
-        labelled, answers = self.prepared.data[Draw(0, 0)], self._builder.answers
+        labelled = self.prepared.data[Draw(0, 0)]
+        if self._builder.text:
+            return self._builder.describe(labelled.tree)
+        answers = self._builder.answers
         label = answers.yes_text if labelled.labels[0] else answers.no_text
         return [*self._builder.describe(labelled.tree), PromptPart("label", label, 1)]
 

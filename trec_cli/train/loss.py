@@ -9,19 +9,23 @@ Written out, example *b* of a user is ``prefix + branch b + answer``.
 * *listwise*: for every positive, the cross-entropy of the softmax over log-odds of yes, its
   own and those of the negatives of the same target, divided by a temperature; plus
   ``pointwise_weight`` times the mean answer loss of the target; the mean over positives.
+* *text*: the cross-entropy of every token of the texts that are learnt, the positives' and, with
+  all targets, those of the history before them; the mean over tokens.  There are no negatives
+  and no answers: what is learnt is to continue a history.
 
 Each is a sum over a row, divided by the total of the whole optimizer step.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trec_cli.models.answers import AnswerTokens
-from trec_cli.models.packing import attachments
+from trec_cli.models.packing import attachments, branch_predictions
 from trec_cli.prompts.recommend import PromptTree
 from trec_cli.train.settings import LossName
 
@@ -34,15 +38,28 @@ class Objective:
     """What a training minimises.
 
     Attributes:
-        answers: the tokens of yes and no.
+        answers: the tokens of yes and no; None with ``text``.
         loss: which of the losses.
         temperature, pointwise_weight: of the listwise loss.
     """
 
-    answers: AnswerTokens
-    loss: LossName = "answer"
+    answers: AnswerTokens | None
+    loss: LossName | Literal["text"] = "answer"
     temperature: float = 1.0
     pointwise_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class LearntLines:
+    """What of a prefix is learnt as text.
+
+    Attributes:
+        start: the first token.
+        count: items.
+    """
+
+    start: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,18 @@ class LabelledTree:
         tree: the prompts.
         labels: per branch, whether the answer is yes.
         groups: per branch, which target it is asked for: an item of the history, or the last.
+        lines: of the prefix, where texts are learnt from it, too.
     """
 
     tree: PromptTree
     labels: list[bool]
     groups: Sequence[int] = ()
+    lines: LearntLines | None = None
+
+    @property
+    def targets(self) -> int:
+        """Count the right answers or texts that are learnt."""
+        return sum(self.labels) + (self.lines.count if self.lines else 0)
 
     @property
     def prefix(self) -> Sequence[int]:
@@ -83,10 +107,11 @@ class LabelledTree:
 
     def separate(self) -> "Iterator[LabelledTree]":
         """Yield the prompts one by one, each a tree with a single branch at its end."""
-        tree = self.tree
+        tree, lines = self.tree, self.lines
         for branch, at, label in zip(tree.branches, attachments(tree), self.labels, strict=True):
             one = replace(tree, prefix=tree.prefix[:at], branches=[branch], at=())
-            yield LabelledTree(one, [label])
+            yield LabelledTree(one, [label], lines=lines)
+            lines = None  # learnt once, however many follow
 
 
 @dataclass(frozen=True)
@@ -119,14 +144,16 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
     lists: list[list[int]] = []
     start = 0
     for tree in trees:
-        if objective.loss == "prompt":
-            rows.extend(_every_token(tree, objective.answers, start))
+        if objective.loss == "text":
+            rows.extend(_texts(tree, start))
+        elif objective.loss == "prompt":
+            rows.extend(_every_token(tree, _needed(objective), start))
         elif objective.loss == "answer":
-            rows.extend(_answers(tree, objective.answers, start))
+            rows.extend(_answers(tree, _needed(objective), start))
         else:
             lists.extend([len(rows) + branch for branch in each] for each in _lists(tree))
             weights = _shares(tree, objective.pointwise_weight)
-            answers = _answers(tree, objective.answers, start)
+            answers = _answers(tree, _needed(objective), start)
             rows.extend((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
         start += tree.tree.size
     positions, tokens, counts = zip(*rows, strict=True)
@@ -136,6 +163,21 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
         torch.tensor(counts, dtype=torch.float32),
         _padded(lists),
     )
+
+
+def _needed(objective: Objective) -> AnswerTokens:
+    if objective.answers is None:
+        raise ValueError(f"the loss {objective.loss} needs answers")
+    return objective.answers
+
+
+def _texts(tree: LabelledTree, start: int) -> Iterator[Target]:
+    """Yield the tokens of the texts that are learnt, of the prefix and of every branch."""
+    if tree.lines:
+        for index in range(tree.lines.start, len(tree.prefix)):
+            yield start + index - 1, tree.prefix[index], 1
+    for branch in branch_predictions([tree]):
+        yield from ((start + place, token, 1) for place, token in branch)
 
 
 def _answers(tree: LabelledTree, answers: AnswerTokens, start: int) -> Iterator[Target]:
@@ -198,7 +240,8 @@ def summed_loss(logits: Tensor, targets: Targets, objective: Objective) -> Tenso
     losses = cross_entropy(logits, tokens, reduction="none")
     summed = (losses * targets.weights.to(logits.device)).sum()
     if len(targets.lists):
-        odds = logits[:, objective.answers.yes] - logits[:, objective.answers.no]
+        answers = _needed(objective)
+        odds = logits[:, answers.yes] - logits[:, answers.no]
         summed = summed + _listwise(odds, targets.lists.to(logits.device), objective.temperature)
     return summed
 

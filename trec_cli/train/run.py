@@ -14,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 from trec_cli.core.errors import ModelError, TrecError, UsageError
 from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.models.device import shortage_explained
+from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import LanguageModel
-from trec_cli.models.log_odds import BranchScorer
+from trec_cli.models.log_odds import BranchScorer, TreeScorer
 from trec_cli.train.callbacks import (
     BestAdapter,
     EpochShare,
@@ -28,7 +29,7 @@ from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
 from trec_cli.train.trainer import PackedTrainer
-from trec_cli.train.validation import Validator
+from trec_cli.train.validation import TextValidator, Validator
 from trec_cli.train.work import (
     Spent,
     WorkFolder,
@@ -159,9 +160,12 @@ def _checkpoint(work: WorkFolder, progress: Progress) -> Path | None:
     return found
 
 
-def _scorer(model: Any, prepared: PreparedTraining, progress: Progress) -> BranchScorer:
+def _scorer(model: Any, prepared: PreparedTraining, progress: Progress) -> TreeScorer:
     """Check on the longest and the shortest example that sharing a prefix is exact."""
-    scorer = BranchScorer(model, prepared.data.builder.answers, prepared.settings.max_tokens)
+    builder, most = prepared.data.builder, prepared.settings.max_tokens
+    scorer: TreeScorer = (
+        TextScorer(model, most) if builder.text else BranchScorer(model, builder.answers, most)
+    )
     model.eval()
     sizes = prepared.measure.largest
     extremes = {sizes.index(min(sizes)), sizes.index(max(sizes))}
@@ -176,37 +180,43 @@ def _trainer(
     arguments: TrainingArguments,
     prepared: PreparedTraining,
     work: WorkFolder,
-    scorer: BranchScorer,
+    scorer: TreeScorer,
     bar: Task,
     *,
     earlier: Spent,
 ) -> PackedTrainer:
-    settings = prepared.settings
-    validator = None
+    settings, validator = prepared.settings, None
     callbacks = [EpochShare(settings.epochs), LogFile(work.log), StopWhenDiverged()]
     if prepared.valid:
-        validator = Validator(
-            prepared.valid,
-            prepared.data.builder,
-            scorer,
-            negatives_per_positive=settings.negatives_per_positive,
-        )
+        validator = _validator(prepared, scorer)
         callbacks.append(BestAdapter(work.best, settings.best_by))
     return PackedTrainer(
         model,
         arguments,
         data=prepared.data,
         plan=prepared.plan,
-        objective=Objective(
-            prepared.data.builder.answers,
-            settings.loss,
-            settings.temperature,
-            settings.pointwise_weight,
-        ),
+        objective=_objective(prepared),
         packed=not scorer.fallback,
         validate=validator,
         callbacks=[*callbacks, ShowProgress(bar)],
         earlier=earlier,
+    )
+
+
+def _validator(prepared: PreparedTraining, scorer: TreeScorer) -> Validator:
+    valid, builder = prepared.valid, prepared.data.builder
+    if builder.text:
+        return TextValidator(valid, builder, scorer)
+    per_positive = prepared.settings.negatives_per_positive
+    return Validator(valid, builder, scorer, negatives_per_positive=per_positive)
+
+
+def _objective(prepared: PreparedTraining) -> Objective:
+    builder, settings = prepared.data.builder, prepared.settings
+    if builder.text:
+        return Objective(None, "text")
+    return Objective(
+        builder.answers, settings.loss, settings.temperature, settings.pointwise_weight
     )
 
 

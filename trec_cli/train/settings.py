@@ -25,7 +25,7 @@ from trec_cli.core.files import (
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
 from trec_cli.models.source import MaxTokens, ModelSource
-from trec_cli.prompts.settings import Prompts, PromptSettings
+from trec_cli.prompts.settings import Prompts, PromptSettings, adapter_name
 
 LossName = Literal["answer", "prompt", "listwise"]
 TargetsName = Literal["last", "all"]
@@ -296,6 +296,11 @@ class TrainOptions:
                 f"--targets all with --mode {self.mode}: a summary speaks of the whole history, "
                 "and so of what is to be learnt; use --mode none, or --targets last"
             )
+        if self.prompt.ask == "text" and self.training.loss != "answer":
+            raise UsageError(
+                f"--loss {self.training.loss} does not go with --ask text: every token of the "
+                "texts is learnt, and there are no answers"
+            )
         check_streams(
             {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
         )
@@ -310,7 +315,7 @@ class TrainOptions:
             items=resolve(self.items, self.run, "items"),
             examples=resolve(self.examples, self.run, "examples"),
             summaries=find_summaries(self.mode, self.summaries, self.run),
-            out=resolve(self.out, self.run, "adapter", self.mode),
+            out=resolve(self.out, self.run, "adapter", adapter_name(self.mode, self.prompt.ask)),
         )
 
     @property

@@ -71,7 +71,7 @@ def separate_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective
     """
     prompts = [prompt for tree in row.trees for prompt in tree.separate()]
     logits = (_logits(model, base, prompt) for prompt in prompts)
-    if objective.loss != "prompt":
+    if objective.loss in ("answer", "listwise"):
         return summed_loss(torch.stack([each[-1] for each in logits]), row.targets, objective)
     total = torch.zeros((), device=base.device)
     for prompt, each in zip(prompts, logits, strict=True):
@@ -91,7 +91,7 @@ def _computed(row: PackedRow, *, packed: bool) -> Spent:
     separate = sum(tree.tree.separate_size for tree in row.trees)
     return Spent(
         prompts=sum(len(tree.labels) for tree in row.trees),
-        targets=sum(sum(tree.labels) for tree in row.trees),
+        targets=sum(tree.targets for tree in row.trees),
         tokens=row.packed.input_ids.numel() if packed else separate,
         separate_tokens=separate,
     )

@@ -1,6 +1,7 @@
 """Loss and ranking of the validation examples, between steps of training."""
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from accelerate.utils import reduce
 from numpy.typing import NDArray
 
 from trec_cli.evaluate.metrics import Pools, rank, recall, reciprocal_rank
-from trec_cli.models.log_odds import BranchScorer, plan_rows
-from trec_cli.prompts.questions import SummarizedExample
-from trec_cli.prompts.recommend import PromptBuilder
+from trec_cli.models.log_odds import TreeScorer, plan_rows
+from trec_cli.prompts.questions import SummarizedExample, without_user
+from trec_cli.prompts.recommend import PromptBuilder, PromptTree
 
 RECALL_AT = (1, 3, 5, 10)
 MRR_AT = 10
@@ -25,7 +26,7 @@ class Validator:
         self,
         questions: Sequence[SummarizedExample],
         builder: PromptBuilder,
-        scorer: BranchScorer,
+        scorer: TreeScorer,
         *,
         negatives_per_positive: int,
     ) -> None:
@@ -54,27 +55,54 @@ class Validator:
         """
         training = model.training
         model.eval()
-        scores = self._scores(model)
+        scores, loss = self._judged(model)
         model.train(training)
         ranks = rank(Pools.of(scores, self._marks))
         recalls = {f"recall@{k}": float(recall(ranks, k).mean()) for k in RECALL_AT}
         mrr = {f"mrr@{MRR_AT}": float(reciprocal_rank(ranks, MRR_AT).mean())}
-        loss = expected_loss(scores, self._marks, self._per_positive)
         return {"loss": loss, **recalls, **mrr}
 
-    def _scores(self, model: Any) -> list[NDArray[np.float64]]:
-        """Compute the log-odds of every example's candidates, in order."""
+    def _judged(self, model: Any) -> tuple[list[NDArray[np.float64]], float]:
+        """Return the scores of every example's candidates and the loss."""
+        scores = self._scores(model, self._trees)
+        return scores, expected_loss(scores, self._marks, self._per_positive)
+
+    def _scores(self, model: Any, trees: Sequence[PromptTree]) -> list[NDArray[np.float64]]:
+        """Score the branches of all trees, in order."""
         state = PartialState()
-        starts = np.cumsum([0, *(len(tree.branches) for tree in self._trees)])
+        starts = np.cumsum([0, *(len(tree.branches) for tree in trees)])
         found = torch.zeros(int(starts[-1]), dtype=torch.float32, device=model.device)
-        rows = plan_rows([tree.size for tree in self._trees], self._scorer.limits.row)
+        rows = plan_rows([tree.size for tree in trees], self._scorer.limits.row)
         for row in rows[state.process_index :: state.num_processes]:
             for index, scores in zip(
-                row, self._scorer([self._trees[index] for index in row]), strict=True
+                row, self._scorer([trees[index] for index in row]), strict=True
             ):
                 found[starts[index] : starts[index + 1]] = torch.tensor(scores)
         everywhere = reduce(found, "sum").cpu().double().numpy()
         return list(np.split(everywhere, starts[1:-1]))
+
+
+class TextValidator(Validator):
+    """Ranks candidates by how much likelier the user makes their texts.
+
+    The loss is the mean cross-entropy of the tokens of the right answers' texts, in nats.
+    """
+
+    def __init__(
+        self, questions: Sequence[SummarizedExample], builder: PromptBuilder, scorer: TreeScorer
+    ) -> None:
+        """Build all prompts once, with and without the user."""
+        super().__init__(questions, builder, scorer, negatives_per_positive=0)
+        self._alone = [without_user(question).tree(builder) for question in questions]
+
+    def _judged(self, model: Any) -> tuple[list[NDArray[np.float64]], float]:
+        likely, alone = self._scores(model, self._trees), self._scores(model, self._alone)
+        right = sum(float(row[marks].sum()) for row, marks in zip(likely, self._marks, strict=True))
+        tokens = sum(
+            sum(map(len, compress(tree.branches, marks)))
+            for tree, marks in zip(self._trees, self._marks, strict=True)
+        )
+        return [a - b for a, b in zip(likely, alone, strict=True)], -right / tokens
 
 
 def expected_loss(
