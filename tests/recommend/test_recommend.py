@@ -362,3 +362,40 @@ def test_what_a_killed_night_had_noted_does_not_cost_last_nights_lists(tmp_path:
     assert _told(_trec(stopped, "--json"))["kept"] == 30
     assert (stopped / name).read_bytes() == (whole / name).read_bytes()
     assert not note.exists()
+
+
+def test_approximate_search_ranks_what_it_finds_by_the_blend(tmp_path: Path, run: Path) -> None:
+    out = tmp_path / "near.jsonl"
+    result = _trec(run, "--search", "approximate", "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "of what exact search finds (31 users compared)" in result.stderr
+    assert _told(result)["agreement"] > 0.7  # many of the 40 items have equal scores
+    exact = _lines(run / "recommendations-catalogue.jsonl")
+    for one, other in zip(exact, _lines(out), strict=True):
+        best = [np.array([e["score"] for e in x["items"]]) for x in (one, other)]
+        assert np.allclose(best[0] - best[0][0], best[1] - best[1][0], atol=1e-4)
+
+
+def test_every_filter_is_counted(tmp_path: Path) -> None:
+    dated = [
+        Item(i.item_id, {**i.attributes, "published": f"2024-05-{n % 28 + 1:02}"})
+        for n, i in enumerate(SHOP)
+    ]
+    folder = _write(tmp_path / "shop", _users(), dated)
+    stock = tmp_path / "out.txt"
+    stock.write_text("i39\n")
+    filters = ("--exclude", stock, "--only", "brand=saw", "--since", "published=2024-05-03")
+    result = _trec(folder, *filters, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = _told(result)
+    assert told["items_left_out"] == {
+        "are excluded": 1,
+        "are not brand=saw": 20,
+        "are older (published)": 2,
+    }
+    assert "17 of 40 items may be recommended" in result.stderr
+    assert told["taken_left_out"] == 120
+    lines = _lines(folder / "recommendations-catalogue.jsonl")
+    assert not {e["item_id"] for x in lines for e in x["items"]} & {"i1", "i29", "i39", "i0"}
+    assert "SettingsChanged" not in _trec(folder, *filters).stderr
+    assert _trec(folder, "--since", "2024").exit_code == 2

@@ -1,6 +1,8 @@
 """Candidates from the whole catalogue: sources, quotas, filters, recall."""
 
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,10 +11,26 @@ from hypothesis import strategies as st
 
 from tests.signals.small import ITEMS, example
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.progress import Silent
 from trec_cli.core.records import Example, Item, Split
-from trec_cli.retrieve.filters import read_excluded
-from trec_cli.retrieve.search import Best, Retriever, measure_recall, retrieve
-from trec_cli.retrieve.settings import RetrieveSettings, parse_count, parse_only
+from trec_cli.retrieve import neighbours
+from trec_cli.retrieve.filters import filter_items, read_excluded
+from trec_cli.retrieve.neighbours import make_neighbours
+from trec_cli.retrieve.search import (
+    Best,
+    ListRetriever,
+    Retriever,
+    measure_recall,
+    retrieve,
+    retrieved,
+)
+from trec_cli.retrieve.settings import (
+    RetrieveSettings,
+    parse_count,
+    parse_only,
+    parse_search,
+    parse_since,
+)
 from trec_cli.retrieve.sources import highest, make_sources
 from trec_cli.signals.blend import Learner
 from trec_cli.signals.catalogue import EncodedCatalogue
@@ -192,3 +210,129 @@ def test_excluded_items_are_read_and_a_wrong_file_is_named(tmp_path: Path) -> No
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
         read_excluded(path, ITEMS)
+
+
+def test_heads_of_rankings_with_exact_neighbours_give_the_same_candidates() -> None:
+    draws = np.random.default_rng(3)
+    words = [f"w{n}" for n in range(60)]
+    items = {
+        f"i{n}": Item(
+            f"i{n}",
+            {"title": " ".join(draws.choice(words, 5)), "brand": f"b{draws.integers(5)}"},
+        )
+        for n in range(300)
+    }
+    histories = [
+        [f"i{i}" for i in draws.integers(0, 250, draws.integers(1, 12))] for _ in range(60)
+    ]
+    train = [_question(h[:-1], h[-1:], "train", n) for n, h in enumerate(histories) if len(h) > 1]
+    catalogue = EncodedCatalogue.of(items)
+    signals = Learner(catalogue, Events.of(train, catalogue.rows)).signals()
+    wanted = RetrieveSettings(count=40, excluded=frozenset({"i3", "i7"}))
+    asked = Histories.of([*histories, []], catalogue.rows)
+    ((_, _, one),) = Retriever.of(items, catalogue, signals, wanted).blocks(asked)
+    lists = ListRetriever.of(items, catalogue, signals, wanted, approximate=False)
+    ((_, _, other),) = lists.blocks(asked)
+    pairs = zip(one.rows.tolist(), other.rows.tolist(), strict=True)
+    agree = [len(set(a) & set(b)) for a, b in pairs]  # but for equal scores at a source's end
+    assert min(agree) >= 36
+    assert sum(agree) > 0.97 * one.rows.size
+
+
+def test_approximate_search_finds_nearly_what_exact_search_finds_and_the_same_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("faiss", reason="the extra trec-cli[ann] is not installed")
+    draws = np.random.default_rng(0)
+    centres = draws.normal(size=(20, 16))
+    vectors = centres[draws.integers(20, size=3000)] + 0.5 * draws.normal(size=(3000, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    rows = np.flatnonzero(draws.random(3000) < 0.9)
+    exact = make_neighbours(vectors, rows, approximate=False)
+    monkeypatch.setattr(neighbours, "LEAST", 100)
+    near = make_neighbours(vectors, rows, approximate=True)
+    assert isinstance(near, neighbours.CellNeighbours)
+    true, _ = exact.search(vectors[:50], 20)
+    found, products = near.search(vectors[:50], 20)
+    assert (
+        sum(len(set(a) & set(b)) for a, b in zip(true.tolist(), found.tolist(), strict=True)) > 900
+    )
+    assert (np.diff(products, axis=1) <= 0).all()
+    assert set(found.ravel().tolist()) <= {*rows.tolist(), -1}
+    again = make_neighbours(vectors, rows, approximate=True).search(vectors[:50], 20)
+    assert (again[0] == found).all()
+
+
+def test_few_vectors_are_compared_with_all_and_missing_places_are_marked() -> None:
+    near = make_neighbours(np.eye(3, dtype=np.float32), np.array([0, 2]), approximate=True)
+    rows, products = near.search(np.array([[0.1, 0, 1]], np.float32), 3)
+    assert rows.tolist() == [[2, 0, -1]]
+    assert products[0].tolist() == pytest.approx([1, 0.1, -np.inf])
+
+
+def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(neighbours, "LEAST", 1)
+    with pytest.raises(UsageError, match=r"trec-cli\[ann\]"):
+        make_neighbours(np.eye(3, dtype=np.float32), np.arange(3), approximate=True)
+
+
+def test_the_search_is_exact_up_to_a_number_of_items_unless_named() -> None:
+    assert not RetrieveSettings().approximate(100_000)
+    assert RetrieveSettings().approximate(100_001)
+    assert RetrieveSettings(search="approximate").approximate(5)
+    assert not RetrieveSettings(search="exact").approximate(10**7)
+    assert [parse_search(f"retrieve:9{way}") for way in ("", ":exact", ":approximate")] == [
+        "auto",
+        "exact",
+        "approximate",
+    ]
+    assert parse_count("retrieve:9:exact") == 9
+    with pytest.raises(UsageError, match="exact or approximate"):
+        parse_count("retrieve:9:fast")
+
+
+def test_the_list_search_gives_whole_lists_of_candidates_to_every_split() -> None:
+    asked = [*_train(), _question(["i2"], ["i3"]), _question([], ["i1"], n=5)]
+    one = retrieve(_shop(), asked, RetrieveSettings(count=12, search="approximate"))
+    assert all(len(set(found)) == 12 for found in one)
+    assert not any(set(e.history) & set(f) for e, f in zip(asked, one, strict=True))
+    assert one == retrieve(
+        dict(reversed(_shop().items())), asked, RetrieveSettings(count=12, search="approximate")
+    )
+
+
+def test_agreement_counts_what_both_searches_find() -> None:
+    class Told(Silent):
+        said: ClassVar[list[str]] = []
+
+        def info(self, message: str) -> None:
+            self.said.append(message)
+
+    asked = [*_train(), _question(["i2"], ["i3"])]
+    list(
+        retrieved(_shop(), asked, RetrieveSettings(count=40, search="approximate"), progress=Told())
+    )
+    assert Told.said[-1] == (
+        "approximate search finds 100.0% of what exact search finds (1 users compared)"
+    )
+
+
+def test_since_leaves_items_of_a_date_or_later_and_counts_the_others() -> None:
+    dates = {"i0": "2024-05-01", "i1": "2024-04-30 23:59:59", "i2": "1714521600", "i3": "soon"}
+    items = {
+        k: Item(k, {"title": k, "published": d} if d else {"title": k}) for k, d in dates.items()
+    }
+    items["i4"] = Item("i4", {"title": "i4"})
+    rows = {name: n for n, name in enumerate(items)}
+    wanted = RetrieveSettings(since=parse_since("published=2024-05-01"), excluded=frozenset({"i4"}))
+    found = filter_items(items, rows, wanted)
+    assert found.allowed.tolist() == [True, False, True, False, False]
+    assert str(found) == (
+        "2 of 5 items may be recommended: 1 are excluded; 1 are older (published); "
+        "1 have no date (published)"
+    )
+    with pytest.raises(UsageError, match="write ATTRIBUTE=DATE"):
+        parse_since("2024-05-01")
+    with pytest.raises(UsageError, match="no item has a date"):
+        filter_items(items, rows, RetrieveSettings(since={"title": 0.0}))

@@ -72,6 +72,11 @@ def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> 
     if counts.recall.asked:
         length = task.options.shortlist or task.options.top
         terminal.info(f"{counts.recall} in the first {length}")
+    if counts.taken:
+        terminal.info(
+            f"{counts.taken:,} pairs left out, of a user and an item taken already; "
+            "--repeats allows them"
+        )
     if counts.short:
         terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")
     terminal.info(

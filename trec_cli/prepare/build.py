@@ -1,7 +1,7 @@
 """From a collection to examples and items: filter, split, draw negatives, count."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,13 +82,15 @@ class Prepared:
     def _named(self) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with candidates from a file or a retrieval."""
         settings, bare = self.settings, [self._bare(question) for question in self.questions]
-        if settings.retrieved is not None:
-            self.progress.info(f"retrieving {settings.retrieved} candidates for each question")
+        wanted = settings.retrieved
+        lists: Iterable[Sequence[str] | None]
+        if wanted is not None:
+            self.progress.info(f"retrieving {wanted.count} candidates for each question")
             items = {
                 item.item_id: item for item in self.catalogue.fetch(sorted(self.catalogue.ids))
             }
             items |= {name: Item(name, {}) for name in sorted(self.drawable - items.keys())}
-            lists = retrieved_candidates(items, bare, settings.retrieved, settings.seed)
+            lists = retrieved_candidates(items, bare, wanted, self.progress)
         else:
             lists = named_candidates(Path(settings.candidates or ""), bare)
         for question, example, candidates in zip(self.questions, bare, lists, strict=True):

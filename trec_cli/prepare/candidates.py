@@ -5,16 +5,18 @@ question whose answer is not there, so train and valid do without it.  Were the 
 "not retrieved" would be the surest sign of being right.  Both are counted.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import msgspec
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, read_lines
+from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Identifier, Item
 from trec_cli.core.seeds import generator
 from trec_cli.prepare.report import SplitCounts
+from trec_cli.retrieve.settings import RetrieveSettings
 
 Lists = Sequence[Sequence[str] | None]
 """Candidates of each example, in their order; None where there are none for it."""
@@ -71,13 +73,15 @@ def named_candidates(path: Path, examples: Sequence[Example]) -> Lists:
 
 
 def retrieved_candidates(
-    items: Mapping[str, Item], examples: Sequence[Example], count: int, seed: int
-) -> Lists:
-    """Retrieve ``count`` candidates of the whole catalogue for every example."""
-    from trec_cli.retrieve.search import retrieve
-    from trec_cli.retrieve.settings import RetrieveSettings
+    items: Mapping[str, Item],
+    examples: Sequence[Example],
+    settings: RetrieveSettings,
+    progress: Progress,
+) -> Iterator[list[str]]:
+    """Retrieve candidates of the whole catalogue for every example."""
+    from trec_cli.retrieve.search import retrieved
 
-    return retrieve(items, examples, RetrieveSettings(count=count, seed=seed))
+    return retrieved(items, examples, settings, progress=progress)
 
 
 def with_candidates(

@@ -11,7 +11,7 @@ from trec_cli.core.files import Seed
 from trec_cli.core.options import Option
 from trec_cli.core.records import ANSWERED, Split
 from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
-from trec_cli.retrieve.settings import PREFIX, parse_count
+from trec_cli.retrieve.settings import PREFIX, RetrieveSettings, parse_count, parse_search
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "clicks"]
 Unknown = Literal["drop", "keep", "fail"]
@@ -425,9 +425,14 @@ class PrepareSettings(Choices):
             raise UsageError("--k-core and --targets all need --target history")
 
     @property
-    def retrieved(self) -> int | None:
-        """How many candidates to retrieve, or None."""
-        return parse_count(self.candidates or "") if is_retrieval(self.candidates) else None
+    def retrieved(self) -> RetrieveSettings | None:
+        """How to retrieve candidates, or None."""
+        if not is_retrieval(self.candidates):
+            return None
+        named = self.candidates or ""
+        return RetrieveSettings(
+            count=parse_count(named), search=parse_search(named), seed=self.seed
+        )
 
     @property
     def candidates_file(self) -> Path | None:

@@ -11,6 +11,7 @@ from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import PREDICT, Split
 from trec_cli.core.runs import RunFolder
+from trec_cli.retrieve.settings import EXACT_MOST, SearchKind, parse_only, parse_since
 from trec_cli.score.recommendations import check_format
 
 PANEL = "What is recommended"
@@ -26,6 +27,8 @@ class RecommendOptions(FilesOfRun):
         top: items per user.
         shortlist: write questions with so many candidates instead, for another scorer.
         only: filters ``ATTRIBUTE=VALUE``.
+        since: filter ``ATTRIBUTE=DATE``.
+        search: exact, approximate, or by the number of items.
         embedder: of item vectors; without one they are made of term counts (LSA).
         reasons: whether each item names the history item that speaks for it.
         keep_lists: whether lists are kept though items or weights of the blend are new.
@@ -58,6 +61,23 @@ class RecommendOptions(FilesOfRun):
             repeatable=True,
         ),
     ] = ()
+    since: Annotated[
+        str | None,
+        Option(
+            "Recommend only items whose attribute is this date or later: published=2024-05-01.",
+            panel=PANEL,
+            metavar="ATTRIBUTE=DATE",
+        ),
+    ] = None
+    search: Annotated[
+        SearchKind,
+        Option(
+            "Score the whole catalogue, or only what approximate search finds (faster with many "
+            "items; needs trec-cli\\[ann]).",
+            panel=PANEL,
+            default_text=f"exact up to {EXACT_MOST:,} items",
+        ),
+    ] = "auto"
     repeats: Annotated[
         bool,
         Option(
@@ -123,6 +143,8 @@ class RecommendOptions(FilesOfRun):
         Raises:
             UsageError: naming the options.
         """
+        parse_only(self.only)
+        parse_since(self.since)
         check_streams({"--items": self.items, "--examples": self.examples})
         if self.shortlist is not None:
             if self.out and not is_stream(self.out) and self.out.suffix != ".jsonl":

@@ -30,9 +30,19 @@ from trec_cli.recommend.learning import Learnt, learn
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.recommend.reasons import find_reasons
 from trec_cli.recommend.records import Entry, Reason, UserList, question_hash
-from trec_cli.retrieve.filters import allowed_items, read_excluded
-from trec_cli.retrieve.search import Best, Recall, Retrieved, measure_recall
-from trec_cli.retrieve.settings import RetrieveSettings, parse_only
+from trec_cli.retrieve.filters import filter_items, read_excluded
+from trec_cli.retrieve.search import (
+    Best,
+    ListRetriever,
+    Recall,
+    Reranked,
+    Retrieved,
+    Search,
+    agreement,
+    measure_recall,
+    sample,
+)
+from trec_cli.retrieve.settings import POOL, RetrieveSettings, parse_only, parse_since
 from trec_cli.score.recommendations import Recommendations, Recommended, write_recommendations
 from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, right
@@ -41,6 +51,8 @@ Line = UserList | Example | bytes
 """What becomes a line of the output; bytes are one that is kept."""
 _DECIMALS = 5
 _NOTED = 1000
+_READ = 50_000
+"""Histories that are looked up at once."""
 
 
 @dataclass
@@ -56,6 +68,9 @@ class ListCounts:
         weights_kept: whether the weights of the blend were those of an earlier run.
         remade: why lists of an earlier output were made again, by the number of users.
         shown: lists to show on the screen.
+        filtered: why items were left out, by the number of items.
+        taken: pairs of user and item left out since the user has the item already.
+        agreement: of approximate and exact lists on a sample; None where the search is exact.
     """
 
     users: int = 0
@@ -66,10 +81,17 @@ class ListCounts:
     weights_kept: bool = False
     remade: "Counter[str]" = field(default_factory=Counter)
     shown: list[UserList] = field(default_factory=list)
+    filtered: dict[str, int] = field(default_factory=dict)
+    taken: int = 0
+    agreement: float | None = None
 
     def details(self) -> dict[str, Any]:
         """Return what the manifest and ``--json`` say."""
-        found = {"recall": round(self.recall.share, 4)} if self.recall.asked else {}
+        found: dict[str, Any] = {}
+        if self.recall.asked:
+            found["recall"] = round(self.recall.share, 4)
+        if self.agreement is not None:
+            found["agreement"] = round(self.agreement, 4)
         return {
             "users": self.users,
             "kept": self.kept,
@@ -77,6 +99,8 @@ class ListCounts:
             "shorter_lists": self.short,
             "items_recommended": len(self.items),
             "weights_kept": self.weights_kept,
+            "items_left_out": self.filtered,
+            "taken_left_out": self.taken,
             **found,
         }
 
@@ -114,8 +138,26 @@ class RecommendTask:
         """What decides the output, beside the files' content."""
         names = ("split", "top", "repeats", "embedder", "seed", "limit", "shortlist")
         chosen = {name: getattr(self.options, name) for name in names}
-        only = parse_only(self.options.only)
-        return {**chosen, "only": only, "reasons": self.options.reasons}
+        only, since = parse_only(self.options.only), parse_since(self.options.since)
+        added = {
+            **({"since": since} if since else {}),
+            **({"search": "approximate"} if self.wanted.approximate(len(self.items)) else {}),
+        }
+        return {**chosen, "only": only, "reasons": self.options.reasons, **added}
+
+    @property
+    def wanted(self) -> RetrieveSettings:
+        """What the catalogue is searched for."""
+        options = self.options
+        return RetrieveSettings(
+            count=options.shortlist or options.top,
+            repeats=options.repeats,
+            excluded=self.excluded,
+            only=parse_only(options.only),
+            since=parse_since(options.since),
+            seed=options.seed,
+            search=options.search,
+        )
 
     @property
     def inputs(self) -> list[Path]:
@@ -226,49 +268,71 @@ def _made(
     if not learnt.kept and not options.keep_lists:
         kept.forget(NEW_WEIGHTS)
     fresh = [n for n in range(len(task.asked)) if n not in kept]
-    blend, rows = learnt.blend, learnt.blend.learner.catalogue.rows
-    wanted = RetrieveSettings(
-        count=options.shortlist or options.top,
-        repeats=options.repeats,
-        excluded=task.excluded,
-        only=parse_only(options.only),
-        seed=options.seed,
-    )
-    allowed = allowed_items(task.items, rows, wanted)
+    searching = Searching(task, counts, progress)
     examples = [task.asked[n] for n in fresh]
     if options.split != "train":
-        maker = ListMaker(options, blend, list(rows))
-        yield from _found(
-            maker, Best(scorer=blend, allowed=allowed, settings=wanted), examples, counts
-        )
+        yield from searching.found(learnt.blend, examples)
         return
     made: dict[int, UserList | Example] = {}
-    folds = [blend.learner.fold(example.user_id) for example in examples]
+    folds = [learnt.blend.learner.fold(example.user_id) for example in examples]
     for fold in sorted(set(folds)):
         own = [n for n, one in enumerate(folds) if one == fold]
-        blind = replace(blend, fold=fold)
-        maker = ListMaker(options, blind, list(rows))
-        search = Best(scorer=blind, allowed=allowed, settings=wanted)
-        made.update(
-            zip(own, _found(maker, search, [examples[n] for n in own], counts), strict=True)
-        )
+        blind = replace(learnt.blend, fold=fold)
+        lists = searching.found(blind, [examples[n] for n in own])
+        made.update(zip(own, lists, strict=True))
     yield from (made[n] for n in range(len(examples)))
 
 
-def _found(
-    maker: "ListMaker", search: Best, examples: Sequence[Example], counts: ListCounts
-) -> Iterator[UserList | Example]:
-    """Yield what a search finds for each question."""
-    rows = maker.blend.learner.catalogue.rows
-    asked = Histories.of((e.history for e in examples), rows)
-    for start, block, found in search.blocks(asked):
-        own = examples[start : start + len(block)]
+@dataclass(frozen=True)
+class Searching:
+    """Searches the catalogue for what a task asks, and counts."""
+
+    task: RecommendTask
+    counts: ListCounts
+    progress: Progress
+
+    def found(self, blend: Blend, examples: Sequence[Example]) -> Iterator[UserList | Example]:
+        """Yield what the search finds for each question."""
+        options, rows = self.task.options, blend.learner.catalogue.rows
+        maker, search = ListMaker(options, blend, list(rows)), self._search(blend, examples)
+        for start in range(0, len(examples), _READ):
+            part = examples[start : start + _READ]
+            asked = Histories.of((e.history for e in part), rows)
+            for first, block, found in search.blocks(asked):
+                own = part[first : first + len(block)]
+                yield from self._answers(maker, own, block, found)
+
+    def _answers(
+        self, maker: "ListMaker", own: Sequence[Example], block: Histories, found: Retrieved
+    ) -> Iterator[UserList | Example]:
         chosen = [[maker.names[row] for row in best[best >= 0].tolist()] for best in found.rows]
-        counts.recall = counts.recall.plus(measure_recall(own, chosen))
+        self.counts.recall = self.counts.recall.plus(measure_recall(own, chosen))
+        if not self.task.options.repeats:
+            self.counts.taken += sum(len(set(example.history)) for example in own)
         if maker.options.shortlist is not None:
-            yield from map(maker.question, own, chosen)
-        else:
-            yield from maker.lists(own, block, found, chosen)
+            return map(maker.question, own, chosen)
+        return maker.lists(own, block, found, chosen)
+
+    def _search(self, blend: Blend, examples: Sequence[Example]) -> Search:
+        """Make the search, and say what the filters leave and how good it is."""
+        task, catalogue = self.task, blend.learner.catalogue
+        filtered = filter_items(task.items, catalogue.rows, task.wanted)
+        self.counts.filtered = dict(filtered.reasons)
+        if filtered.reasons:
+            self.progress.info(str(filtered))
+        exact = Best(scorer=blend, allowed=filtered.allowed, settings=task.wanted)
+        if not task.wanted.approximate(len(catalogue)):
+            return exact
+        many = replace(task.wanted, count=max(POOL, 4 * task.wanted.count))
+        retriever = ListRetriever.of(task.items, catalogue, blend.signals, many)
+        search = Reranked(
+            retriever=retriever, blend=blend, allowed=filtered.allowed, settings=task.wanted
+        )
+        asked = Histories.of(sample(examples, range(len(examples)), 0), catalogue.rows)
+        found = agreement(exact, search, asked)
+        self.counts.agreement = found.share
+        self.progress.info(str(found))
+        return search
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,35 @@ candidate for certain; the rest of the list is filled by reciprocal rank fusion,
 popular and fresh items, since only these sources speak.
 """
 
+import heapq
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
-from trec_cli.core.seeds import generator
+from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.retrieve.filters import allowed_items
+from trec_cli.retrieve.lists import SPARE, FixedList, ListSource, list_sources, merged
 from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.retrieve.sources import CandidateSource, highest, make_sources
-from trec_cli.signals.blend import Learner
+from trec_cli.signals.blend import Blend, Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events, Histories, Mask, right
+from trec_cli.signals.histories import Events, Histories, Mask, Rows, right
 from trec_cli.signals.kinds import Signal, Values
 
 _CELLS = 4_000_000
 """Scores of one block and source, 16 MB."""
+_READ = 50_000
+"""Histories that are looked up at once."""
+_COMPARED = 50
+"""Questions on which approximate and exact search are compared."""
+_LISTED = 500
+"""Questions of a block that needs no score of every item."""
 _CONSTANT = 60
 """Of reciprocal rank fusion, as its authors have it."""
 _CERTAIN = 1.0
@@ -64,10 +74,14 @@ class Search(ABC):
 
     def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Retrieved]]:
         """Yield for each block of questions: index of its first, its histories, the candidates."""
-        step = max(1, _CELLS // max(1, len(self.allowed)))
+        step = self.step()
         for start in range(0, len(asked), step):
             block = asked.block(start, min(start + step, len(asked)))
             yield start, block, self._search(block)
+
+    def step(self) -> int:
+        """Return the number of questions in a block."""
+        return max(1, _CELLS // max(1, len(self.allowed)))
 
     @abstractmethod
     def _search(self, asked: Histories) -> Retrieved:
@@ -141,6 +155,123 @@ class Retriever(Search):
         fused[owner, rows] += added
 
 
+@dataclass(frozen=True, kw_only=True)
+class ListRetriever(Search):
+    """Fuses the heads of rankings: no score of every item is ever made.
+
+    The candidates are those of :class:`Retriever` where neighbours are exact and no history is
+    longer than :data:`~trec_cli.retrieve.lists.SPARE`.
+
+    Attributes:
+        sources: name, share and head of each.
+    """
+
+    sources: Sequence[tuple[str, float, ListSource]]
+
+    @classmethod
+    def of(
+        cls,
+        items: Mapping[str, Item],
+        catalogue: EncodedCatalogue,
+        signals: Mapping[str, Signal],
+        settings: RetrieveSettings,
+        *,
+        approximate: bool = True,
+    ) -> "ListRetriever":
+        """Make the sources of learnt signals.
+
+        Raises:
+            UsageError: approximate search needs a library that is not there.
+        """
+        allowed = allowed_items(items, catalogue.rows, settings)
+        depth = min(settings.count + SPARE, len(allowed))
+        sources = list(list_sources(signals, allowed, depth, approximate=approximate))
+        return cls(sources=sources, allowed=allowed, settings=settings)
+
+    def step(self) -> int:
+        """See :class:`Search`."""
+        return _LISTED
+
+    def exact(self, signals: Mapping[str, Signal]) -> Retriever:
+        """Return the exact search that this one stands for."""
+        return Retriever(
+            sources=make_sources(signals), allowed=self.allowed, settings=self.settings
+        )
+
+    def _search(self, asked: Histories) -> Retrieved:
+        depth = min(self.settings.count + SPARE, len(self.allowed))
+        others = FixedList.of(np.zeros(len(self.allowed), np.float32), self.allowed)
+        rows, gains = [], []
+        for _, share, source in [*self.sources, ("", 0.0, others)]:
+            found, values = source.best(asked, depth)
+            found = np.where(self._taken(asked, found), -1, found)
+            rows.append(found)
+            gains.append(self._gains(found, values, share))
+        best, scores = merged(np.hstack(rows), np.hstack(gains), self.settings.count, np.add)
+        return Retrieved(best, scores)
+
+    def _taken(self, asked: Histories, rows: Rows) -> Mask:
+        """Mark what stands in the history already."""
+        if self.settings.repeats or not len(asked.items):
+            return np.zeros(rows.shape, bool)
+        width = len(self.allowed)
+        taken = np.unique(asked.owners * width + asked.items)
+        keys = np.arange(len(rows))[:, None] * width + rows
+        places = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
+        return np.asarray((taken[places] == keys) & (rows >= 0))
+
+    def _gains(self, rows: Rows, values: Values, share: float) -> Values:
+        """Return what each place of a source adds; nothing beyond the wanted number."""
+        places = np.cumsum(rows >= 0, axis=1) - 1
+        gains = np.float32(share) / (_CONSTANT + 1 + places).astype(np.float32)
+        gains[places < int(share * self.settings.count)] += np.float32(_CERTAIN)
+        counts = (rows >= 0) & (values > 0) & (places < self.settings.count)
+        return np.where(counts, gains, np.float32(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reranked(Search):
+    """Retrieves many by the heads of rankings, and ranks these by the blend.
+
+    Attributes:
+        retriever: finds them.
+        blend: ranks them.
+    """
+
+    retriever: ListRetriever
+    blend: Blend
+
+    def step(self) -> int:
+        """See :class:`Search`."""
+        return self.retriever.step()
+
+    def _search(self, asked: Histories) -> Retrieved:
+        ((_, _, found),) = self.retriever.blocks(asked)
+        rows = np.sort(found.rows, axis=1)
+        there = rows >= 0
+        questions = np.repeat(np.arange(len(asked)), there.sum(axis=1))
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        scores[there] = self.blend.of_pairs(Pairs(asked, questions, rows[there]))
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.settings.count]
+        best = np.take_along_axis(rows, order, axis=1)
+        return Retrieved(best, np.take_along_axis(scores, order, axis=1))
+
+
+def make_retriever(
+    items: Mapping[str, Item],
+    catalogue: EncodedCatalogue,
+    signals: Mapping[str, Signal],
+    settings: RetrieveSettings,
+) -> Retriever | ListRetriever:
+    """Make the search of the settings: exact, or by the heads of rankings.
+
+    Raises:
+        UsageError: approximate search needs a library that is not there.
+    """
+    way = ListRetriever if settings.approximate(len(catalogue)) else Retriever
+    return way.of(items, catalogue, signals, settings)
+
+
 def retrieve(
     items: Mapping[str, Item],
     examples: Sequence[Example],
@@ -148,31 +279,113 @@ def retrieve(
     *,
     vectors: Floats | None = None,
 ) -> list[list[str]]:
-    """Return candidates for every example, in an order that tells nothing.
+    """Return the candidates of :func:`retrieved` as a list."""
+    return list(retrieved(items, examples, settings, vectors=vectors))
+
+
+def retrieved(
+    items: Mapping[str, Item],
+    examples: Sequence[Example],
+    settings: RetrieveSettings,
+    *,
+    vectors: Floats | None = None,
+    progress: Progress | None = None,
+) -> Iterator[list[str]]:
+    """Yield candidates for every example, in an order that tells nothing.
 
     Learns from the examples of split train alone; one of train itself gets candidates from
     signals that do not know its user.  Right answers are not added: what a retrieval misses
-    is missed.
+    is missed.  What is found lies in a temporary file until its turn comes, so that memory does
+    not grow with the number of candidates.
 
     Args:
         items: the catalogue.
         examples: of all splits; their own candidates play no role.
         settings: how many, and the filters.
         vectors: of the items, in their order; without them LSA stands in.
+        progress: where it is said how good an approximate search is.
     """
     catalogue = EncodedCatalogue.of(items, vectors)
     learner = Learner(catalogue, Events.of(examples, catalogue.rows), settings.seed)
     names = list(catalogue.rows)
-    candidates: list[list[str]] = [[] for _ in examples]
-    for indices, signals in learner.parts(examples):
-        retriever = Retriever.of(items, catalogue, signals, settings)
-        asked = Histories.of((examples[n].history for n in indices), catalogue.rows)
-        for start, _, found in retriever.blocks(asked):
-            for offset, rows in enumerate(found.rows):
-                index = indices[start + offset]
-                chosen = [names[row] for row in np.sort(rows[rows >= 0])]
-                candidates[index] = _shuffled(chosen, examples[index], settings.seed)
-    return candidates
+    width = min(settings.count, len(names))
+    with tempfile.TemporaryFile() as spool:
+        for indices, signals in learner.parts(examples):
+            retriever = make_retriever(items, catalogue, signals, settings)
+            for start in range(0, len(indices), _READ):
+                own = indices[start : start + _READ]
+                asked = Histories.of((examples[n].history for n in own), catalogue.rows)
+                for first, _, found in retriever.blocks(asked):
+                    _put(spool, own[first : first + len(found.rows)], found.rows, width)
+            if progress and isinstance(retriever, ListRetriever):
+                asked = Histories.of(sample(examples, indices, settings.seed), catalogue.rows)
+                progress.info(str(agreement(retriever.exact(signals), retriever, asked)))
+        for index, example in enumerate(examples):
+            spool.seek(4 * width * index)
+            rows = np.frombuffer(spool.read(4 * width), np.int32)
+            chosen = [names[row] for row in np.sort(rows[rows >= 0])]
+            yield _shuffled(chosen, example, settings.seed)
+
+
+def _put(spool: BinaryIO, indices: Sequence[int], rows: Rows, width: int) -> None:
+    """Write the rows of each example to its place, -1 where there are no more."""
+    padded = np.full((len(rows), width), -1, np.int32)
+    padded[:, : rows.shape[1]] = rows
+    for index, line in zip(indices, padded, strict=True):
+        spool.seek(4 * width * index)
+        spool.write(line.tobytes())
+
+
+def sample(
+    examples: Sequence[Example], indices: Sequence[int], seed: int
+) -> Iterator[Sequence[str]]:
+    """Yield some histories, drawn by a hash, to compare two ways of searching on."""
+    order = heapq.nsmallest(
+        _COMPARED, indices, key=lambda n: derive_seed(seed, "compare", examples[n].example_id)
+    )
+    return (examples[n].history for n in order)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much of what an exact search finds an approximate one finds too.
+
+    Attributes:
+        found, all: items of the exact lists that are in the approximate ones; all of them.
+        users: on whom they were compared.
+    """
+
+    found: int
+    all: int
+    users: int
+
+    @property
+    def share(self) -> float:
+        """Found of all."""
+        return self.found / self.all if self.all else 1.0
+
+    def __str__(self) -> str:
+        """Write it for people."""
+        return (
+            f"approximate search finds {self.share:.1%} of what exact search finds "
+            f"({self.users} users compared)"
+        )
+
+
+def agreement(exact: Search, other: Search, asked: Histories) -> Agreement:
+    """Compare two searches on some questions."""
+    found = total = 0
+    both = zip(_all_rows(exact, asked), _all_rows(other, asked), strict=True)
+    for true, near in both:
+        wanted = set(true[true >= 0].tolist())
+        total += len(wanted)
+        found += len(wanted & set(near.tolist()))
+    return Agreement(found, total, len(asked))
+
+
+def _all_rows(search: Search, asked: Histories) -> Iterator[Rows]:
+    for _, _, found in search.blocks(asked):
+        yield from found.rows
 
 
 def _shuffled(chosen: Sequence[str], example: Example, seed: int) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from trec_cli.signals.histories import Histories
 from trec_cli.signals.kinds import Signal, Values
 
-_DECIMALS = 4
+DECIMALS = 4
 """Beyond them, equal evidence would differ by the order in which a machine adds."""
 
 
@@ -35,10 +35,10 @@ class CandidateSource:
         total = self.factors[0].everywhere(asked)
         for factor in self.factors[1:]:
             total = total * factor.everywhere(asked)
-        return np.round(total, _DECIMALS)
+        return np.round(total, DECIMALS)
 
 
-_SHARES: dict[str, tuple[float, tuple[str, ...]]] = {
+SHARES: dict[str, tuple[float, tuple[str, ...]]] = {
     "vector_last": (0.1, ("vector_last",)),
     "vector_nearest": (0.1, ("vector_nearest",)),
     "vector_mean": (0.1, ("vector_mean",)),
@@ -49,7 +49,7 @@ _SHARES: dict[str, tuple[float, tuple[str, ...]]] = {
     "fresh": (0.05, ("unseen", "vector_mean")),
 }
 """Share and signals of each source; docs/retrieval.md has the recall of each."""
-_GROUP_SHARE = 0.05
+GROUP_SHARE = 0.05
 """Popular items of the category (brand) of the history; only the first attribute that groups."""
 
 
@@ -58,7 +58,7 @@ def make_sources(signals: Mapping[str, Signal]) -> list[CandidateSource]:
     return [
         *(
             CandidateSource(name, share, tuple(signals[factor] for factor in factors))
-            for name, (share, factors) in _SHARES.items()
+            for name, (share, factors) in SHARES.items()
         ),
         *_groups(signals),
     ]
@@ -68,7 +68,7 @@ def _groups(signals: Mapping[str, Signal]) -> Iterator[CandidateSource]:
     found = next((name for name in signals if name.startswith("same_")), None)
     if found:
         factors = (signals[found], signals["popularity"])
-        yield CandidateSource(found.replace("same_", "popular_"), _GROUP_SHARE, factors)
+        yield CandidateSource(found.replace("same_", "popular_"), GROUP_SHARE, factors)
 
 
 def highest(scores: Values, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -171,6 +171,11 @@ class Blend:
                 scores[index] = values[ends[n] : ends[n + 1]].tolist()
         return scores
 
+    def of_pairs(self, pairs: Pairs) -> Array:
+        """Score pairs of question and candidate: [pairs]."""
+        features = pairs.features(self.signals, self.varying)
+        return np.round(self.logit.score(features), _DECIMALS)
+
     def everywhere(self, asked: Histories) -> Values:
         """Score the whole catalogue for a block of questions: [questions, items]."""
         total = np.zeros((len(asked), len(self.learner.catalogue)), np.float32)

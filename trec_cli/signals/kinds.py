@@ -79,13 +79,14 @@ class LinearSignal:
     average: bool = False
     shape: Shape = same
 
-    def _asked(self, asked: Histories) -> Matrix:
+    def query(self, asked: Histories) -> Matrix:
+        """Sum the weighted vectors of each history: [questions, features]."""
         weights = asked.shares(self.decay) if self.average else asked.weights(self.decay)
         return weights @ self.queries
 
     def everywhere(self, asked: Histories) -> Values:
         """See :class:`Signal`."""
-        found = self._asked(asked)
+        found = self.query(asked)
         if self.documents is not None:
             found = found @ self.documents.T
         return self.shape(np.asarray(_dense(found), np.float32))
@@ -93,13 +94,13 @@ class LinearSignal:
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
         if self.documents is None and len(asked) * asked.catalogue > _CELLS:
-            return self.shape(_lookup(self._asked(asked), questions, candidates))
+            return self.shape(_lookup(self.query(asked), questions, candidates))
         if self.documents is None:
-            found = np.asarray(_dense(self._asked(asked)), np.float32)
+            found = np.asarray(_dense(self.query(asked)), np.float32)
             return self.shape(found[questions, candidates])
         values = np.zeros(len(candidates), np.float32)
         for start, stop in _blocks(len(asked), self.queries.shape[1]):
-            query = np.asarray(_dense(self._asked(asked.block(start, stop))), np.float32)
+            query = np.asarray(_dense(self.query(asked.block(start, stop))), np.float32)
             first, last = np.searchsorted(questions, [start, stop])
             own = slice(int(first), int(last))
             values[own] = _products(query, self.documents, questions[own] - start, candidates[own])
