@@ -90,11 +90,14 @@ def main() -> None:
     sets = body["sets"]
 
     def keep(name: str, vectors: Floats) -> None:
-        sets[name] = {**sets.get(name, {}), **measure(name, vectors, given), "commit": commit()}
         body.update(
             name="ann", machine=machine(), queries=QUERIES, wanted=WANTED, size=SIZE, seed=0
         )
-        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        own = sets.setdefault(name, {})
+        own["commit"] = commit()
+        for key, value in measure(name, vectors, given):
+            own[key] = value
+            path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 
     if given.real is not None:
         keep("embedded texts", np.load(given.real))
