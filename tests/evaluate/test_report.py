@@ -1,5 +1,7 @@
 """The report page: what it holds, that texts stay texts, that a browser draws it."""
 
+import base64
+import gzip
 import json
 import shutil
 import subprocess
@@ -13,10 +15,13 @@ import pytest
 
 from tests.evaluate.folder import line, make_run, write
 from trec_cli.core.manifest import Provenance, manifest_path
+from trec_cli.core.records import FLAGS
 from trec_cli.evaluate.cases import PER_KIND, choose
 from trec_cli.evaluate.figures import (
     all_figures,
+    colours,
     label,
+    leading,
     rank_shares,
     slice_figures,
     training_figure,
@@ -24,11 +29,12 @@ from trec_cli.evaluate.figures import (
 from trec_cli.evaluate.metrics import Pools, rank
 from trec_cli.evaluate.outputs import Plan, find_files, load
 from trec_cli.evaluate.outputs import write as write_outputs
-from trec_cli.evaluate.report import account, origins, quality_table, versions
+from trec_cli.evaluate.report import account, origins, quality_table, shortened, versions
 from trec_cli.evaluate.results import evaluate_systems, summarise
 from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import length_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
+from trec_cli.evaluate.words import FLAG_WORDS, in_words
 
 LIBRARY = "/* the charts' library */"
 HOSTILE = "</script><script>alert(1)</script>"
@@ -100,7 +106,8 @@ def test_hostile_titles_stay_text(tmp_path: Path) -> None:
     page = Page(report(run))
     assert HOSTILE in page.text
     assert "Tea & <b>cake</b>" in page.text
-    assert [LIBRARY in script for script in page.scripts] == [False, True, False]
+    unpacked = gzip.decompress(base64.b64decode(page.scripts[1])).decode()
+    assert unpacked == LIBRARY
     assert not any(tag in ("b", "i", "img") for tag, _ in page.tags)
     figures = json.loads(page.scripts[0])
     assert figures[0]["choices"][0]["data"][0]["name"].startswith("&lt;img")
@@ -186,10 +193,51 @@ def test_shown_users_are_chosen_without_repeats(tmp_path: Path) -> None:
 def test_accounts_flatten_what_a_manifest_counts() -> None:
     manifest = {"sha256": "x", "tokens": {"prompt": 12345, "cut": {"summary": 3}}, "seconds": 1.5}
     assert account(manifest) == {
-        "tokens.prompt": "12,345",
-        "tokens.cut.summary": "3",
-        "seconds": "1.500",
+        "tokens: prompt": "12,345",
+        "tokens: cut: summary": "3",
+        "seconds in all": "1.500",
     }
+
+
+def test_figures_of_manifests_have_plain_names_and_nothing_that_is_zero() -> None:
+    assert in_words("phrases_in_one_item") == "phrases found whole in one item"
+    assert in_words("flags.empty") == "texts: empty"
+    assert in_words("quality.flags.new_flag") == "texts: new flag"
+    assert in_words("counts.splits.test.mean_history") == "test: mean history"
+    found = account({"counts": {"splits": {"test": {"examples": 3, "positives_missed": 0}}}})
+    assert found == {"test: examples": "3"}
+    trials = [{"settings": {"b": 0.5}, "valid_mrr": 0.25}]
+    assert account({"trials": trials}) == {"trials": "settings: b 0.500, valid mrr 0.250"}
+
+
+def test_every_flag_of_a_summary_has_plain_words() -> None:
+    assert set(FLAG_WORDS) == set(FLAGS)
+
+
+def test_of_many_systems_charts_show_the_best_and_the_reference(tmp_path: Path) -> None:
+    for n in range(12):
+        scores = [line(f"e{k}", [float(k < 3 * n), 0.5]) for k in range(40)]
+        write(tmp_path / f"scores-s{n:02}.jsonl", scores)
+    options = Options(replicates=9, permutations=9)
+    evaluation = evaluate_systems(load(Plan(find_files(tmp_path, []))))
+    summary = summarise(evaluation, options)
+    assert leading(summary) == ["s00", "s07", "s08", "s09", "s10", "s11"]
+    tints = colours(summary)
+    assert len({tints[name] for name in leading(summary)}) == 6
+    by_metric, ranks = all_figures(evaluation, summary, {})
+    assert len(by_metric.choices[by_metric.first].data) == 12
+    assert by_metric.choices[by_metric.first].label == "ndcg@10"
+    assert [trace["name"] for trace in ranks.choices[0].data] == [*leading(summary), "chance"]
+    assert ranks.choices[0].label == "the best systems"
+    assert "the 6 best of 12" in ranks.note
+    assert [choice.label for choice in ranks.choices[1:]] == evaluation.names
+    assert "12 systems" in Page(report(tmp_path)).text
+
+
+def test_long_titles_are_cut_behind_a_word_or_within_one() -> None:
+    assert shortened("short") == "short"
+    assert shortened("one two three", 9) == "one two …"
+    assert shortened("抹茶抹茶抹茶", 3) == "抹茶抹 …"
 
 
 def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
@@ -197,7 +245,7 @@ def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
     told = {"command": "summarize", "quality": {"words": 12.5, "copied": {"share": 0.25}}}
     (run / "summaries-hier.jsonl.manifest.json").write_text(json.dumps(told))
     page = Page(report(run))
-    for part in ("Quality of the summaries", "copied.share", "0.250", "12.500"):
+    for part in ("Quality of the summaries", "copied: share", "25.0 %", "12.500"):
         assert part in page.text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trec_cli.evaluate.metrics import Floats, Ranks, chance
+from trec_cli.evaluate.metrics import Floats, Ranks, chance, headline
 from trec_cli.evaluate.results import Evaluation, Summary
 from trec_cli.evaluate.slices import LENGTH, POPULARITY
 from trec_cli.evaluate.tables import CHANCE, metrics_of, slice_kinds
@@ -17,6 +17,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 """Okabe and Ito's palette, told apart by colour-blind readers, a little extended."""
 GREY = "#8a8a8a"
 _BARS = 40
+_LEADING = 6
+"""Lines of a chart where there are more systems than colours."""
 _LABEL = 20
 """Characters of a name on one line: a phone has room for some forty, and the chart needs half."""
 SLICE_NOTES = {
@@ -39,24 +41,56 @@ class Choice:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with one or more views to choose from."""
+    """A chart with one or more views to choose from; ``first`` is the one that is shown."""
 
     key: str
     title: str
     note: str
     choices: list[Choice]
+    first: int = 0
 
 
 def colour(index: int) -> str:
-    """Return the colour of a system; it is the same in every chart."""
+    """Return a colour of the palette."""
     return COLOURS[index % len(COLOURS)]
+
+
+def leading(summary: Summary) -> list[str]:
+    """Return the systems that charts of many lines show: all, or the best by the headline metric.
+
+    They stand in the order of the tables; the reference is always among them.
+    """
+    systems = summary["systems"]
+    if len(systems) <= len(COLOURS):
+        return list(systems)
+    metric = headline(metrics_of(summary))
+    best = sorted(systems, key=lambda name: -(systems[name][metric]["value"] or 0.0))
+    compared = summary["comparisons"]
+    shown = dict.fromkeys([*[c["reference"] for c in compared[:1]], *best])
+    chosen = list(shown)[:_LEADING]
+    return [name for name in systems if name in chosen]
+
+
+def colours(summary: Summary) -> dict[str, str]:
+    """Return the colour of every system: the same in every chart, and distinct for the leading."""
+    ordered = dict.fromkeys([*leading(summary), *summary["systems"]])
+    return {name: colour(index) for index, name in enumerate(ordered)}
+
+
+def _which(summary: Summary) -> str:
+    """Describe which systems a chart of many lines shows."""
+    shown = leading(summary)
+    if len(shown) == len(summary["systems"]):
+        return ""
+    metric = headline(metrics_of(summary))
+    return f" Shown: the {len(shown)} best of {len(summary['systems'])} systems by {metric}."
 
 
 def all_figures(
     evaluation: Evaluation, summary: Summary, logs: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[Figure]:
     """Make every chart of the whole for which there is data."""
-    figures = [metric_figure(summary), rank_figure(evaluation)]
+    figures = [metric_figure(summary), rank_figure(evaluation, summary)]
     training = training_figure(logs)
     return [*figures, training] if training.choices else figures
 
@@ -70,11 +104,14 @@ def _bars(value: float | None, low: float | None, high: float | None) -> tuple[f
 
 def metric_figure(summary: Summary) -> Figure:
     """Each system's value with its interval, and the line of chance, metric by metric."""
-    choices = []
-    row = max(44, *(8 + 20 * len(textwrap.wrap(name, _LABEL)) for name in summary["systems"]))
+    choices, tints = [], colours(summary)
+    row = max(
+        30 if len(summary["systems"]) > len(COLOURS) else 44,
+        *(8 + 20 * len(textwrap.wrap(name, _LABEL)) for name in summary["systems"]),
+    )
     for metric in metrics_of(summary):
         entries = [(name, entry[metric]) for name, entry in summary["systems"].items()]
-        data = [_dot(index, name, entry) for index, (name, entry) in enumerate(entries)]
+        data = [_dot(tints[name], name, entry) for name, entry in entries]
         luck = summary["chance"][metric]
         layout = {
             "xaxis": {"title": {"text": metric}, "rangemode": "tozero"},
@@ -85,7 +122,13 @@ def metric_figure(summary: Summary) -> Figure:
         }
         choices.append(Choice(metric, data, layout))
     note = "Value and 95 % interval; the dashed line is a random order."
-    return Figure("metrics", "Systems by metric", note, choices)
+    return Figure("metrics", "Systems by metric", note, choices, _headline(summary))
+
+
+def _headline(summary: Summary) -> int:
+    """Return the index of the metric that charts show first."""
+    metrics = metrics_of(summary)
+    return metrics.index(headline(metrics))
 
 
 def _lines(number: int) -> dict[str, Any]:
@@ -93,7 +136,7 @@ def _lines(number: int) -> dict[str, Any]:
     return {"type": "category", "automargin": True, "range": [number - 0.5, -0.5]}
 
 
-def _dot(index: int, name: str, entry: Mapping[str, float | None]) -> Trace:
+def _dot(tint: str, name: str, entry: Mapping[str, float | None]) -> Trace:
     down, up = _bars(entry["value"], entry["low"], entry["high"])
     error = {"type": "data", "symmetric": False, "array": [up], "arrayminus": [down]}
     return {
@@ -103,7 +146,7 @@ def _dot(index: int, name: str, entry: Mapping[str, float | None]) -> Trace:
         "x": [entry["value"]],
         "y": [label(name)],
         "error_x": error,
-        "marker": {"color": colour(index), "size": 11},
+        "marker": {"color": tint, "size": 11},
         "cliponaxis": False,
         "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
     }
@@ -141,8 +184,8 @@ def rank_shares(ranks: Ranks, bins: int) -> Floats:
     return np.add.reduceat(shares, np.arange(0, longest, width))
 
 
-def rank_figure(evaluation: Evaluation) -> Figure:
-    """Histogram of the positives' ranks: all systems as lines, then each by itself."""
+def rank_figure(evaluation: Evaluation, summary: Summary) -> Figure:
+    """Histogram of the positives' ranks: the leading systems as lines, then each by itself."""
     longest = int(evaluation.ranks[0].candidates.max())
     bins = min(longest, _BARS)
     width = math.ceil(longest / bins)
@@ -159,14 +202,18 @@ def rank_figure(evaluation: Evaluation) -> Figure:
         "bargap": 0.15,
     }
     lines, single = [], []
-    for index, (name, runs) in enumerate(evaluation.members.items()):
+    tints, shown = colours(summary), leading(summary)
+    for name, runs in evaluation.members.items():
         of_runs = [rank_shares(evaluation.ranks[run], bins) for run in runs]
         shares = np.mean(of_runs, axis=0).tolist()
-        lines.append(_line(labels, shares, name, colour(index)))
-        bar = _bar(labels, shares, name, colour(index))
+        if name in shown:
+            lines.append(_line(labels, shares, name, tints[name]))
+        bar = _bar(labels, shares, name, tints[name])
         single.append(Choice(name, [bar, luck], layout))
-    together = [Choice("all systems", [*lines, luck], layout)] if len(lines) > 1 else []
+    every = "all systems" if len(lines) == len(single) else "the best systems"
+    together = [Choice(every, [*lines, luck], layout)] if len(lines) > 1 else []
     note = "Where the right candidates stand; a good system has its mass on the left."
+    note += _which(summary)
     return Figure("ranks", "Ranks of the positives", note, [*together, *single])
 
 
@@ -187,25 +234,30 @@ def _line(
 
 def slice_figures(summary: Summary) -> list[Figure]:
     """Every metric by slice, one figure for each way of slicing."""
+    tints = {name: tint for name, tint in colours(summary).items() if name in leading(summary)}
     return [
         Figure(
             f"slices-{number}",
             f"Metric by {by}",
-            SLICE_NOTES.get(by, "By an attribute of the right candidate; 95 % intervals."),
-            [Choice(m, *_slice_view(m, entries)) for m in metrics_of(summary)],
+            SLICE_NOTES.get(by, "By an attribute of the right candidate; 95 % intervals.")
+            + _which(summary),
+            [Choice(m, *_slice_view(m, entries, tints)) for m in metrics_of(summary)],
+            _headline(summary),
         )
         for number, (by, entries) in enumerate(slice_kinds(summary).items())
     ]
 
 
-def _slice_view(metric: str, entries: Sequence[Mapping[str, Any]]) -> tuple[list[Trace], Trace]:
+def _slice_view(
+    metric: str, entries: Sequence[Mapping[str, Any]], tints: Mapping[str, str]
+) -> tuple[list[Trace], Trace]:
     """Draw one metric of the slices of one kind: over history lengths, else line by line."""
     flat = entries[0]["by"] != LENGTH
     labels = [label(entry["slice"]) for entry in entries]
     data = []
-    for index, name in enumerate(entries[0]["systems"]):
+    for name, tint in tints.items():
         measured = [entry["systems"][name][metric] for entry in entries]
-        trace = _line(labels, [each["value"] for each in measured], name, colour(index))
+        trace = _line(labels, [each["value"] for each in measured], name, tint)
         down, up = zip(*(_bars(e["value"], e["low"], e["high"]) for e in measured), strict=True)
         error = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 3}
         trace["error_y"] = {**error, "array": up, "arrayminus": down}

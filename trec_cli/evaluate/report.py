@@ -4,6 +4,8 @@ Jinja escapes every text; the charts' data go into a JSON block whose ``<`` are 
 that a title with a script tag stays a title.  The page's own policy forbids any network.
 """
 
+import base64
+import gzip
 import math
 import re
 import shlex
@@ -31,12 +33,16 @@ from trec_cli.evaluate.tables import (
     slice_tables,
     slices_note,
 )
+from trec_cli.evaluate.words import flat, in_words
 
 _FRAME = {
     "output", "sha256", "command", "arguments", "settings", "inputs", "versions", "machine",
     "started", "quality",
 }  # fmt: skip
 """Fields of a manifest that are no account of tokens or time."""
+_NAMED = 8
+"""Systems that the page names in its head; more are counted."""
+_NOTHING = ("0", "0.000", "0.0 %", "")
 
 
 def render(
@@ -71,6 +77,7 @@ def render(
             small_mark=SMALL_MARK,
             cases=cases(evaluation, sources, seed),
             offered=recommended(sources, seed),
+            added=_by_system(summary.get("users_add", [])),
             accounts={name: found for name, m in manifests.items() if (found := account(m))},
             quality=quality_table(manifests),
             inputs=provenance.inputs,
@@ -81,7 +88,7 @@ def render(
                 for name, value in provenance.settings.items()
                 if name not in ("inputs", "systems")
             },
-            plotly=get_plotlyjs(),
+            library=packed(get_plotlyjs()),
             version=__version__,
         )
     )
@@ -92,10 +99,28 @@ def _environment() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.filters |= {
         "decimals": number, "signed": _signed, "p_value": _p_value, "ranks": _ranks,
-        "breakable": _breakable,
+        "breakable": _breakable, "several": _several, "shortened": shortened,
     }  # fmt: skip
     environment.tests["differing"] = differs
     return environment
+
+
+def packed(text: str) -> str:
+    """Compress a script for the page, which unpacks it itself: base64 of gzip."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _several(names: Sequence[str]) -> str:
+    """Name a few systems, and count many."""
+    return ", ".join(names) if len(names) <= _NAMED else f"{len(names)} systems"
+
+
+def shortened(title: str, width: int = 90) -> str:
+    """Cut a long title behind a word, or in the middle of one that is long itself."""
+    if len(title) <= width:
+        return title
+    cut = title[:width]
+    return f"{cut.rpartition(' ')[0] or cut} …"
 
 
 def _breakable(text: str) -> Markup:
@@ -145,28 +170,23 @@ def _by_system(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def account(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten a manifest's counts of tokens, cuts and times: ``tokens.prompt`` to a text."""
-    return dict(_flat({k: v for k, v in manifest.items() if k not in _FRAME}))
+    """Return a manifest's counts of tokens, cuts and times, named in words; no zeros."""
+    counted = flat({k: v for k, v in manifest.items() if k not in _FRAME})
+    return {in_words(name): text for name, text in counted if text not in _NOTHING}
 
 
 def quality_table(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Return what manifests say of the quality of summaries: by figure, then by file."""
-    found = {name: dict(_flat(m["quality"])) for name, m in manifests.items() if m.get("quality")}
+    found = {
+        name: {in_words(figure): text for figure, text in flat(m["quality"])}
+        for name, m in manifests.items()
+        if m.get("quality")
+    }
     figures = dict.fromkeys(figure for of_file in found.values() for figure in of_file)
     return {
         figure: {name: of_file.get(figure, "–") for name, of_file in found.items()}
         for figure in figures
     }
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [p for k, v in value.items() for p in _flat(v, f"{name}.{k}" if name else str(k))]
-    if isinstance(value, float):
-        return [(name, f"{value:,.3f}")]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [(name, f"{value:,}")]
-    return [] if value is None else [(name, str(value))]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Sources:
         summaries: by mode; without RUN by system.
         logs: training logs by adapter (the mode, and what else its name says), likewise.
         explained: outputs whose manifests say how they were made.
+        labels: what they are called on the page: by arms, not by the folders of a study.
         recommendations: lists of recommended items, by system.
         blind: scores that were given without users, of any split.
         store: where vectors of items may be saved.
@@ -38,6 +39,7 @@ class Sources:
     recommendations: dict[str, Path] = field(default_factory=dict)
     blind: list[Path] = field(default_factory=list)
     store: Path | None = None
+    labels: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def find(
@@ -58,7 +60,22 @@ class Sources:
         near = [] if run is None else RunFolder(run).all_scores()
         blind = _blind(dict.fromkeys([*scores, *near]))
         store = _existing(RunFolder(home).store) if home else None
-        return replace(found, blind=blind, store=store)
+        return replace(found, blind=blind, store=store, labels=found.labelled(scores))
+
+    def labelled(self, scores: Sequence[Path]) -> dict[Path, str]:
+        """Name every file by what it is and whose: ``summaries hier``, ``scores bm25``."""
+        systems = told_apart(list(map(system_name, scores)), scores)
+        kinds: dict[str, Mapping[str, Path]] = {
+            "summaries": self.summaries,
+            "adapter": {name: log.parent for name, log in self.logs.items()},
+            "scores": dict(zip(systems, scores, strict=True)),
+            "recommendations": self.recommendations,
+        }
+        named = [("items", self.items), ("examples", self.examples)]
+        labels = {path: name for name, path in named if path}
+        for kind, files in kinds.items():
+            labels |= {path: f"{kind} {name}" for name, path in files.items()}
+        return labels
 
     @classmethod
     def _found(
@@ -112,7 +129,8 @@ class Sources:
 
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Read the manifests there are, by the name of the output they speak of."""
-        names = told_apart([path.name for path in self.explained], self.explained)
+        told = told_apart([path.name for path in self.explained], self.explained)
+        names = [self.labels.get(p, name) for p, name in zip(self.explained, told, strict=True)]
         found = zip(names, map(read_manifest, self.explained), strict=True)
         return {name: manifest for name, manifest in found if manifest}
 

@@ -26,6 +26,8 @@ SMALL_MARK = "!"
 """Stands beside the users of a small slice."""
 _NONE = "–"
 _PADDING = 1
+_NAMED = 5
+"""Systems that a note names; of more, those of the shorter side are named."""
 _SECOND = 2
 """Systems above which the second best is marked."""
 _METRIC = 14
@@ -259,8 +261,13 @@ def _audit_note(audit: Mapping[str, Any]) -> str:
             for entry in compared
             if entry["metric"] == metric and not (differs(entry) and entry["difference"] > 0)
         ]
-        if weak:
+        better = [e["system"] for e in compared if e["metric"] == metric]
+        better = [name for name in better if name not in weak]
+        if weak and len(weak) <= max(len(better), _NAMED):
             note += f". Not significantly better than it in {metric}: {', '.join(weak)}"
+        elif weak:
+            told = f"only {', '.join(better)}" if better else "no system"
+            note += f". Significantly better than it in {metric}: {told}"
     return note + "."
 
 
