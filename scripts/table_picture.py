@@ -1,9 +1,9 @@
 """Write docs/table.svg: the table of ``trec eval`` as a terminal shows it.
 
-    trec prepare samples/shop --out runs/shop
-    for s in blend bm25 popularity random; do trec score runs/shop --scorer $s; done
-    trec eval runs/shop
-    python scripts/table_picture.py runs/shop
+trec prepare samples/shop --out runs/shop
+for s in blend bm25 popularity random; do trec score runs/shop --scorer $s; done
+trec eval runs/shop
+python scripts/table_picture.py runs/shop
 """
 
 import io
