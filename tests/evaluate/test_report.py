@@ -29,7 +29,14 @@ from trec_cli.evaluate.figures import (
 from trec_cli.evaluate.metrics import Pools, rank
 from trec_cli.evaluate.outputs import Plan, find_files, load
 from trec_cli.evaluate.outputs import write as write_outputs
-from trec_cli.evaluate.report import account, origins, quality_table, shortened, versions
+from trec_cli.evaluate.report import (
+    account,
+    accounts,
+    origins,
+    quality_table,
+    shortened,
+    versions,
+)
 from trec_cli.evaluate.results import evaluate_systems, summarise
 from trec_cli.evaluate.settings import Options
 from trec_cli.evaluate.slices import length_slices, slice_entries
@@ -195,7 +202,7 @@ def test_accounts_flatten_what_a_manifest_counts() -> None:
     assert account(manifest) == {
         "tokens: prompt": "12,345",
         "tokens: cut: summary": "3",
-        "seconds in all": "1.500",
+        "seconds in all": "1.5",
     }
 
 
@@ -207,7 +214,13 @@ def test_figures_of_manifests_have_plain_names_and_nothing_that_is_zero() -> Non
     found = account({"counts": {"splits": {"test": {"examples": 3, "positives_missed": 0}}}})
     assert found == {"test: examples": "3"}
     trials = [{"settings": {"b": 0.5}, "valid_mrr": 0.25}]
-    assert account({"trials": trials}) == {"trials": "settings: b 0.500, valid mrr 0.250"}
+    assert account({"trials": trials}) == {"trials": "settings: b 0.5, valid mrr 0.25"}
+
+
+def test_what_one_command_counted_of_two_outputs_stands_once() -> None:
+    counted = {"counts": {"users": 3}}
+    manifests = {"items": {**counted, "seconds": 1}, "examples": {**counted, "seconds": 2}}
+    assert list(accounts(manifests)) == ["items, examples"]
 
 
 def test_every_flag_of_a_summary_has_plain_words() -> None:
@@ -245,7 +258,7 @@ def test_figures_of_quality_are_shown_by_file(tmp_path: Path) -> None:
     told = {"command": "summarize", "quality": {"words": 12.5, "copied": {"share": 0.25}}}
     (run / "summaries-hier.jsonl.manifest.json").write_text(json.dumps(told))
     page = Page(report(run))
-    for part in ("Quality of the summaries", "copied: share", "25.0 %", "12.500"):
+    for part in ("Quality of the summaries", "copied: share", "25.0 %", "12.5"):
         assert part in page.text
 
 

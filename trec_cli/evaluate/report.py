@@ -42,7 +42,7 @@ _FRAME = {
 """Fields of a manifest that are no account of tokens or time."""
 _NAMED = 8
 """Systems that the page names in its head; more are counted."""
-_NOTHING = ("0", "0.000", "0.0 %", "")
+_NOTHING = ("0", "0.0 %", "")
 
 
 def render(
@@ -78,7 +78,7 @@ def render(
             cases=cases(evaluation, sources, seed),
             offered=recommended(sources, seed),
             added=_by_system(summary.get("users_add", [])),
-            accounts={name: found for name, m in manifests.items() if (found := account(m))},
+            accounts=accounts(manifests),
             quality=quality_table(manifests),
             inputs=provenance.inputs,
             origins=origins(manifests),
@@ -173,6 +173,17 @@ def account(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Return a manifest's counts of tokens, cuts and times, named in words; no zeros."""
     counted = flat({k: v for k, v in manifest.items() if k not in _FRAME})
     return {in_words(name): text for name, text in counted if text not in _NOTHING}
+
+
+def accounts(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the accounts of all outputs; what one command counted of several stands once."""
+    names: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}
+    for name, manifest in manifests.items():
+        if counted := account({**manifest, "seconds": None}):
+            names.setdefault(str(counted), []).append(name)
+            found[str(counted)] = account(manifest)
+    return {", ".join(names[key]): counted for key, counted in found.items()}
 
 
 def quality_table(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

@@ -43,7 +43,7 @@ _COUNTS = {
 }
 _PERCENT = {
     "faithfulness", "named_faithfulness", "phrases_in_one_item", "repetition", "coverage",
-    "tokens_saved_by_sharing", "share", "saved",
+    "tokens_saved_by_sharing", "share", "saved", "empty", "recall_of_candidates",
 }  # fmt: skip
 _SILENT = ("counts", "choices")
 """Levels of a manifest that say nothing to a reader."""
@@ -87,5 +87,5 @@ def _number(name: str, value: Any) -> str:
     if name.split(".")[-1] in _PERCENT and isinstance(value, float):
         return f"{value:.1%}".replace("%", " %")
     if isinstance(value, float):
-        return f"{value:,.3f}"
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
     return f"{value:,}" if isinstance(value, int) else str(value)
