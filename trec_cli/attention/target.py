@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from trec_cli.attention.evidence import Evidence, Passage
 from trec_cli.attention.weights import attention_weights, block_keys, strongest
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.json_file import decode_json
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import is_unfinished
 from trec_cli.core.records import Block, Example, Summary
@@ -138,8 +139,8 @@ def read_vectors(path: Path) -> TargetAttention:
         raise InputError.of(path, "no such file", fix)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            note = msgspec.json.decode(file.metadata()[_NOTE], type=dict[str, Any])
-            ids = msgspec.json.decode(file.get_tensor("ids").tobytes(), type=list[str])
+            note = decode_json(file.metadata()[_NOTE], dict[str, Any])
+            ids = decode_json(file.get_tensor("ids").tobytes(), list[str])
             matrix = file.get_tensor("vectors")
         settings = msgspec.convert(note, TargetSettings)
         embedder = msgspec.convert(note.get("embedder", {}), dict[str, Any])

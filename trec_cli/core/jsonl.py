@@ -7,12 +7,11 @@ file, line and what to do.  ``-`` is standard input or output.
 import gzip
 import hashlib
 import io
-import json
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import jsonlines
 import msgspec
 
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
+from trec_cli.core.json_file import key_twice
 from trec_cli.core.records import PREDICT, Example, Identifier, Item, Split, Summary, UserSequence
 from trec_cli.core.type_errors import in_words
 from trec_cli.core.unpacking import bounded
@@ -193,7 +193,7 @@ def read_lines(
         for number, line in numbered_lines(stream, faults):
             if line == b"\n":
                 continue
-            if number <= _CHECKED and (twice := _key_twice(line)):
+            if number <= _CHECKED and (twice := key_twice(line)):
                 faults.add(number, f"has the key {twice!r} twice", "keep one of them")
             try:
                 # There may be millions: a line without peculiarities takes the short way.
@@ -217,20 +217,6 @@ def read_lines(
     faults.raise_if_any()
     if empty and not allow_empty:
         raise InputError.of(faults.file, "is empty", "run the stage before again")
-
-
-def _key_twice(line: bytes) -> str:
-    """Return a key that an object of the line has twice, of which the last would win."""
-    twice = ""
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal twice
-        names = [name for name, _ in pairs]
-        twice = twice or next((n for i, n in enumerate(names) if n in names[:i]), "")
-
-    with suppress(ValueError, RecursionError):
-        json.loads(line, object_pairs_hook=look)
-    return twice
 
 
 def _decode_odd(line: bytes, decode: Callable[[str], Record]) -> Record:

@@ -20,6 +20,7 @@ import msgspec
 
 from trec_cli import __version__
 from trec_cli.core.errors import InputError, SettingsChanged
+from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import Settings, changed_settings, plain_settings, write_bytes
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -188,9 +189,9 @@ def _decoded(path: Path, shape: Any) -> dict[str, Any]:
     """Read a JSON object whose known fields must have the types of ``shape``."""
     fix = "remove it and run the stage again"
     try:
-        content: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content = read_json(path, dict[str, Any])
         msgspec.convert(content, shape)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise InputError.of(path, f"is not a manifest: {error}", fix) from None
     except OSError as error:
         raise InputError.of(path, f"cannot be read: {error.strerror}", fix) from None

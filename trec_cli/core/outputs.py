@@ -19,6 +19,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
+from trec_cli.core.json_file import UNREADABLE, decode_json
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.processes import is_running
 
@@ -244,7 +245,7 @@ class Journal:
                 stream.truncate(len(whole))
         for line in lines:
             # What a crash of the machine garbled is dropped, too, and done again.
-            with suppress(msgspec.MsgspecError):
+            with suppress(*UNREADABLE):
                 found = _decode_record(line)
                 self.seconds += found.seconds
                 if found.example_id:
@@ -257,7 +258,7 @@ class Journal:
 
     def _settings_of(self, header: bytes) -> Settings:
         try:
-            return msgspec.json.decode(header, type=dict[str, dict[str, Any]])["settings"]
+            return decode_json(header, dict[str, dict[str, Any]])["settings"]
         except (msgspec.MsgspecError, KeyError):
             raise InputError.of(self.file, "is not what a stopped run left", _FIX, 1) from None
 

@@ -27,6 +27,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file, logging
 
 from trec_cli.core.errors import InputError, ModelError
+from trec_cli.core.json_file import read_json
 from trec_cli.models.chat import encode_text
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
@@ -303,6 +304,6 @@ def _read_json(name: str, file: str) -> Mapping[str, Any]:
     if path is None:
         return {}
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
+        return read_json(Path(path), dict[str, Any])
     except msgspec.DecodeError as error:
         raise InputError.of(path, f"is not JSON: {error}", "fetch the model again") from None

@@ -36,6 +36,7 @@ import msgspec
 
 from trec_cli.attention.evidence import Evidence
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Item
 from trec_cli.models.answers import AnswerTokens, find_answers
@@ -545,7 +546,7 @@ def load_settings(folder: Path) -> LearntPrompt:
     """
     path = folder / SETTINGS_FILE
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content = read_json(path, dict[str, Any])
         template = Template("recommend", str(content.pop("template")))
         attention = msgspec.convert(content.pop("attention", None), dict[str, Any] | None)
         return LearntPrompt(msgspec.convert(content, PromptSettings), template, attention)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from trec_cli.core.json_file import read_json
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Example, Item, Split
 from trec_cli.recommend.options import RecommendOptions
@@ -97,7 +98,7 @@ def learn(
 def _kept(path: Path, made_with: Mapping[str, Any], learner: Learner) -> Blend | None:
     """Return the blend with the saved weights; None where they do not fit any more."""
     logit = load_logit(path)
-    content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    content = read_json(path, dict[str, Any])
     events, before = len(learner.events.sequences.items), content.get("events", 0)
     grown = not before <= events <= before * _GROWTH
     if content.get("made_with") != made_with or grown:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.manifest import read_manifest
 from trec_cli.prompts.recommend import SETTINGS_FILE, LearntPrompt, load_settings
 from trec_cli.prompts.settings import PromptSettings
@@ -159,7 +160,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return read_json(path, dict[str, Any])
     except FileNotFoundError:
         raise InputError.of(
             path, "no such file", "name a folder with a PEFT adapter, or use --zero-shot"

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.json_file import UNREADABLE, read_json
 from trec_cli.core.jsonl import open_input
 from trec_cli.core.manifest import file_hash, recorded_settings
 from trec_cli.core.outputs import Settings, write_bytes
@@ -128,7 +129,7 @@ def _scores_of(out: Path, *, top: bool) -> Path:
 def _read_keys(out: Path, source: Path) -> dict[str, str]:
     """Read the keys of an output; empty where they are not there, or of another file."""
     with suppress(OSError, msgspec.MsgspecError):
-        found = msgspec.json.decode(_keys_path(out).read_bytes(), type=_Keys)
+        found = read_json(_keys_path(out), _Keys)
         if found.sha256 == file_hash(source):
             return found.keys
     return {}
@@ -140,7 +141,7 @@ def _read_scores(source: Path) -> dict[str, list[float]]:
     if source.is_file():
         with open_input(source) as stream:
             for line in stream:
-                with suppress(msgspec.MsgspecError):
+                with suppress(*UNREADABLE):
                     record = _decode(line)
                     found[record.example_id] = record.scores
     return found

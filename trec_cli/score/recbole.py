@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from trec_cli.core.errors import ModelError, UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.manifest import file_hash
 from trec_cli.core.outputs import plain_settings, write_bytes, write_lines
@@ -175,7 +176,7 @@ class RecboleJob(Job):
         }
 
     def _trial(self, number: int) -> _Trial:
-        return msgspec.json.decode((self.work / f"trial-{number}.json").read_bytes(), type=_Trial)
+        return read_json(self.work / f"trial-{number}.json", _Trial)
 
     def details(self) -> dict[str, Any]:
         """Return which settings were tried and chosen, and what the model did not know."""

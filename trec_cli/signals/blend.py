@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example, Split
 from trec_cli.core.seeds import derive_seed, generator
@@ -311,7 +312,7 @@ def load_logit(path: Path) -> ConditionalLogit:
         InputError: the file is not such a file.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        content = read_json(path, dict[str, Any])
         signals = content["signals"]
         columns = {
             key: np.array([signal[key] for signal in signals], float)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from trec_cli.core.errors import OutputFailed
+from trec_cli.core.json_file import UNREADABLE
 from trec_cli.core.jsonl import encode, is_stream, open_input
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import write_bytes, write_lines
@@ -213,7 +214,7 @@ def line_hashes(summaries: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with open_input(summaries) as stream:
         for line in stream:
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            with suppress(*UNREADABLE):
                 found[decode(line).example_id] = _line_hash(line)
     return found
 

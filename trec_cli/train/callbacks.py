@@ -13,6 +13,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from trec_cli.core.errors import ModelError, UsageError
+from trec_cli.core.json_file import decode_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.progress import Task
 from trec_cli.train.lora import save_adapter
@@ -101,7 +102,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 def _read_line(line: bytes) -> dict[str, float]:
     try:
-        return msgspec.json.decode(line, type=dict[str, int | float])
+        return decode_json(line, dict[str, int | float])
     except msgspec.DecodeError:
         return {}
 

@@ -19,6 +19,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, set_seed
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.seeds import derive_seed
 from trec_cli.models.device import Placement
@@ -131,7 +132,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 def _sort_sets(config: Path) -> None:
     """Sort the lists that peft keeps as sets: their order would change from run to run."""
-    content = msgspec.json.decode(config.read_bytes(), type=dict[str, Any])
+    content = read_json(config, dict[str, Any])
     for name in _SETS.intersection(content):
         if isinstance(content[name], list):
             content[name] = sorted(content[name])

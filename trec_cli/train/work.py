@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.json_file import read_json
 from trec_cli.core.manifest import file_hash, manifest_path
 from trec_cli.core.outputs import Settings, changed_settings, plain_settings, write_bytes
 from trec_cli.core.runs import TRAINING_LOG
@@ -54,7 +55,7 @@ def read_spent(checkpoint: Path | None) -> Spent:
     """Read what a checkpoint's training had taken; nothing where nobody has written it down."""
     if checkpoint is None or not (checkpoint / SPENT_FILE).is_file():
         return Spent()
-    return msgspec.json.decode((checkpoint / SPENT_FILE).read_bytes(), type=Spent)
+    return read_json(checkpoint / SPENT_FILE, Spent)
 
 
 class WorkFolder:
@@ -117,7 +118,7 @@ class WorkFolder:
     def _recorded(self) -> dict[str, object] | None:
         """Read the settings of the work that is there; None where they cannot be read."""
         try:
-            return msgspec.json.decode(self._settings.read_bytes(), type=dict[str, object])
+            return read_json(self._settings, dict[str, object])
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -144,7 +145,7 @@ def read_best(folder: Path) -> dict[str, int | float] | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, int | float])
+        return read_json(path, dict[str, int | float])
     except msgspec.DecodeError:
         return None
 
@@ -193,7 +194,7 @@ def is_whole(folder: Path, *, strict: bool = True) -> bool:
     if not strict and not (folder / MARKER).exists():
         return True
     try:
-        marked = msgspec.json.decode((folder / MARKER).read_bytes(), type=dict[str, str | int])
+        marked = read_json(folder / MARKER, dict[str, str | int])
         there = {str(path.relative_to(folder)): path for path in _files(folder)}
         return there.keys() == marked.keys() and all(
             marked[name] in (file_hash(path), path.stat().st_size) for name, path in there.items()

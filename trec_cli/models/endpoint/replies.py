@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from trec_cli.core.json_file import UNREADABLE
 from trec_cli.models.endpoint.faults import shorten
 
 _TOKEN_ID = "token_id:"
@@ -12,8 +13,6 @@ _ENDED = {"stop", "eos", "eos_token", "end_turn", "stop_sequence"}
 _CUT = {"length", "max_tokens"}
 _DECLINED = "content_filter"
 _MOST_TOKENS = 1 << 40
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for bytes that are no JSON, or that are nested beyond all measure."""
 
 
 class BadReply(Exception):  # noqa: N818 - reads as a statement

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 from trec_cli.core.errors import ModelError
+from trec_cli.core.json_file import UNREADABLE
 from trec_cli.models.endpoint.costs import Budget, CostTally
 from trec_cli.models.endpoint.faults import Breaker, Failed, Failure, shorten
-from trec_cli.models.endpoint.replies import UNREADABLE, BadReply, Usage
+from trec_cli.models.endpoint.replies import BadReply, Usage
 from trec_cli.models.endpoint.settings import EndpointSettings
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.json_file import decode_json
 from trec_cli.core.options import Option
 from trec_cli.models.source import PANEL as MODEL
 
@@ -144,7 +145,7 @@ def parse_extra(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return decode_json(text, dict[str, Any])
     except msgspec.DecodeError as error:
         raise UsageError(f"--extra-body is no JSON object: {error}") from None
 
