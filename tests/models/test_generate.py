@@ -182,6 +182,29 @@ def test_running_out_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
         decoder.decode(make_prompts([3]))
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_where_memory_is_short_fewer_texts_are_written_at_once_and_they_are_the_same(
+    most: int,
+) -> None:
+    model, prompts, told = build_model("llama"), make_prompts(), list[str]()
+    wanted = decode(model, prompts, Decoding(12))
+    decoder = GreedyDecoder(model, Decoding(12), stops=[STOP], pad=2, tell=told.append)
+    forward = decoder.forward
+
+    def little(ids: torch.Tensor, cache: Any, **inputs: Any) -> torch.Tensor:
+        if ids.shape[0] > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(ids, cache, **inputs)
+
+    decoder.forward = little  # type: ignore[method-assign]
+    assert [answer.ids for answer in decoder.decode(prompts)] == wanted
+    assert told
+    assert "memory is short" in told[0]
+    told.clear()
+    assert [answer.ids for answer in decoder.decode(prompts)] == wanted
+    assert not told
+
+
 class SimpleWrapper:
     """Calls ``forward`` instead of the model, and has its configuration."""
 

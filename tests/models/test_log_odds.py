@@ -301,3 +301,32 @@ def test_the_real_model_scores_packed_as_one_by_one(real_model: Any) -> None:
     scorer.fallback = "compared"
     for fast, slow in zip(packed, scorer(pair), strict=True):
         assert fast == pytest.approx(slow, abs=1e-3)
+
+
+def test_where_memory_is_short_less_is_computed_at_once_and_the_scores_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trees = [tree(60, [5] * 20, 4), tree(30, [7, 7], 5)]
+    wanted = BranchScorer(LLAMA, ANSWERS, 500)(trees)
+    forward = LLAMA.model.forward
+
+    def little(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape[1] > 60:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    told: list[str] = []
+    monkeypatch.setattr(LLAMA.model, "forward", little)
+    scorer = BranchScorer(LLAMA, ANSWERS, 500)
+    scorer.tell = told.append
+    found = scorer(trees)
+    assert [len(row) for row in found] == [20, 2]
+    for row, expected in zip(found, wanted, strict=True):
+        assert row == pytest.approx(expected, abs=1e-5)
+    # Together they have 204 tokens; alone over its cached prefix the first still has 100.
+    assert scorer.limits.row == 203
+    assert scorer.limits.branches == 50
+    assert len(told) == 2
+    assert "memory is short" in told[0]
+    assert scorer(trees) == found
+    assert len(told) == 2

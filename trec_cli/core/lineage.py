@@ -274,7 +274,7 @@ def _mismatches(
         for name in other_versions(own, others)
     ]
     if own.get("command") == "train" and manifest.get("command") == "score":
-        learnt, used = _weights(own), _weights(manifest)
+        learnt, used = weights_of(own), weights_of(manifest)
         if "unknown" not in (learnt, used) and learnt != used:
             texts.append(f"{source} was trained on other weights of the base model than this used")
     for text in texts:
@@ -283,8 +283,8 @@ def _mismatches(
             yield Problem("mixed inputs", text, fix)
 
 
-def _weights(manifest: Mapping[str, Any]) -> str:
-    """Return what pins the base model's weights."""
+def weights_of(manifest: Mapping[str, Any]) -> str:
+    """Return what pins the weights of the model that a manifest names; else ``unknown``."""
     model = manifest.get("settings", {}).get("model")
     return str(model.get("revision", "unknown")) if isinstance(model, dict) else "unknown"
 

@@ -60,6 +60,7 @@ class Provenance:
     Attributes:
         settings: everything that decides the output's bytes, inputs' hashes included.
         details: everything else worth keeping (device, counts, tokens, rates).
+        earlier_seconds: that runs took which this one continues, as far as it is known.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Provenance:
         ``hashes`` are those that reading the inputs has found
         (:func:`~trec_cli.core.jsonl.hashed_while_read`); the others are hashed now.
         """
-        self._started = time.time()
+        # The clock on the wall names the moment; it may be set while a run goes on.
+        self._started, self._ticks = time.time(), time.monotonic()
+        self.earlier_seconds = 0.0
         self.command = command
         known = hashes or {}
         self.inputs = {str(p): known.get(str(p)) or _hash_or_stream(p) for p in inputs}
@@ -124,7 +127,7 @@ class Provenance:
             "versions": _versions(),
             "machine": {"system": platform.platform(), "processor": platform.machine()},
             "started": _iso(self._started),
-            "seconds": round(time.time() - self._started, 3),
+            "seconds": round(self.earlier_seconds + time.monotonic() - self._ticks, 3),
             "processor_seconds": round(sum(os.times()[:4]), 2),
         }
         body = msgspec.json.format(msgspec.json.encode(content), indent=2)
@@ -175,14 +178,23 @@ def read_manifest(output: Path) -> dict[str, Any] | None:
     return _decoded(path, _Shape)
 
 
+class _Settings(msgspec.Struct, frozen=True):
+    """The same of a manifest's settings."""
+
+    inputs: list[str] = []
+
+
 class _Shape(msgspec.Struct):
     """The types of the fields that trec itself reads back from a manifest."""
 
     command: str = ""
     sha256: str = ""
     arguments: list[Any] = []
-    settings: dict[str, Any] = {}
+    settings: _Settings = _Settings()
     inputs: dict[str, str] = {}
+    counts: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    seconds: float = 0.0
 
 
 def _decoded(path: Path, shape: Any) -> dict[str, Any]:

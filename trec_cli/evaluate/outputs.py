@@ -11,6 +11,7 @@ import numpy as np
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.json_file import read_json
 from trec_cli.core.jsonl import is_stream, read_items
 from trec_cli.core.manifest import Provenance, read_manifest, recorded_settings, up_to_date
 from trec_cli.core.options import check_choice
@@ -413,8 +414,18 @@ def _main_files(folder: RunFolder, evaluation: Evaluation, summary: Summary) -> 
 
 
 def read_summary(folder: Path) -> Summary:
-    """Read `metrics.json` of a finished evaluation."""
-    return msgspec.json.decode(RunFolder(folder).metrics.read_bytes(), type=dict[str, Any])
+    """Read `metrics.json` of a finished evaluation.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = RunFolder(folder).metrics
+    try:
+        return read_json(path, dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError.of(
+            path, f"is not what trec eval wrote: {error}", "make it again with --overwrite"
+        ) from None
 
 
 QRELS = "qrels.txt"

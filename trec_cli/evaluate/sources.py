@@ -123,7 +123,9 @@ class Sources:
     def candidates(self) -> str | None:
         """Return how candidates were made, as the manifest of the examples has it."""
         manifest = read_manifest(self.examples) if self.examples else None
-        choices = (manifest or {}).get("counts", {}).get("choices", {})
+        choices = (manifest or {}).get("counts", {}).get("choices")
+        if not isinstance(choices, dict):
+            return None
         made = choices.get("candidates") or choices.get("negatives")
         return None if made is None else str(made)
 

@@ -77,10 +77,16 @@ def shortage_explained(what: str, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ModelError(f"not enough memory for {what}. {advice} ({error})") from error
-    except RuntimeError as error:
-        # The CPU's and Apple's allocators have no class of error of their own.
-        if not any(sign in str(error) for sign in ("allocate memory", "out of memory")):
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
             raise
         raise ModelError(f"not enough memory for {what}. {advice} ({error})") from error
+
+
+def is_shortage(error: Exception) -> bool:
+    """Check whether an error is a lack of memory, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's and Apple's allocators have no class of error of their own.
+    signs = ("allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)

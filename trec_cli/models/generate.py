@@ -9,7 +9,7 @@ answers, so that a step writes one token and does not copy all that came before.
 
 import inspect
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers import (
 from trec_cli.core.errors import ModelError
 from trec_cli.models import slots
 from trec_cli.models.chat import Frame
-from trec_cli.models.device import shortage_explained
+from trec_cli.models.device import is_shortage, shortage_explained
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.packing import attention_windows
 from trec_cli.models.source import Decoding
@@ -118,6 +118,7 @@ class GreedyDecoder:
         stops: Collection[int],
         pad: int,
         max_tokens: int = 8192,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare to decode.
 
@@ -127,7 +128,9 @@ class GreedyDecoder:
             stops: tokens that end an answer.
             pad: any id to pad with.
             max_tokens: tokens of all running answers together, prompts included.
+            tell: is told where memory is too short for so many.
         """
+        self._tell = tell
         self.model, self.decoding, self.pad = model, decoding, pad
         self._stops, self.max_tokens = frozenset(stops), max_tokens
         self._accepted = set(inspect.signature(model.forward).parameters)
@@ -146,7 +149,36 @@ class GreedyDecoder:
         with shortage_explained("writing", "Lower --max-tokens."):
             if self.fallback:
                 return [self._alone(prompt) for prompt in prompts]
-            return _Run(self, prompts).answers() if prompts else []
+            done: dict[int, Decoded] = {}
+            while left := [index for index in range(len(prompts)) if index not in done]:
+                found = self._finished([prompts[index] for index in left])
+                done.update({left[index]: answer for index, answer in found.items()})
+            return [done[index] for index in range(len(prompts))]
+
+    def _finished(self, prompts: Sequence[Sequence[int]]) -> dict[int, Decoded]:
+        """Answer prompts; where memory runs out, those that were finished by then."""
+        run: _Run | None = None
+        try:
+            run = _Run(self, prompts)
+            run.work()
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error) or not self._lower_limit(prompts):
+                raise
+        return run.done if run else {}
+
+    def _lower_limit(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Have half as many answers run at once from now on; return whether that is possible."""
+        most, capacity = self.most_at_once(prompts)
+        if most == 1:
+            return False
+        self._tell("memory is short: fewer texts are written at once; they stay the same")
+        self.max_tokens = capacity * (most // 2)
+        return True
+
+    def most_at_once(self, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """Return how many of these prompts run at once, and the tokens of the longest."""
+        capacity = max(map(len, prompts)) + self.decoding.max_new_tokens
+        return max(1, min(len(prompts), self.max_tokens // capacity)), capacity
 
     def forward(self, ids: torch.Tensor, cache: Any, **inputs: Any) -> torch.Tensor:
         """Run the model over ``ids`` [rows, tokens]; give the last logits [rows, vocabulary].
@@ -207,26 +239,24 @@ class _Run:
         self._model: Any = decoder.model
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         self._waiting = deque(order)
-        capacity = len(prompts[order[0]]) + decoder.decoding.max_new_tokens
-        self._most = max(1, min(len(prompts), decoder.max_tokens // capacity))
+        self._most, capacity = decoder.most_at_once(prompts)
         common = common_prefix(prompts)
         self._shared = self._compute(common) if common else None
         self._slots = slots.Slots(self._model, self._most, capacity, self._shared)
         self._rows: list[_Row] = []
-        self._done: dict[int, Decoded] = {}
+        self.done: dict[int, Decoded] = {}
         # A GPU computes many new prompts as fast as one; a CPU has nothing to wait for.
         self._on_cpu = self._model.device.type == "cpu"
         self._together = 1 if self._on_cpu else max(1, self._most // _JOIN_SHARE)
 
-    def answers(self) -> list[Decoded]:
-        """Answer everything; in prompt order."""
+    def work(self) -> None:
+        """Answer everything."""
         while self._waiting or self._rows:
             free = self._most - len(self._rows)
             if self._waiting and (free >= self._together or not self._rows):
                 self._join(min(free, len(self._waiting)))
             if self._rows:
                 self._step()
-        return [self._done[index] for index in sorted(self._done)]
 
     def _compute(self, ids: Sequence[int]) -> DynamicCache:
         """Compute keys and values of what all prompts begin with."""
@@ -289,7 +319,7 @@ class _Run:
             answer = self._decoder.finished(row)
             if answer is None:
                 continue
-            self._done[row.prompt] = answer
+            self.done[row.prompt] = answer
             self._slots.free(index)
             final = self._rows.pop()
             if index < len(self._rows):

@@ -20,7 +20,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
-from trec_cli.models.device import shortage_explained
+from trec_cli.models.device import is_shortage, shortage_explained
 from trec_cli.models.packing import (
     PackedTrees,
     Tree,
@@ -253,6 +253,7 @@ class TreeScorer(ABC):
     Attributes:
         limits: tokens of a row and of a chunk; plan with ``plan_rows(sizes, limits.row)``.
         fallback: why the plain way is taken; empty where the shared prefix is exact.
+        tell: is told where memory is too short for the limits, so that they are lowered.
     """
 
     what = "scores"
@@ -262,6 +263,7 @@ class TreeScorer(ABC):
         self._model = model
         self.limits = row_limits(model.device, max_tokens)
         self.fallback = ""
+        self.tell: Callable[[str], None] = lambda _: None
 
     @abstractmethod
     def plain(self, tree: Tree) -> Tensor:
@@ -294,9 +296,9 @@ class TreeScorer(ABC):
             with self.ways() as ways:
                 packed = ways.packed(few)
                 cached = torch.cat([ways.cached(tree) for tree in few])
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # a model may refuse a mask in any way it likes
+            if is_shortage(error):
+                raise
             self.fallback = f"this model cannot share a prefix: {str(error).splitlines()[0]}"
             return
         worst = max(float((way - plain).abs().max()) for way in (packed, cached))
@@ -327,12 +329,37 @@ class TreeScorer(ABC):
             )
         ]
 
-    def _score(self, trees: Sequence[Tree]) -> Tensor:
+    def _score(self, trees: Sequence[_Part]) -> Tensor:
+        """Score trees with as much at once as memory allows."""
+        while True:
+            try:
+                return self._at_once(trees)
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error) or not self._lower_limits(trees):
+                    raise
+
+    def _lower_limits(self, trees: Sequence[_Part]) -> bool:
+        """Have less computed at once from now on; return whether that is possible.
+
+        First every tree goes alone over its cached prefix, then with half as many branches.
+        """
+        size = sum(map(_tokens, trees))
+        branches = min(self.limits.branches, max(sum(map(len, t.branches)) for t in trees))
+        longest = max(len(branch) for tree in trees for branch in tree.branches)
+        if self.fallback or (size > self.limits.row and branches <= longest):
+            return False
+        self.tell("memory is short: less is computed at once; the scores stay the same")
+        if size <= self.limits.row:
+            self.limits = replace(self.limits, row=size - 1)
+        else:
+            self.limits = replace(self.limits, branches=max(longest, branches // 2))
+        return True
+
+    def _at_once(self, trees: Sequence[_Part]) -> Tensor:
         if self.fallback:
             return torch.cat([self.plain(tree) for tree in trees])
         with self.ways() as ways:
-            size = sum(len(t.prefix) + sum(map(len, t.branches)) for t in trees)
-            if size <= self.limits.row:
+            if sum(map(_tokens, trees)) <= self.limits.row:
                 return ways.packed(trees)
             return torch.cat([ways.cached(tree) for tree in trees])
 
@@ -360,6 +387,10 @@ class BranchScorer(TreeScorer):
                 lambda trees: packed_log_odds(model, trees, columns),
                 lambda tree: cached_log_odds(model, tree, columns, limits.chunk, limits.branches),
             )
+
+
+def _tokens(tree: _Part) -> int:
+    return len(tree.prefix) + sum(map(len, tree.branches))
 
 
 def _distinct(tree: Tree) -> tuple[_Part, list[int]]:

@@ -9,6 +9,7 @@ import msgspec
 
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.json_file import read_json
+from trec_cli.core.lineage import weights_of
 from trec_cli.core.manifest import read_manifest
 from trec_cli.prompts.recommend import SETTINGS_FILE, LearntPrompt, load_settings
 from trec_cli.prompts.settings import PromptSettings
@@ -57,9 +58,8 @@ class Adapter:
         ``identity`` is that of :func:`~trec_cli.models.load.model_identity`; the training's
         stands in its manifest.  Where there is no manifest, nothing can be said.
         """
-        manifest = read_manifest(self.folder) or {}
-        trained_on = manifest.get("settings", {}).get("model", {}).get("revision")
-        if trained_on in (None, "unknown", identity["revision"]):
+        trained_on = weights_of(read_manifest(self.folder) or {})
+        if trained_on in ("unknown", identity["revision"]):
             return ""
         return (
             f"the adapter {self.folder} was trained on other files of {identity['name']} "

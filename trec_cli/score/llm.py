@@ -117,6 +117,7 @@ class LlmJob(TreeJob):
     def _start(self) -> TreeScorer:
         """Load the model and check that sharing the prefix is exact for it."""
         scorer = self._make(self._load().model)
+        scorer.tell = self._progress.warn
         sizes = self.sizes
         extremes = {min(range(len(sizes)), key=sizes.__getitem__), sizes.index(max(sizes))}
         scorer.check([self.tree(index) for index in sorted(extremes)])

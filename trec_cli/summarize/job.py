@@ -216,7 +216,7 @@ class ModelJob(SummaryJob):
 
     def _summaries(self, store: Store, attender: "Attender | None") -> Iterator[Summary]:
         """Yield the summaries as they are made, measured on the way."""
-        engine, self._device = self.setup.engine(self.writer)
+        engine, self._device = self.setup.engine(self.writer, self._progress.warn)
         name = engine.identity["name"]
         self._progress.info(f"{name} on {self._device}; texts are kept in {self.files.store}")
         asker = Asker(

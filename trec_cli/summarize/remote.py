@@ -1,7 +1,7 @@
 """The remote engine: any OpenAI-compatible server writes the summaries."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -198,7 +198,11 @@ class RemoteSetup(Setup):
             "extra": dict(self.endpoint.extra),
         }
 
-    def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
+    def engine(
+        self,
+        writer: PromptWriter,
+        tell: Callable[[str], None],  # noqa: ARG002 - a local engine's
+    ) -> tuple[Engine, str]:
         """Return the engine, and how it is reached."""
         engine = RemoteEngine(self.server, self.kind, self.identity(), self.decoding_of(writer))
         return engine, f"{self.endpoint.base_url} ({self.kind} endpoint)"

@@ -63,6 +63,7 @@ class LocalEngine:
         *,
         identity: Mapping[str, Any],
         max_tokens: int,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Keep the model, its chat frame and the tokens of one batch at most.
 
@@ -72,11 +73,12 @@ class LocalEngine:
             decoding: how the model writes.
             identity: the model's; the decoding settings are added to it.
             max_tokens: of one batch, answers included.
+            tell: is told where memory is too short for such a batch.
         """
         self._load, self._frame = cache(load), frame
-        self._decoding, self._max_tokens = decoding, max_tokens
+        self._decoding, self._max_tokens, self._tell = decoding, max_tokens, tell
         self._again = partial(
-            LocalEngine, self._load, frame, identity=identity, max_tokens=max_tokens
+            LocalEngine, self._load, frame, identity=identity, max_tokens=max_tokens, tell=tell
         )
         self.identity: Mapping[str, Any] = {**identity, **dataclasses.asdict(decoding)}
 
@@ -93,7 +95,12 @@ class LocalEngine:
             stops |= line_ends(llm.tokenizer)
         pad = llm.tokenizer.pad_token_id or 0
         return GreedyDecoder(
-            llm.model, self._decoding, stops=stops, pad=pad, max_tokens=self._max_tokens
+            llm.model,
+            self._decoding,
+            stops=stops,
+            pad=pad,
+            max_tokens=self._max_tokens,
+            tell=self._tell,
         )
 
     def reads(self, prompt: Prompt) -> bytes:
@@ -295,8 +302,10 @@ class Setup:
             cut=writer.cut,
         )
 
-    def engine(self, writer: PromptWriter) -> tuple[Engine, str]:
+    def engine(self, writer: PromptWriter, tell: Callable[[str], None]) -> tuple[Engine, str]:
         """Return the engine, and why it runs where it runs; it loads the model when it must.
+
+        ``tell`` is told where memory is too short for a whole batch.
 
         Raises:
             UsageError: the device is not there.
@@ -307,6 +316,7 @@ class Setup:
             self.decoding_of(writer),
             identity=self.identity(),
             max_tokens=self.options.max_tokens,
+            tell=tell,
         )
         return engine, choose_device(self.source.device, self.source.dtype).reason
 

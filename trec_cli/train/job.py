@@ -199,6 +199,7 @@ class TrainingJob:
             progress=self._progress,
         )
         if self._processes.is_main:
+            self._provenance.earlier_seconds = outcome.earlier_seconds
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
             publish(work, model, self._builder, self._card(outcome), self._provenance, details)
         return outcome

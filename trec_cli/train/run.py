@@ -49,12 +49,19 @@ class Outcome:
         resumed: the step that this run continued from, 0 for a fresh one.
         spent: what all processes have taken, also in the runs that this one continued.
         best: step and validation metrics of the adapter kept; None without validation.
+        earlier: of what was spent, what the runs before this one had.
     """
 
     steps: int
     resumed: int
     spent: Spent
     best: Mapping[str, float] | None
+    earlier: Spent = Spent()
+
+    @property
+    def earlier_seconds(self) -> float:
+        """How long the runs took that this one continued."""
+        return self.earlier.seconds + self.earlier.validation_seconds
 
     def details(self) -> dict[str, Any]:
         """Describe how it went, for the manifest."""
@@ -101,17 +108,17 @@ def train(
         save_memory(model)
     arguments = _arguments(llm, prepared, work.path, save_every, report_to)
     checkpoint = _checkpoint(work, progress)
+    earlier = read_spent(checkpoint)
     scorer = _scorer(model, prepared, progress)
     with progress.task("training", prepared.plan.steps) as bar:
-        trainer = _trainer(
-            model, arguments, prepared, work, scorer, bar, earlier=read_spent(checkpoint)
-        )
+        trainer = _trainer(model, arguments, prepared, work, scorer, bar, earlier=earlier)
         _run(trainer, checkpoint)
     outcome = Outcome(
         steps=prepared.plan.steps,
         resumed=step_of(checkpoint) if checkpoint else 0,
         spent=trainer.spent(),
         best=work.read_best(),
+        earlier=earlier,
     )
     return model, outcome
 
