@@ -14,7 +14,7 @@ RECBOLE := .recbole
 PROTOCOLS ?= runs/protocols
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model embedder test test-slow check lint format docs bench bench-page yardstick-industrial study-protocols clean
+.PHONY: help demo model embedder test test-slow check lint audit coverage kill-rounds format docs bench bench-page yardstick-industrial study-protocols clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (6 minutes on two cores)"
@@ -23,6 +23,9 @@ help:
 	@echo "make test       the tests (offline, a few minutes)"
 	@echo "make test-slow  the tests with the real model and the real data"
 	@echo "make check      what CI runs: ruff, mypy --strict, docs up to date, tests"
+	@echo "make coverage   which branches the tests take (half an hour)"
+	@echo "make kill-rounds  kill every stage 50 times at random moments, and compare the bytes"
+	@echo "make audit      known weaknesses of the installed packages (asks the network)"
 	@echo "make docs       write docs/cli.md from the commands' own help"
 	@echo "make bench      measure against vLLM, TRL and others (an hour; leave the machine alone), on DATA=folder"
 	@echo "make yardstick-industrial  the published Industrial questions: signals, blend, published figures (minutes)"
@@ -65,6 +68,24 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/cli_reference.py --check
+	$(BIN)/python scripts/licences.py --check
+
+# Known weaknesses of the packages that are installed; asks the advisory database on the network,
+# so it is no part of `make check`.
+audit: $(INSTALLED)
+	$(PIP) install --quiet 'pip-audit>=2.7'
+	$(BIN)/pip-audit --skip-editable
+
+# Branches of trec_cli that the tests take, processes that they start included.
+coverage: $(INSTALLED)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow" -q
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# Slow: every stage is killed 50 times at random moments, and must end with the same bytes.
+kill-rounds: $(INSTALLED)
+	$(BIN)/python scripts/kill_rounds.py --rounds 50
 
 check: lint test
 

@@ -41,9 +41,9 @@ _LATE = 1.05
 _WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
 _TIMES = ("seconds", "_per_second", "started")
 """How fields of manifests end that tell times."""
-_OF_THE_LAST_RUN = {"continued_after_users", "resumed_from_step", "calls", "hits",
+_OF_THE_LAST_RUN = {"continued_after_users", "way", "resumed_from_step", "calls", "hits",
                     "prompt_tokens", "new_tokens", "texts_embedded", "vectors_found"}  # fmt: skip
-"""What the store had already when a killed summarize went on is not asked for again."""
+"""What is kept of a killed run (texts, vectors, batches) is not computed again."""
 _STORE = ".sqlite"
 
 

@@ -12,7 +12,9 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from email.message import Message
 from importlib import metadata
+from typing import cast
 
 PROJECT = "trec-cli"
 ALLOWED = (
@@ -23,7 +25,7 @@ ALLOWED = (
 """Words of licences under which a package may be used and passed on beside Apache-2.0 code."""
 FORBIDDEN = ("agpl", "gpl", "sspl", "proprietary", "commercial", "affero", "general public")
 _PROPRIETARY_DRIVERS = "nvidia-"
-"""CUDA's libraries, which torch brings on GPUs: proprietary, free to pass on; named, not refused."""
+"""CUDA's libraries, which torch brings on GPUs: proprietary, free to pass on."""
 _SHOWN = 80
 
 
@@ -55,7 +57,7 @@ def _named(requirement: str) -> str:
 
 def licence(distribution: metadata.Distribution) -> str:
     """Return what a package says of its licence; empty where it says nothing."""
-    fields = distribution.metadata
+    fields = cast(Message, distribution.metadata)
     if expression := fields.get("License-Expression"):
         return str(expression)
     named = [c.split("::")[-1].strip() for c in fields.get_all("Classifier") or () if _is_one(c)]
@@ -101,7 +103,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="print only what is not allowed")
     only_bad = parser.parse_args().check
     found = list(rows(PROJECT))
-    for name, version, stated, problem in found:
+    for name, version, stated, _ in found:
         if not only_bad:
             print(f"{name} {version}: {stated[:_SHOWN]}")
     bad = [(name, problem) for name, _, _, problem in found if problem]

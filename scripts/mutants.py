@@ -227,7 +227,7 @@ def _import_slow_things() -> None:
     import pytest  # noqa: F401
     import scipy.stats  # noqa: F401
     import torch  # noqa: F401
-    import transformers  # noqa: F401
+    import transformers
     import transformers.models.llama.modeling_llama  # noqa: F401
 
 

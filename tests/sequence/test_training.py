@@ -102,3 +102,9 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
     assert all(later < earlier for earlier, later in pairwise(rates[10:]))
     assert rates[-1] < 0.001
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + bytes(300)])
+def test_a_damaged_state_is_no_state(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state").write_bytes(content)
+    assert Checkpoint(tmp_path / "state", "key").load() == 0

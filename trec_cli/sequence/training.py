@@ -40,8 +40,11 @@ class Checkpoint:
         """Restore the parts; returns the number of epochs that are done."""
         if not self._path.is_file():
             return 0
-        state = torch.load(self._path, weights_only=True)
-        if state["key"] != self._key:
+        try:
+            state = torch.load(self._path, weights_only=True)
+        except Exception:  # torch has no error of its own for a damaged file: begin again
+            return 0
+        if not isinstance(state, dict) or state.get("key") != self._key:
             return 0
         for name, part in parts.items():
             part.load_state_dict(state[name])

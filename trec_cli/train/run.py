@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Outcome:
     resumed: int
     spent: Spent
     best: Mapping[str, float] | None
-    earlier: Spent = Spent()
+    earlier: Spent = field(default_factory=Spent)
 
     @property
     def earlier_seconds(self) -> float:
