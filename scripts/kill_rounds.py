@@ -41,8 +41,10 @@ _LATE = 1.05
 _WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
 _TIMES = ("seconds", "_per_second", "started")
 """How fields of manifests end that tell times."""
-_OF_THE_LAST_RUN = {"continued_after_users", "way", "resumed_from_step", "calls", "hits",
-                    "prompt_tokens", "new_tokens", "texts_embedded", "vectors_found"}  # fmt: skip
+_OF_THE_LAST_RUN = {
+    *("continued_after_users", "resumed_from_step", "way", "weights_kept", "calls", "hits"),
+    *("prompt_tokens", "new_tokens", "texts_embedded", "vectors_found"),
+}
 """What is kept of a killed run (texts, vectors, batches) is not computed again."""
 _STORE = ".sqlite"
 

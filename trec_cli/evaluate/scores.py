@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from trec_cli.core.errors import Fault, InputError
 from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Identifier, Split
+from trec_cli.core.temporary import room_explained, temporary_folder
 from trec_cli.evaluate.metrics import Ints, Pools
 
 _NAMED = 3
@@ -87,13 +87,16 @@ class ScoresFile:
 @contextmanager
 def at_hand(files: Sequence[ScoresFile]) -> Iterator[list[ScoresFile]]:
     """Yield files that can be read more than once: standard input goes to a temporary one."""
-    with tempfile.TemporaryDirectory(prefix="trec-eval-") as folder:
-        yield [_spooled(file, Path(folder)) if is_stream(file.path) else file for file in files]
+    if not any(is_stream(file.path) for file in files):
+        yield list(files)
+        return
+    with temporary_folder("eval") as folder:
+        yield [_spooled(file, folder) if is_stream(file.path) else file for file in files]
 
 
 def _spooled(file: ScoresFile, folder: Path) -> ScoresFile:
     copy = folder / "scores.jsonl"
-    with copy.open("wb") as stream:
+    with room_explained("keep standard input"), copy.open("wb") as stream:
         shutil.copyfileobj(sys.stdin.buffer, stream)
     return replace(file, path=copy, shown="standard input")
 

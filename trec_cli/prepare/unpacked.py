@@ -3,31 +3,26 @@
 What a run left that was killed outright goes when the next one starts.
 """
 
-import errno
 import gzip
 import hashlib
 import lzma
-import os
 import re
 import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, cast
 
-from trec_cli.core.errors import InputError, PartialError
-from trec_cli.core.processes import is_running
+from trec_cli.core.errors import InputError
+from trec_cli.core.temporary import NOT_WRITABLE, make_folder, no_room, remove_leftovers
 from trec_cli.core.unpacking import bounded
 
-_PREFIX = "trec-prepare-"
+_KIND = "prepare"
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
     *(EOFError, KeyError, RuntimeError, ValueError),
 )
-_NOT_WRITABLE = {*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)}
 _LONGEST_NAME = 100
 _PEEKED = 4096
 
@@ -38,8 +33,7 @@ class UnpackedFolder:
     def __init__(self) -> None:
         """Make nothing yet; remove what killed runs left."""
         self._folder: Path | None = None
-        with suppress(OSError):
-            _remove_leftovers(Path(tempfile.gettempdir()))
+        remove_leftovers(_KIND)
 
     def path_of(self, file: Path, inside: str | None, name: str, *, unpack_gz: bool) -> Path:
         """Return where a member of an archive lies unpacked; it is unpacked where it is not yet.
@@ -74,7 +68,7 @@ class UnpackedFolder:
                 target.write(start)
                 shutil.copyfileobj(stream, target)
         except OSError as error:
-            _no_room("standard input", path, error)
+            raise no_room("unpack standard input", path.parent, error) from None
         return path
 
     def remove(self) -> None:
@@ -86,9 +80,10 @@ class UnpackedFolder:
         """Return the folder, made when it is not there yet."""
         if self._folder is None:
             try:
-                self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+                self._folder = make_folder(_KIND)
             except OSError as error:
-                _no_room("the source", Path(error.filename or "a temporary folder"), error)
+                place = Path(error.filename or "a temporary folder").parent
+                raise no_room("unpack the source", place, error) from None
         return self._folder
 
     def _write(
@@ -102,8 +97,8 @@ class UnpackedFolder:
                     _copy_member(file, inside, target, name, unpack_gz)
         except (*_DAMAGED, OSError) as error:
             path.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-                _no_room(name, path, error)
+            if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+                raise no_room(f"unpack {name}", path.parent, error) from None
             raise InputError.of(
                 name, f"the compressed file is damaged: {error}", "fetch it again"
             ) from None
@@ -125,18 +120,3 @@ def _copy_member(file: Path, inside: str, target: BinaryIO, name: str, unpack_gz
             _copy_gz(stream, target, size, name)
         else:
             shutil.copyfileobj(stream, target)
-
-
-def _no_room(name: str, path: Path, error: OSError) -> NoReturn:
-    raise PartialError(
-        f"cannot unpack {name} into {path.parent}: {error.strerror or error}. Free some space "
-        "or set TMPDIR to another folder, then run the same command again."
-    ) from None
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the folders of runs that were killed."""
-    for left in folder.glob(f"{_PREFIX}*"):
-        pid = left.name.removeprefix(_PREFIX).split("-", 1)[0]
-        if pid.isdecimal() and not is_running(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)

@@ -18,6 +18,7 @@ import numpy as np
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.core.temporary import room_explained
 from trec_cli.retrieve.filters import allowed_items
 from trec_cli.retrieve.lists import SPARE, FixedList, ListSource, list_sources, merged
 from trec_cli.retrieve.settings import RetrieveSettings
@@ -316,7 +317,8 @@ def retrieved(
                 own = indices[start : start + _READ]
                 asked = Histories.of((examples[n].history for n in own), catalogue.rows)
                 for first, _, found in retriever.blocks(asked):
-                    _put(spool, own[first : first + len(found.rows)], found.rows, width)
+                    with room_explained("keep the candidates"):
+                        _put(spool, own[first : first + len(found.rows)], found.rows, width)
             if progress and isinstance(retriever, ListRetriever):
                 asked = Histories.of(sample(examples, indices, settings.seed), catalogue.rows)
                 progress.info(str(agreement(retriever.exact(signals), retriever, asked)))

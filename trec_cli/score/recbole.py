@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.manifest import file_hash
 from trec_cli.core.outputs import plain_settings, write_bytes, write_lines
 from trec_cli.core.progress import Progress
+from trec_cli.core.temporary import temporary_folder
 from trec_cli.recbole import grids
 from trec_cli.recbole.atomic import trained_items, write_atomic_files
 from trec_cli.recbole.environment import WORKER, find_version, run_worker
@@ -105,8 +105,7 @@ class RecboleJob(Job):
     def running(self, out: Path) -> Iterator[None]:
         """Hold a folder for RecBole's files and finished trials; it goes when all is written."""
         if is_stream(out):
-            with TemporaryDirectory(prefix="trec-recbole-") as folder:
-                self.work = Path(folder)
+            with temporary_folder("recbole") as self.work:
                 yield
             return
         self.work = out.with_name(f".{out.name}.recbole")
