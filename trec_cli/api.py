@@ -46,6 +46,7 @@ __all__ = [
     "TrainOptions",
     "TrainSettings",
     "evaluate",
+    "merge",
     "prepare",
     "recommend",
     "score",
@@ -87,7 +88,14 @@ def summarize(
     from trec_cli.summarize.job import make_job
 
     options.check(differing(options))
-    job = make_job(options, progress or Silent())
+    progress = progress or Silent()
+    if options.engine == "ray" and options.mode != "none":
+        from trec_cli.cluster.on_ray import run_on_ray
+
+        return read_summaries(
+            run_on_ray(options, differing(options), progress, overwrite=overwrite)[0]
+        )
+    job = make_job(options, progress)
     job.run(overwrite=overwrite)
     return read_summaries(job.files.out)
 
@@ -99,9 +107,9 @@ def train(
 
     Args and errors are those of :func:`prepare`.
     """
+    from trec_cli.models.processes import Processes
     from trec_cli.train.job import TrainingJob
     from trec_cli.train.lora import check_quantization
-    from trec_cli.train.processes import Processes
 
     check_quantization(options.training.quantize)
     job = TrainingJob(options, Processes.here(), progress or Silent())
@@ -122,12 +130,27 @@ def score(
 
     options.check()
     progress = progress or Silent()
-    job = kind_of(options).make(options, differing(options), progress)
-    out = options.out_file(job.system)
-    with job.running(out):
-        write_scores(job, out, progress, overwrite=overwrite)
+    if options.scorer == "llm" and options.llm.engine == "ray":
+        from trec_cli.cluster.on_ray import run_on_ray
+
+        out, _ = run_on_ray(options, differing(options), progress, overwrite=overwrite)
+    else:
+        job = kind_of(options).make(options, differing(options), progress)
+        out = options.out_file(job.system)
+        with job.running(out):
+            write_scores(job, out, progress, overwrite=overwrite)
     records = read_lines(out, msgspec.json.Decoder(Scores).decode)
     return {record.example_id: record for _, record in records}
+
+
+def merge(out: Path, *, overwrite: bool = False) -> int | None:
+    """Write an output from its shards; return their number, None where it was there already.
+
+    Args and errors are those of :func:`prepare`.
+    """
+    from trec_cli.cluster.merge import merge as put_together
+
+    return put_together(out, overwrite=overwrite)
 
 
 def evaluate(

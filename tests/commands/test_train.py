@@ -429,34 +429,86 @@ def test_a_killed_run_with_other_settings_is_not_continued(
     assert "seed: 7 before, 0 now" in result.stderr
 
 
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path: Path, tiny_model: TinyModel) -> None:
-    """The same steps, spread over two processes: the same adapter but for rounding."""
-    options = ("--epochs", 2, "--lora-dropout", 0, "--learning-rate", 0.01)
-    alone, together = write_run(tmp_path / "a"), write_run(tmp_path / "b")
-    assert trec(alone, tiny_model(), *options).exit_code == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    arguments = command(together, tiny_model(), *options)
-    done = subprocess.run(
-        [*torchrun, "--master-port", "29517", "-m", "trec_cli", *arguments],
-        env=ENVIRONMENT,
+def launched(
+    arguments: list[str], more: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run trec in two processes.
+
+    The port is one that torchrun finds free: a fixed one may be taken, by this very test
+    elsewhere.
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "trec_cli", *arguments],
+        env={**ENVIRONMENT, **(more or {})},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    expected = load_file(alone / "model-none" / "adapter_model.safetensors")
-    found = load_file(together / "model-none" / "adapter_model.safetensors")
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """Compare adapters and loss curves: equal up to the order in which numbers are added."""
+    expected = load_file(one / "model-none" / "adapter_model.safetensors")
+    found = load_file(other / "model-none" / "adapter_model.safetensors")
+    assert found.keys() == expected.keys()
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
-    assert (read_manifest(together / "model-none") or {})["prompts"] == 2 * 48
     losses = [
         [
             line["loss"]
             for line in read_log(run / "model-none" / "training-log.jsonl")
             if "loss" in line
         ]
-        for run in (alone, together)
+        for run in (one, other)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path, tiny_model: TinyModel) -> None:
+    """The same steps, spread over two processes: the same adapter but for rounding."""
+    options = ("--epochs", 2, "--lora-dropout", 0, "--learning-rate", 0.01)
+    alone, together = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    assert trec(alone, tiny_model(), *options).exit_code == 0
+    done = launched(command(together, tiny_model(), *options))
+    assert done.returncode == 0, done.stderr
+    assert_same_training(alone, together)
+    assert (read_manifest(together / "model-none") or {})["prompts"] == 2 * 48
+
+
+@pytest.mark.slow
+def test_weights_dealt_out_learn_what_whole_ones_learn(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    """FSDP over two processes on the CPU: the same curve and adapter but for rounding."""
+    options = ("--epochs", 1, "--lora-dropout", 0, "--learning-rate", 0.01)
+    alone, dealt = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    assert trec(alone, tiny_model(), *options).exit_code == 0
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    fsdp |= {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+    done = launched(command(dealt, tiny_model(), *options), fsdp)
+    assert done.returncode == 0, done.stderr
+    assert (read_manifest(dealt / "model-none") or {})["weights_dealt_out"]
+    assert_same_training(alone, dealt)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 2"),
+        ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "ZeRO stage 3 is not supported"),
+    ],
+)
+def test_other_ways_to_deal_out_weights_are_refused(
+    run: Path,
+    tiny_model: TinyModel,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, str],
+    told: str,
+) -> None:
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+    result = trec(run, tiny_model())
+    assert (result.exit_code, told in plain(result.stderr)) == (2, True)

@@ -1,9 +1,12 @@
 """The formula of costs against numbers worked out by hand."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from trec_cli.core.cost import PROFILES, ModelSize, Profile, Work, bill, read_profile
 from trec_cli.core.errors import InputError
 
@@ -91,3 +94,30 @@ def test_a_wrong_profile_is_named(tmp_path: Path, text: str, told: str) -> None:
 def test_an_unknown_profile_lists_those_that_there_are() -> None:
     with pytest.raises(InputError, match="a100, h100"):
         read_profile("h900")
+
+
+LINEAR, HEAD = 106.2e6, 28.3e6
+"""SmolLM2-135M: 30 layers of 3.54 million weights; 49,152 tokens of 576 numbers."""
+
+
+def measured(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / name).read_text())
+    return found
+
+
+def test_the_formula_meets_our_own_measured_runs() -> None:
+    """Calibrated on one scoring run of this machine, it predicts the others within a third."""
+    model = ModelSize(weights=LINEAR, head=HEAD, weight_bytes=4)
+    tokens = 300 + 21 * 30.7  # of a user of MIND: the prefix, and 21 branches
+    speed = 2 * LINEAR * tokens / measured("score_one_by_one_mind_300.json")["ours"]
+    here = Profile(flops=speed, utilisation=1, bandwidth=1e15)
+    seconds = {
+        "score_one_by_one_mind_1000.json": Work(read=1000 + 21 * 30.7),
+        "score_one_by_one_industrial_300.json": Work(read=300 + 21 * 45),
+        "score_one_by_one_industrial_700.json": Work(read=700 + 21 * 45),
+    }
+    for name, work in seconds.items():
+        assert bill(work, model, here).seconds == pytest.approx(measured(name)["ours"], rel=1 / 3)
+    # Training: 5 prompts of 938 tokens share a row of 1,070 (docs/performance.md).
+    learning = 5 / measured("train_trl_4_negatives.json")["ours"]
+    assert bill(Work(learnt=1070), model, here).seconds == pytest.approx(learning, rel=1 / 3)

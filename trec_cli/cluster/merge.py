@@ -25,6 +25,8 @@ from trec_cli.score.recommendations import Recommendations, write_recommendation
 _KEPT = ("device", "way", "answers", "store", "quality")
 """Details that are not summed up: they stand in the merged manifest where all shards agree."""
 
+_TIMES = ("seconds", "processor_seconds")
+
 
 class _Asked(msgspec.Struct):
     """What of an example says whose it is."""
@@ -209,12 +211,12 @@ def _details(parts: Sequence[Part]) -> dict[str, Any]:
     """Return what the manifest says: counts summed up, all else where it is the same."""
     manifests = [part.manifest for part in parts]
     usual = {"output", "sha256", "command", "arguments", "settings", "inputs", "versions"}
-    usual |= {"machine", "started", "seconds"}
+    usual |= {"machine", "started", *_TIMES}
     own = [{n: v for n, v in each.items() if n not in usual} for each in manifests]
     return {
         **_summed(own),
         "shards": len(parts),
-        "shard_seconds": round(sum(each.get("seconds", 0) for each in manifests), 3),
+        **{f"shard_{n}": round(sum(m.get(n, 0) for m in manifests), 3) for n in _TIMES},
         "arguments": _without_shard(manifests[0].get("arguments", [])),
     }
 

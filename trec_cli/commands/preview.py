@@ -1,15 +1,16 @@
-"""What ``--dry-run`` shows of a prompt, and what comes after a shard."""
+"""What ``--dry-run`` shows of a prompt, and of the cost."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from trec_cli.commands.console import Terminal
-from trec_cli.core.shards import SUFFIX
+from trec_cli.core.cost import PlanOptions, Work, bill, read_profile
 
 if TYPE_CHECKING:
+    from trec_cli.models.source import ModelSource
     from trec_cli.prompts.recommend import PromptPart
 
 
@@ -23,9 +24,33 @@ def show_prompt(parts: "Sequence[PromptPart]", terminal: Terminal) -> None:
     terminal.table(table)
 
 
-def merge_hint(out: Path) -> str:
-    """Say what comes after all shards of an output; nothing where it is no shard."""
-    if not out.parent.name.endswith(SUFFIX):
-        return ""
-    whole = out.parent.with_name(out.parent.name.removesuffix(SUFFIX))
-    return f"; when all shards are there: trec merge --out {whole}"
+def show_bill(
+    plan: PlanOptions, source: "ModelSource", work: Work, users: int, terminal: Terminal
+) -> None:
+    """Show what some work would cost on the profile that was asked for, if any.
+
+    Args:
+        plan: the profile, and for how many users.
+        source: the model; of it only the configuration is read.
+        work: of the users at hand.
+        users: how many these are.
+        terminal: where to say it.
+    """
+    if plan.profile is None or not users:
+        return
+    from trec_cli.models.size import model_size
+
+    profile = read_profile(plan.profile)
+    size = model_size(source)
+    if profile.weights:  # another model than the one whose tokens were counted
+        cache = profile.cache_bytes or size.cache_bytes
+        size = replace(size, weights=profile.weights, head=0.0, cache_bytes=cache)
+    count = plan.users or users
+    found = bill(work.times(count / users), size, profile)
+    terminal.info(
+        f"{count:,} users on {profile.name}: {found}; {size.weights:.3g} weights in linear "
+        f"layers, {profile.utilisation:.0%} of {profile.flops:.3g} operations a second"
+    )
+    terminal.result(
+        profile=profile.name, planned_users=count, device_hours=found.hours, money=found.money
+    )

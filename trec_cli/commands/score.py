@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.commands.preview import merge_hint, show_prompt
+from trec_cli.commands.many import as_one_of_many, make_on_ray, merge_hint
+from trec_cli.commands.preview import show_bill, show_prompt
+from trec_cli.core.cost import Work
 from trec_cli.core.jsonl import is_stream
+from trec_cli.models.processes import Processes
 from trec_cli.score.options import ScoreOptions
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from trec_cli.score.writing import Top
 
 
-@command("score", ScoreOptions)
+@command("score", ScoreOptions, speaks=lambda: Processes.here().is_main)
 def score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Score every candidate: the log-odds that the model answers yes.
 
@@ -28,15 +31,29 @@ def score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) -> 
 
     [bold]trec score runs/sample --split predict --top 10 --out tonight.csv[/]
     """
-    from trec_cli.score.kinds import kind_of, refuse_foreign
-    from trec_cli.score.writing import Top
+    from trec_cli.score.kinds import refuse_foreign
 
     refuse_foreign(options, invocation.typed)
     options.check()
+    if options.scorer == "llm" and options.llm.engine == "ray" and not invocation.dry_run:
+        make_on_ray(options, invocation, terminal)
+        return
+    with as_one_of_many(options, invocation, terminal) as own:
+        _score(own, invocation, terminal)
+
+
+def _score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) -> None:
+    """Score, in this process, what it was given."""
+    from trec_cli.score.job import Cost
+    from trec_cli.score.kinds import kind_of
+    from trec_cli.score.writing import Top
+
     job = kind_of(options).make(options, invocation.given, terminal)
     out = options.out_file(job.system)
     if invocation.dry_run:
         _preview(job, out, terminal)
+        total = sum(map(job.cost, range(len(job.examples))), Cost())
+        show_bill(options.plan, options.source, Work(read=total.tokens), total.users, terminal)
         return
     top = Top(options.top, options.asked.seed) if options.top else None
     try:

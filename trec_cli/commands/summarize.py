@@ -7,11 +7,14 @@ from rich.table import Table
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.commands.preview import merge_hint
+from trec_cli.commands.many import as_one_of_many, make_on_ray, merge_hint
+from trec_cli.commands.preview import show_bill
 from trec_cli.commands.show import show_user
 from trec_cli.core.blocks import split_blocks
+from trec_cli.core.cost import Work
 from trec_cli.core.files import resolve
 from trec_cli.core.jsonl import is_stream
+from trec_cli.models.processes import Processes
 from trec_cli.summarize.settings import SummarizeOptions
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ _MANY_REPLACED = 0.25
 """More texts that had to be replaced are worth a warning."""
 
 
-@command("summarize", SummarizeOptions)
+@command("summarize", SummarizeOptions, speaks=lambda: Processes.here().is_main)
 def summarize(options: SummarizeOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Write a preference summary for every example with a frozen language model.
 
@@ -47,6 +50,15 @@ def summarize(options: SummarizeOptions, invocation: Invocation, terminal: Termi
             as_json=invocation.json_line,
         )
         return
+    if options.mode != "none" and options.engine == "ray" and not invocation.dry_run:
+        make_on_ray(options, invocation, terminal)
+        return
+    with as_one_of_many(options, invocation, terminal) as own:
+        _summarize(own, invocation, terminal)
+
+
+def _summarize(options: SummarizeOptions, invocation: Invocation, terminal: Terminal) -> None:
+    """Summarise, in this process, what it was given."""
     from trec_cli.summarize.job import make_job
 
     job = make_job(options, terminal)
@@ -164,6 +176,11 @@ def _show_cost(job: "ModelJob", terminal: Terminal) -> None:
         "what the store holds costs nothing, and bad texts are asked for again, each at most "
         f"{job.setup.retries} times. Nothing was written."
     )
+    if cost.calls:
+        a_call = (cost.prompt_tokens + new_tokens) / cost.calls
+        at_once = max(1, min(cost.calls, job.options.max_tokens // a_call))
+        work = Work(read=cost.prompt_tokens, written=new_tokens, at_once=at_once, context=a_call)
+        show_bill(job.options.plan, job.options.source, work, len(job.examples), terminal)
     fields = {"calls": cost.calls, "prompt_tokens": cost.prompt_tokens}
     terminal.result(examples=len(job.examples), **fields)
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.commands.preview import show_prompt
+from trec_cli.commands.preview import show_bill, show_prompt
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.runs import RunFolder
+from trec_cli.models.processes import Processes
 from trec_cli.prompts.settings import adapter_name
-from trec_cli.train.processes import Processes
 from trec_cli.train.settings import TrainOptions
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def train(options: TrainOptions, invocation: Invocation, terminal: Terminal) -> 
     job = TrainingJob(options, processes, terminal if processes.is_main else Silent())
     if invocation.dry_run:
         _preview(job, terminal)
+        show_bill(options.plan, options.model, job.work(), len(job.prepared.data), terminal)
         return
     outcome = job.run(overwrite=invocation.overwrite)
     if outcome is None:

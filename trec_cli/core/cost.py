@@ -18,11 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from trec_cli.core.errors import InputError
+from trec_cli.core.options import Option
 
 _SECONDS_AN_HOUR = 3600
 
@@ -38,6 +39,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         bandwidth_utilisation: share of it that writing reaches.
         price: of a device for an hour, in any currency; None where nobody has said.
         devices: that hold one copy of the model together.
+        weights: of the linear layers of another model than the one named; None for that one.
+        cache_bytes: of the keys and values of a token of that other model.
     """
 
     name: str = "own"
@@ -47,6 +50,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bandwidth_utilisation: float = 0.6
     price: float | None = None
     devices: int = 1
+    weights: float | None = None
+    cache_bytes: float | None = None
 
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
@@ -58,6 +63,33 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
     }
 )
 """Peaks in bfloat16 from the makers' data sheets; prices and utilisation are assumptions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """On what a dry run is planned.
+
+    Attributes:
+        profile: name or TOML file of a :class:`Profile`; None plans nothing.
+        users: whom the plan is for; None for those at hand.
+    """
+
+    profile: Annotated[
+        str | None,
+        Option(
+            "With --dry-run: device hours and money on a100, h100, h200, l4 or a TOML file "
+            "(docs/cluster.md).",
+            panel="Output and behaviour",
+        ),
+    ] = None
+    users: Annotated[
+        int | None,
+        Option(
+            "With --profile: what so many users like those at hand would cost.",
+            panel="Output and behaviour",
+            minimum=1,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +218,10 @@ def _checked(profile: Profile, path: Path) -> Profile:
         if not 0 < value < float("inf") or (name in shares and value > 1):
             most = " and at most 1" if name in shares else ""
             raise InputError.of(path, f"{name} is {value}", f"give a number above 0{most}")
+    for name in ("weights", "cache_bytes"):
+        value = getattr(profile, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError.of(path, f"{name} is {value}", "give a number above 0")
     if profile.price is not None and not 0 <= profile.price < float("inf"):
         raise InputError.of(path, f"price is {profile.price}", "give 0 or more")
     return profile

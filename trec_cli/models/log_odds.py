@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
@@ -110,13 +111,14 @@ def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Columns]:
     """Cut the LM head to two rows, yes and no, while the block runs.
 
     The model's own forward pass then scales, shifts and caps the two logits as it would
-    all of them.  A head that is not a plain linear layer (LoRA on it, quantized) stays.
+    all of them.  A head that is not a plain linear layer (LoRA on it, quantized, dealt out by
+    FSDP) stays.
 
     Yields:
         The places of yes and no among the logits.
     """
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if type(head) is not nn.Linear or isinstance(head.weight, DTensor):
         yield answers.yes, answers.no
         return
     model.set_output_embeddings(_AnswerHead(head, answers))

@@ -129,10 +129,12 @@ def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress
     return make_baseline_job(options.asked, options.scorer, tune=options.tune)
 
 
-_LOCAL = Kind(frozenset({"llm", "source", "prompt", "max_tokens"}), _local)
+_LOCAL = Kind(frozenset({"llm", "source", "prompt", "max_tokens", "plan"}), _local)
+_RAY = Kind(_LOCAL.reads | {"ray"}, _local)
 _SERVED = Kind(
     frozenset({"llm", "served", "model", "revision", "trust_remote_code", "prompt"}), _served
 )
+_ENGINES: dict[str, Kind] = {"local": _LOCAL, "openai": _SERVED, "ray": _RAY}
 _RECBOLE = Kind(frozenset({"recbole", "tune"}), _recbole)
 _SIGNAL = Kind(frozenset(), _signal)
 _FAMILIES = {RECBOLE: _RECBOLE, SIGNAL: _SIGNAL}
@@ -180,15 +182,15 @@ def kind_of(options: ScoreOptions) -> Kind:
         UsageError: there is none of the name.
     """
     check_scorer(options.scorer)
-    if options.scorer == LLM and options.llm.engine == "openai":
-        return _SERVED
+    if options.scorer == LLM:
+        return _ENGINES[options.llm.engine]
     return _kind(options.scorer)
 
 
 def foreign(scorer: str, names: Iterable[str]) -> list[str]:
     """List those of some options, named as in a study, that a scorer reads on no engine."""
     check_scorer(scorer)
-    kinds = [_LOCAL, _SERVED] if scorer == LLM else [_kind(scorer)]
+    kinds = [*_ENGINES.values()] if scorer == LLM else [_kind(scorer)]
     read = {
         option.parameter: any(kind.takes(option) for kind in kinds)
         for option in declared(ScoreOptions)
@@ -222,9 +224,8 @@ def _flag(option: Declared, options: ScoreOptions) -> str:
 
 def _readers(option: Declared, options: ScoreOptions) -> str:
     """Name the scorers, or the engine, that an option is for, and the one that it is not for."""
-    engines = {"local": _LOCAL, "openai": _SERVED}
-    if options.scorer == LLM and any(kind.takes(option) for kind in engines.values()):
-        right = next(name for name, kind in engines.items() if kind.takes(option))
+    if options.scorer == LLM and any(kind.takes(option) for kind in _ENGINES.values()):
+        right = next(name for name, kind in _ENGINES.items() if kind.takes(option))
         return f"--engine {right}, not for {options.llm.engine}"
     names = list(dict.fromkeys(_names(option)))
     listed = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
@@ -232,7 +233,7 @@ def _readers(option: Declared, options: ScoreOptions) -> str:
 
 
 def _names(option: Declared) -> Iterator[str]:
-    if _SERVED.takes(option):
+    if _SERVED.takes(option) or _RAY.takes(option):
         yield LLM
     yield from (name for name, kind in KINDS.items() if kind.takes(option))
     if _RECBOLE.takes(option):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from trec_cli.core.cost import PlanOptions
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import (
@@ -33,6 +34,7 @@ from trec_cli.core.shards import Shard, ShardName, find_shard
 from trec_cli.models.endpoint.settings import PANEL as SERVER_PANEL
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
 from trec_cli.models.source import DEFAULT_EMBEDDER, EmbedderName, MaxTokens, ModelSource
+from trec_cli.models.workers import RayOptions
 from trec_cli.prompts.settings import Prompts, PromptSettings
 from trec_cli.recbole import TrainOn
 from trec_cli.score.recommendations import check_format
@@ -241,6 +243,8 @@ class ScoreOptions:
     lift: LiftOptions = field(default_factory=LiftOptions)
     recbole: RecboleOptions = field(default_factory=RecboleOptions)
     served: ServedOptions = field(default_factory=ServedOptions)
+    ray: RayOptions = field(default_factory=RayOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
     source: ModelSource = field(default_factory=ModelSource)
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)

@@ -229,7 +229,7 @@ def make_setup(options: SummarizeOptions) -> Setup:
     Raises:
         UsageError: the options of a server cannot work.
     """
-    if options.engine == "local":
+    if options.engine != "openai":
         return Setup(options)
     setup = RemoteSetup(options)
     _ = setup.summary, setup.endpoint  # what cannot work is refused before a file is read

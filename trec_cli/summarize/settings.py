@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from trec_cli.core.cost import PlanOptions
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import Examples, Items, Limit, Out, Run, Store, Vectors, resolve
@@ -14,6 +15,7 @@ from trec_cli.core.records import SPLITS, Domain, Mode, Query
 from trec_cli.core.shards import ShardName, find_shard
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
 from trec_cli.models.source import DEFAULT_EMBEDDER, Decoding, EmbedderName, MaxTokens, ModelSource
+from trec_cli.models.workers import RayOptions
 from trec_cli.prompts.settings import PANEL as PROMPT
 from trec_cli.prompts.settings import Attributes, ChatTemplate, Prompts
 
@@ -172,6 +174,8 @@ class SummarizeOptions:
         engine: where the model runs.
         endpoint: which endpoint of a server writes.
         server: which server, and how it is asked.
+        ray: how a Ray cluster is used.
+        plan: on what a dry run is planned.
         attention, embedder: of mode ``attention`` alone.
         source: which model.
         max_tokens: tokens of one batch, answers included.
@@ -218,6 +222,8 @@ class SummarizeOptions:
         ),
     ] = "chat"
     server: ServerOptions = field(default_factory=ServerOptions)
+    ray: RayOptions = field(default_factory=RayOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
     attention: AttentionSettings = field(default_factory=AttentionSettings)
     source: ModelSource = field(default_factory=ModelSource)
     embedder: EmbedderName = DEFAULT_EMBEDDER
@@ -244,9 +250,11 @@ class SummarizeOptions:
             _refuse(typed, attention, f"--mode attention, not for {self.mode}")
         if self.mode == "none":
             return
-        if self.engine == "local":
+        if self.engine != "ray":
+            _refuse(typed, _parameters(RayOptions), f"--engine ray, not for {self.engine}")
+        if self.engine != "openai":
             served = {*_parameters(ServerOptions), "endpoint"}
-            _refuse(typed, served, "--engine openai, not for local")
+            _refuse(typed, served, f"--engine openai, not for {self.engine}")
         else:
             # An embedder runs here, whatever writes the texts.
             placed = set() if self.mode == "attention" else {"device", "dtype", "max_tokens"}

@@ -16,7 +16,7 @@ from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.core.json_file import decode_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.progress import Task
-from trec_cli.train.lora import save_adapter
+from trec_cli.train.lora import gathered, save_adapter
 from trec_cli.train.work import (
     BEST_FILE,
     SPENT_FILE,
@@ -131,11 +131,14 @@ class BestAdapter(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Save the adapter if it is better than all before."""
         found = {name.removeprefix(VALID_PREFIX): v for name, v in (metrics or {}).items()}
-        if not state.is_world_process_zero or not self._is_better(found):
+        if not self._is_better(found):
             return
         self._best = {"step": state.global_step, **found}
+        weights = gathered(model)
+        if not state.is_world_process_zero:
+            return
         fresh = self._folder.with_name(f"{self._folder.name}-{state.global_step}")
-        save_adapter(model, fresh)
+        save_adapter(model, fresh, weights)
         write_bytes(fresh / BEST_FILE, [msgspec.json.encode(self._best)])
         mark_complete(fresh)
         replace_folder(fresh, self._folder)

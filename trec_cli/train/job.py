@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
+from trec_cli.core.cost import Work
 from trec_cli.core.jsonl import content_hash, is_stream, read_examples, read_items, read_summaries
 from trec_cli.core.lineage import other_versions
 from trec_cli.core.manifest import Provenance, read_manifest, up_to_date
@@ -17,18 +18,19 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
+    LanguageModel,
     load_config,
     load_model,
     load_tokenizer,
     max_positions,
     model_identity,
 )
+from trec_cli.models.processes import Processes
 from trec_cli.prompts.questions import fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart, template_hash
 from trec_cli.train.callbacks import keep_events
 from trec_cli.train.dataset import Draw, PreparedTraining, check_trainable, prepare
-from trec_cli.train.lora import quantization
-from trec_cli.train.processes import Processes
+from trec_cli.train.lora import gathered, quantization
 from trec_cli.train.publish import Card, publish
 from trec_cli.train.run import Outcome, train
 from trec_cli.train.settings import BEFORE_OPTIONS, TrainOptions
@@ -57,6 +59,7 @@ class TrainingJob:
         """
         self.options, self.files = options, options.files()
         self.settings = options.for_processes(processes.count)
+        processes.check(quantized=self.settings.quantize is not None)
         self.source = processes.place(options.model)
         self._processes, self._progress = processes, progress
         self._read()
@@ -165,6 +168,11 @@ class TrainingJob:
             "steps between validations": self.prepared.eval_every,
         }
 
+    def work(self) -> Work:
+        """Return the tokens that are learnt from in all epochs, without validation."""
+        tokens = self.prepared.measure.expected * self.settings.epochs
+        return Work(learnt=tokens, recomputed=self.settings.gradient_checkpointing)
+
     def run(self, *, overwrite: bool = False) -> Outcome | None:
         """Train and move the adapter to its folder; return None where it is there already.
 
@@ -186,7 +194,7 @@ class TrainingJob:
 
     def _train(self, work: WorkFolder) -> Outcome:
         options, prepared = self.options, self.prepared
-        llm = load_model(self.source, **quantization(self.settings.quantize, self._placement))
+        llm = self._load()
         self._progress.info(f"training on {llm.placement.reason}")
         if options.trackers:
             keep_events(work.out)
@@ -198,11 +206,22 @@ class TrainingJob:
             report_to=options.trackers,
             progress=self._progress,
         )
+        weights = gathered(model)
         if self._processes.is_main:
             self._provenance.earlier_seconds = outcome.earlier_seconds
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
-            publish(work, model, self._builder, self._card(outcome), self._provenance, details)
+            details["weights_dealt_out"] = weights is not None
+            card = self._card(outcome)
+            publish(work, model, self._builder, card, self._provenance, details, weights)
         return outcome
+
+    def _load(self) -> LanguageModel:
+        """Load the weights; those that are to be dealt out into main memory, in their type."""
+        if not self._processes.deal_out_weights:
+            return load_model(self.source, **quantization(self.settings.quantize, self._placement))
+        dtype = str(self._placement.dtype).removeprefix("torch.")
+        llm = load_model(replace(self.source, device="cpu", dtype=dtype))
+        return replace(llm, placement=self._placement)
 
     def _card(self, outcome: Outcome) -> Card:
         settings, inputs = self._provenance.settings, self._provenance.inputs

@@ -15,7 +15,8 @@ from peft import (
     prepare_model_for_kbit_training,
 )
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import BitsAndBytesConfig, set_seed
 
 from trec_cli.core.errors import UsageError
@@ -40,6 +41,7 @@ PEFT_CARD = "README.md"
 PEFT_CONFIG = "adapter_config.json"
 _SETS = {"target_modules", "exclude_modules"}
 _32_BITS = 1 << 32
+_LORA = "lora_"
 
 
 def linear_names(model: nn.Module) -> list[str]:
@@ -123,9 +125,30 @@ def save_memory(model: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write ``adapter_model.safetensors`` and ``adapter_config.json`` into a folder."""
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+Weights = dict[str, Tensor]
+"""Of an adapter, by name."""
+
+
+def gathered(model: PeftModel) -> Weights | None:
+    """Gather the adapter's weights where FSDP has dealt them out; None where they are whole.
+
+    All processes must ask together; each gets all.
+    """
+    own = {name: each for name, each in model.named_parameters() if _LORA in name}
+    if not any(isinstance(each, DTensor) for each in own.values()):
+        return None
+    return {
+        name: (each.full_tensor() if isinstance(each, DTensor) else each).detach().cpu()
+        for name, each in own.items()
+    }
+
+
+def save_adapter(model: PeftModel, folder: Path, weights: Weights | None = None) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json`` into a folder.
+
+    ``weights`` are those of :func:`gathered`.
+    """
+    model.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
     (folder / PEFT_CARD).unlink(missing_ok=True)
     _sort_sets(folder / PEFT_CONFIG)
 

@@ -15,7 +15,7 @@ from trec_cli.core.outputs import locked, write_bytes
 from trec_cli.models.load import load_adapted, load_config
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.recommend import SETTINGS_FILE, PromptBuilder, save_settings
-from trec_cli.train.lora import save_adapter
+from trec_cli.train.lora import Weights, save_adapter
 from trec_cli.train.work import BEST_FILE, MARKER, WorkFolder, replace_folder
 
 CARD_FILE = "README.md"
@@ -118,6 +118,7 @@ def publish(
     card: Card,
     provenance: Provenance,
     details: Mapping[str, Any],
+    weights: Weights | None = None,
 ) -> None:
     """Move the adapter folder to its name, whole, with its manifest; remove the work folder.
 
@@ -128,11 +129,12 @@ def publish(
         card: the model card.
         provenance: of the training.
         details: what else the manifest says.
+        weights: of that adapter, where the processes had to gather them.
     """
     final = work.path / "final"
     shutil.rmtree(final, ignore_errors=True)
     if work.read_best() is None:
-        save_adapter(model, final)
+        save_adapter(model, final, weights)
     else:
         shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE, MARKER))
     save_settings(final, builder)

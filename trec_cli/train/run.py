@@ -17,6 +17,7 @@ from trec_cli.models.device import shortage_explained
 from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.log_odds import BranchScorer, TreeScorer
+from trec_cli.models.processes import Processes
 from trec_cli.train.callbacks import (
     BestAdapter,
     EpochShare,
@@ -173,6 +174,8 @@ def _scorer(model: Any, prepared: PreparedTraining, progress: Progress) -> TreeS
     scorer: TreeScorer = (
         TextScorer(model, most) if builder.text else BranchScorer(model, builder.answers, most)
     )
+    if Processes.here().deal_out_weights:
+        return scorer  # still in main memory, where a large model is too slow to check
     model.eval()
     sizes = prepared.measure.largest
     extremes = {sizes.index(min(sizes)), sizes.index(max(sizes))}

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from trec_cli.core.cost import PlanOptions
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import (
     PANEL,
@@ -282,6 +283,7 @@ class TrainOptions:
         Option("Trackers as the Trainer has them: tensorboard,wandb", panel=_WATCH),
     ] = ("none",)
     limit: Limit = None
+    plan: PlanOptions = field(default_factory=PlanOptions)
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself.

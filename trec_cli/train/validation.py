@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trec_cli.evaluate.metrics import Pools, rank, recall, reciprocal_rank
 from trec_cli.models.log_odds import TreeScorer, plan_rows
+from trec_cli.models.processes import Processes
 from trec_cli.prompts.questions import SummarizedExample, without_user
 from trec_cli.prompts.recommend import PromptBuilder, PromptTree
 
@@ -51,7 +52,8 @@ class Validator:
     def __call__(self, model: Any) -> dict[str, float]:
         """Compute ``loss``, ``recall@K`` and ``mrr@10``, means over examples.
 
-        Every process ranks its share; all get the result.
+        Every process ranks its share; all get the result.  Where the weights are dealt out
+        (FSDP), each forward pass needs all processes, so all rank everything.
         """
         training = model.training
         model.eval()
@@ -73,12 +75,14 @@ class Validator:
         starts = np.cumsum([0, *(len(tree.branches) for tree in trees)])
         found = torch.zeros(int(starts[-1]), dtype=torch.float32, device=model.device)
         rows = plan_rows([tree.size for tree in trees], self._scorer.limits.row)
-        for row in rows[state.process_index :: state.num_processes]:
+        together = Processes.here().deal_out_weights
+        for row in rows if together else rows[state.process_index :: state.num_processes]:
             for index, scores in zip(
                 row, self._scorer([trees[index] for index in row]), strict=True
             ):
                 found[starts[index] : starts[index + 1]] = torch.tensor(scores)
-        everywhere = reduce(found, "sum").cpu().double().numpy()
+        summed = found if together else reduce(found, "sum")
+        everywhere = summed.cpu().double().numpy()
         return list(np.split(everywhere, starts[1:-1]))
 
 

@@ -16,11 +16,12 @@ from trec_cli.models.source import PANEL as MODEL
 
 PANEL = "Server (with --engine openai)"
 DEFAULT_KEY_VARIABLE = "OPENAI_API_KEY"
-EngineName = Literal["local", "openai"]
+EngineName = Literal["local", "openai", "ray"]
 Engine = Annotated[
     EngineName,
     Option(
-        "local runs the model here; openai asks any server that speaks OpenAI's protocol.",
+        "local runs the model here; openai asks any server that speaks OpenAI's protocol; ray "
+        "runs it in the workers of a Ray cluster (docs/cluster.md).",
         panel=MODEL,
     ),
 ]
