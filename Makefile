@@ -123,7 +123,7 @@ bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.
 
 # Every signal and the blend on the published Industrial questions, beside the published figures.
 yardstick-industrial: $(INSTALLED) $(EMBEDDER)/config.json
-	$(BIN)/python -m benchmarks.published_industrial --data $(DATA)
+	$(BIN)/python -m benchmarks.published_industrial --data $(DATA) --learnt runs/published-industrial
 
 $(RECBOLE)/.installed: scripts/recbole_env.py
 	$(PYTHON) scripts/recbole_env.py $(RECBOLE)

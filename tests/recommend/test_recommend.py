@@ -289,9 +289,8 @@ def test_faults_are_named(run: Path, tmp_path: Path) -> None:
 
 def test_before_a_prediction_the_newest_item_is_the_answer_and_everything_is_past() -> None:
     known = _asked("u", ["i1"], ["i2"])
-    past = past_examples([known, _asked("u", ["i1", "i2"]), _asked("v", [])], predict=True)
+    past = past_examples([known, _asked("u", ["i1", "i2"]), _asked("v", [])])
     assert [(e.split, e.history, e.positives) for e in past] == [("train", ["i1"], ["i2"])]
-    assert past_examples([known], predict=False) == [known]
 
 
 def _grown(folder: Path, items: Sequence[Item] = SHOP) -> Result:

@@ -35,6 +35,7 @@ from trec_cli.retrieve.sources import highest, make_sources
 from trec_cli.signals.blend import Learner
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
+from trec_cli.signals.learn import learn_shares
 
 
 def _shop(size: int = 40) -> dict[str, Item]:
@@ -143,7 +144,8 @@ def test_a_train_question_is_answered_without_its_own_user() -> None:
     lonely = _question(["i30"], ["i39"], "train", 77)
     items, others = _shop(), _train()
     catalogue = EncodedCatalogue.of(items)
-    learner = Learner(catalogue, Events.of([*others, lonely], catalogue.rows))
+    events = Events.of([*others, lonely], catalogue.rows)
+    learner = Learner(catalogue, events, further=learn_shares)
     ((_, signals),) = learner.parts([lonely])
     asked = Histories.of([["i30"]], catalogue.rows)
     assert signals["follows"].everywhere(asked).max() == 0
@@ -153,7 +155,7 @@ def test_a_train_question_is_answered_without_its_own_user() -> None:
 def test_every_share_of_a_source_is_in_the_list() -> None:
     items, train = _shop(), _train()
     catalogue = EncodedCatalogue.of(items)
-    learner = Learner(catalogue, Events.of(train, catalogue.rows))
+    learner = Learner(catalogue, Events.of(train, catalogue.rows), further=learn_shares)
     retriever = Retriever.of(items, catalogue, learner.signals(), RetrieveSettings(count=20))
     asked = Histories.of([["i2", "i20"]], catalogue.rows)
     ((_, _, found),) = retriever.blocks(asked)

@@ -120,3 +120,59 @@ def test_the_own_answer_of_a_train_question_changes_no_score_of_it(run: Path) ->
 
     trec(run)
     assert scored(0, "model-blend.json") == scored(1, "model-blend.json")
+
+
+def test_what_took_long_is_taken_again_and_made_again_when_examples_grow(run: Path) -> None:
+    first = trec(run, "--json")
+    assert "cooccurrence, lsa made anew and kept in" in first.stderr
+    assert fields(first)["learnt_kept"] == 0
+    again = fields(trec(run, "--name", "again", "--json"))
+    assert (again["learnt_made"], again["learnt_kept"]) == (0, 3)
+    examples = read_examples(run / "examples.jsonl")
+    more = structs.replace(examples[0], example_id="more", user_id="more", history=["i1", "i2"])
+    write_lines(run / "examples.jsonl", encode_all([*examples, more]))
+    grown = trec(run, "--name", "grown", "--json")
+    assert "cooccurrence made anew" in grown.stderr
+    assert "lsa taken from" in grown.stderr
+
+
+def test_without_times_split_train_alone_is_counted_and_one_is_told(run: Path) -> None:
+    told = trec(run, "--json")
+    assert "counted: split train alone, since examples of split valid have no times" in told.stderr
+    assert "without recent popularity" in told.stderr
+    assert fields(told)["renewed"] == 0
+
+
+def test_in_a_split_by_time_older_answers_are_counted(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trec_cli.signals.renewal.LEAST_ASKED", 5)
+    begin = {"train": 0, "valid": 100, "test": 200}
+    timed = [
+        structs.replace(example, timestamp=begin[example.split] + n)
+        for n, example in enumerate(read_examples(run / "examples.jsonl"))
+    ]
+    write_lines(run / "examples.jsonl", encode_all(timed))
+    result = trec(run, "--json")
+    told = fields(result)
+    assert (told["renewed"], told["questions"]) == (20, 10)
+    assert "recent" in told["weights"]
+    assert "20 answers of split valid, all older than the questions" in result.stderr
+    manifest = read_manifest(run / "model-blend.json")
+    assert manifest is not None
+    assert manifest["settings"]["renewed"] == ["valid"]
+    assert fields(trec(run, "--name", "again", "--json"))["reused"] is True
+
+
+def test_an_embedder_and_sequence_models_are_further_signals_and_are_kept(
+    run: Path, tiny_embedder: Path
+) -> None:
+    chosen = ["--embedder", tiny_embedder, "--sequence-models", 1, "--device", "cpu", "--json"]
+    told = fields(trec(run, "--name", "more", *chosen))
+    assert {"sequence", "next_near", "together_near"} < set(told["weights"])
+    kept = sorted(path.name for path in (run / "learnt-blend").iterdir())
+    assert sum(name.startswith("sequence-") for name in kept) == 1
+    again = fields(trec(run, "--name", "again", *chosen))
+    assert (again["reused"], again["learnt_made"]) == (True, 0)
+    one, other = ((run / f"scores-{name}.jsonl").read_bytes() for name in ("more", "again"))
+    assert one == other

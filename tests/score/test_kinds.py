@@ -37,14 +37,14 @@ def test_what_is_asked_and_where_it_goes_is_for_every_scorer(scorer: str) -> Non
         (
             {"scorer": "bm25"},
             "model",
-            "--model is for --scorer llm, embedding or sequence, not for bm25",
+            "--model is for --scorer llm, embedding, blend or sequence, not for bm25",
         ),
         ({"scorer": "embedding"}, "zero_shot", "--zero-shot is for --scorer llm, not for embed"),
         ({"scorer": "random"}, "train_on", "--train-on is for --scorer recbole:MODEL, not for"),
         (
             {"scorer": "recbole:BPR"},
             "embedder",
-            "--embedder is for --scorer embedding or sequence, not for",
+            "--embedder is for --scorer embedding, blend or sequence, not for",
         ),
         ({"engine": "openai"}, "device", "--device is for --engine local, not for openai"),
         ({}, "top_logprobs", "--top-logprobs is for --engine openai, not for local"),

@@ -13,6 +13,7 @@ from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.signals.blend import Learner
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
+from trec_cli.signals.learn import learn_shares
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def test_a_signal_says_of_candidates_what_it_says_of_the_whole_catalogue(
     assert trec(run, name).exit_code == 0
     catalogue = EncodedCatalogue.of(read_items(run / "items.jsonl"))
     examples = read_examples(run / "examples.jsonl")
-    signal = Learner(catalogue, Events.of(examples, catalogue.rows)).signals()[name]
+    events = Events.of(examples, catalogue.rows)
+    signal = Learner(catalogue, events, further=learn_shares).signals()[name]
     asked = [e for e in examples if e.split == "test"]
     whole = signal.everywhere(Histories.of((e.history for e in asked), catalogue.rows))
     for row, record in zip(whole, scores_in(run / f"scores-signal-{name}.jsonl"), strict=True):

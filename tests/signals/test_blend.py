@@ -9,7 +9,6 @@ from tests.signals.small import ITEMS, ROWS, example
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Example
 from trec_cli.signals.blend import (
-    VARYING,
     Blend,
     Learner,
     drawn_candidates,
@@ -18,6 +17,7 @@ from trec_cli.signals.blend import (
     history_size,
     load_logit,
     save_logit,
+    varying_of,
 )
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
@@ -119,8 +119,10 @@ def test_the_weight_of_a_signal_may_depend_on_the_length_of_the_history(
     assert sizes.tolist() == pytest.approx([-np.log(6), 0, np.log(51 / 6), np.log(51 / 6)])
     monkeypatch.setattr("trec_cli.signals.blend.MANY_QUESTIONS", 10)
     blend = _blend(_examples())
-    assert blend.varying == VARYING
-    assert blend.logit.names == tuple(feature_names(blend.learner.signals(), VARYING))
+    signals = blend.learner.signals()
+    assert blend.varying == varying_of(signals)
+    assert {"next", "popularity"} < set(blend.varying)
+    assert blend.logit.names == tuple(feature_names(signals, blend.varying))
     asked = [example("x", "test", history, n=n) for n, history in enumerate(["ab", "", "c"])]
     whole = blend.everywhere(Histories.of((e.history for e in asked), ROWS))
     whole = whole[:, [ROWS[item] for item in "abcd"]]

@@ -2,18 +2,27 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.signals.small import ITEMS, ROWS, example
 from trec_cli.core.records import Item
 from trec_cli.signals.catalogue import EncodedCatalogue, find_groups, lsa
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
-from trec_cli.signals.learn import learn_signals, meaning, reads_history
+from trec_cli.signals.learn import (
+    learn_shares,
+    learn_signals,
+    meaning,
+    missing_signals,
+    reads_history,
+)
+from trec_cli.signals.neighbours import nearest_texts
 from trec_cli.signals.similarity import count_matrix
 
 TRAIN = [
@@ -23,10 +32,12 @@ TRAIN = [
 ]
 
 
+CATALOGUE = EncodedCatalogue.of(ITEMS)
+
+
 @pytest.fixture(scope="module")
 def signals() -> dict[str, Signal]:
-    catalogue = EncodedCatalogue.of(ITEMS)
-    return learn_signals(catalogue, Events.of(TRAIN, ROWS))
+    return learn_signals(CATALOGUE, Events.of(TRAIN, ROWS))
 
 
 def _scores(signal: Signal, history: str) -> list[float]:
@@ -46,19 +57,93 @@ def test_counts_of_items(signals: dict[str, Signal]) -> None:
     assert _scores(signals["never_right"], "") == [0, 1, 0, 1]
 
 
+def _lift(probability: float, takers: float) -> float:
+    """Write the log of (1 + P(c | h) / (P(c) / 2)) out; 7 takers in all, .1 for each item."""
+    return math.log(1 + probability / (0.5 * (takers + 0.1) / 7.4))
+
+
 def test_steps_from_the_newest_item(signals: dict[str, Signal]) -> None:
-    # Of the two who took b, both went on to c.
-    assert _scores(signals["follows_last"], "ab") == pytest.approx([0, 0, math.log(1 + 30), 0])
-    # Of the two who took a, one went on to b, and from there to c: .2 of a step.
-    expected = [0, math.log(1 + 30 / 2), math.log(1 + 30 * 0.2 / 2), 0]
-    assert _scores(signals["follows_last"], "a") == pytest.approx(expected)
+    # u went a, b, c; v b, c; w c, a.  Two steps from b, both to c, and two to nothing known.
+    expected = [0, 0, _lift(2 / (2 + 2), 3), 0]
+    assert _scores(signals["next_last"], "ab") == pytest.approx(expected)
+    # From a one step to b and .3 of one to c.
+    outgoing = 1.3 + 2
+    expected = [0, _lift(1 / outgoing, 2), _lift(0.3 / outgoing, 3), 0]
+    assert _scores(signals["next_last"], "a") == pytest.approx(expected)
 
 
-def test_items_taken_together_count_by_distance_and_age(signals: dict[str, Signal]) -> None:
-    # c follows b twice and a once at distance 2; a follows c once, which counts .3 backwards.
-    from_b, from_a = 2.0, 0.8 + 0.3
-    expected = math.log(1 + 10 * (from_b + 0.8 * from_a))
-    assert _scores(signals["cooccurrence"], "ab")[2] == pytest.approx(expected)
+def test_the_whole_history_counts_by_age(signals: dict[str, Signal]) -> None:
+    summed = 2 / (2 + 2) + 0.8 * 0.3 / (1.3 + 2)
+    assert _scores(signals["next"], "ab")[2] == pytest.approx(_lift(summed, 3))
+
+
+def test_items_taken_together_count_whatever_their_order(signals: dict[str, Signal]) -> None:
+    # With c stood: a twice (u, w) and b twice (u, v); with b stood a once.
+    expected = [_lift(2 / (4 + 2), 2), _lift(2 / (4 + 2), 2), 0, 0]
+    assert _scores(signals["together_last"], "c") == pytest.approx(expected)
+    assert _scores(signals["together"], "bc")[0] == pytest.approx(
+        _lift(2 / (4 + 2) + 0.8 * 1 / (3 + 2), 2)
+    )
+
+
+def test_shares_of_steps_are_there_for_retrieval() -> None:
+    found = learn_shares(Events.of(TRAIN, ROWS))["follows"]
+    # Two took b: both went to c, .3 of one back to a.  Two took a: c .8, b 1, and .3 from c.
+    expected = math.log(1 + 30 * (2 / 2 + 0.8 * (0.8 + 0.3) / 2))
+    assert _scores(found, "ab")[2] == pytest.approx(expected)
+
+
+NEAR = np.array([[1, 0], [0.6, 0.8], [-1, 0], [-0.6, -0.8]], np.float32)
+"""Vectors of a, b, c, d: a is near b and c near d, with cosine .6; their mean is 0."""
+
+
+def test_counts_pass_to_the_items_with_the_nearest_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trec_cli.signals.learn.nearest_texts", partial(nearest_texts, count=2))
+    catalogue = EncodedCatalogue.of(ITEMS, NEAR)
+    found = learn_signals(catalogue, Events.of(TRAIN, ROWS))
+    assert "next" not in found
+    # d, which nobody took, inherits a share of the steps to c, and b speaks in part for a.
+    other = math.exp(8 * (0.6 - 1))
+    own, other = 1 / (1 + other), other / (1 + other)
+    from_b, from_a = 2 / (2 + 2), 0.3 / (1.3 + 2)
+    to_c = own * from_b + other * from_a
+    assert _scores(found["next_near"], "b")[3] == pytest.approx(_lift(other * to_c, 0), rel=1e-4)
+    assert _scores(found["next_near"], "b")[2] == pytest.approx(_lift(own * to_c, 3), rel=1e-4)
+
+
+def test_recent_answers_count_more_and_those_of_one_time_alike() -> None:
+    moments = [("a", 10), ("b", 20), ("b", 20), ("c", 30)]
+    train = [
+        structs.replace(example(f"u{n}", "train", "d", right=item), timestamp=moment)
+        for n, (item, moment) in enumerate(moments)
+    ]
+    found = learn_signals(CATALOGUE, Events.of(train, ROWS, timed=True))
+    # Of four items: half-lives of 1 (not less), 1 and 2 answers; three came after a, one after b.
+    assert _scores(found["recent_short"], "d") == pytest.approx(
+        [math.log(1 + 0.5**3), math.log(1 + 2 * 0.5), math.log(2), 0]
+    )
+    assert _scores(found["recent_long"], "") == pytest.approx(
+        [math.log(1 + 0.5**1.5), math.log(1 + 2 * 0.5**0.5), math.log(2), 0]
+    )
+
+
+def test_without_times_there_is_no_recent_popularity_and_one_is_told() -> None:
+    found = learn_signals(CATALOGUE, Events.of(TRAIN, ROWS, timed=True))
+    assert "recent" not in found
+    assert missing_signals(found, embedded=False) == [
+        "without recent popularity (needs a split by time) and smoothing through near texts "
+        "(needs --embedder)"
+    ]
+
+
+def test_an_own_answer_is_in_no_count_once_its_user_is_left_out() -> None:
+    train = [structs.replace(e, timestamp=n) for n, e in enumerate(TRAIN)]
+    events = Events.of(train, ROWS, timed=True)
+    out = np.array([user == "w" for user in events.users])
+    without = Events.of(train[:2], ROWS, timed=True)
+    one, other = learn_signals(CATALOGUE, events.without(out)), learn_signals(CATALOGUE, without)
+    for name, signal in one.items():
+        assert _scores(signal, "cb") == _scores(other[name], "cb"), name
 
 
 def test_texts_groups_and_repeats(signals: dict[str, Signal]) -> None:

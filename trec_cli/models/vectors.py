@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +84,41 @@ def item_vectors(
         matrix[[not text for text in texts]] = 0
     rows = {identifier: row for row, identifier in enumerate(ids)}
     return ItemVectors(rows, unit_rows(matrix).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class CatalogueVectors:
+    """How vectors of a whole catalogue are made: by which embedder, of which texts.
+
+    Attributes:
+        source: the embedder.
+        store: where vectors are kept.
+        attributes: of the items to embed; None takes all.
+        max_tokens: of one forward pass.
+    """
+
+    source: "EmbedderSource"
+    store: Path
+    attributes: tuple[str, ...] | None = None
+    max_tokens: int = 4096
+
+    def identity(self) -> dict[str, object]:
+        """Describe what, beside the items, decides the vectors.
+
+        Raises:
+            ModelError: there is no such embedder.
+        """
+        return {"embedder": self.source.identity(), "attributes": self.attributes}
+
+    def of(self, items: Mapping[str, Item], progress: Progress) -> NDArray[np.float32]:
+        """Embed the items, each text once: [items, size], in their order.
+
+        Raises:
+            ModelError: the embedder cannot be loaded or used.
+        """
+        with VectorStore(self.store) as store:
+            maker = VectorMaker(self.source, store, max_tokens=self.max_tokens, progress=progress)
+            return item_vectors(items, list(items), maker, self.attributes).matrix
 
 
 def _sample(texts: Iterable[str]) -> list[str]:

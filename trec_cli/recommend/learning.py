@@ -1,20 +1,27 @@
 """What the blend learns from before it recommends, and the weights kept from night to night."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from trec_cli.core.json_file import read_json
+from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Example, Item, Split
 from trec_cli.recommend.options import RecommendOptions
-from trec_cli.signals.blend import Blend, Learner, fit_blend, load_logit, save_logit
+from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events
+from trec_cli.signals.learn import missing_signals
+from trec_cli.signals.logit import ConditionalLogit
+from trec_cli.signals.renewal import Course
+from trec_cli.signals.shelf import Shelf, content_key
+
+if TYPE_CHECKING:
+    from trec_cli.sequence.stacking import SequenceSignals
 
 NEGATIVES = 200
 """Wrong answers drawn per question that the weights are fitted on."""
@@ -22,15 +29,11 @@ _GROWTH = 1.2
 """Weights are fitted again when the log has grown by more than a fifth."""
 
 
-def past_examples(examples: Sequence[Example], *, predict: bool) -> list[Example]:
-    """Return what may be learnt from.
+def past_examples(examples: Sequence[Example]) -> list[Example]:
+    """Return what may be learnt from before a prediction: everything is past.
 
-    Before a prediction everything is past: each user's whole history becomes an example of
-    split train whose answer is its newest item.  Otherwise examples stay as they are, and
-    those of valid and test are in no count.
+    Each user's whole history becomes an example of split train whose answer is its newest item.
     """
-    if not predict:
-        return list(examples)
     asked = {e.user_id for e in examples if e.split == PREDICT}
     past = [_newest_as_answer(e) for e in examples if e.split == PREDICT and e.history]
     others = (e for e in examples if e.user_id not in asked)
@@ -49,10 +52,49 @@ def _newest_as_answer(example: Example) -> Example:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A blend, and whether its weights were kept from before."""
+    """A blend, whether its weights were kept from before, and what to say of it."""
 
     blend: Blend
     kept: bool
+    told: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a file of weights holds.
+
+    Attributes:
+        logit: the weights.
+        made_with: settings and signals.
+        events: items of all sequences that were counted then.
+        sequence: keys of the sequence models.
+    """
+
+    logit: ConditionalLogit
+    made_with: Mapping[str, Any]
+    events: int
+    sequence: Sequence[str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Kept":
+        """Read it.
+
+        Raises:
+            InputError: it is no such file.
+        """
+        logit = load_logit(path)
+        content = read_json(path, dict[str, Any])
+        return cls(
+            logit,
+            content.get("made_with") or {},
+            content.get("events", 0),
+            content.get("sequence", ()),
+        )
+
+    def fits(self, made_with: Mapping[str, Any], events: int) -> bool:
+        """Check whether it was made with these settings from a log not much smaller."""
+        mine = {**self.made_with, "signals": None} == {**made_with, "signals": None}
+        return mine and self.events <= events <= self.events * _GROWTH
 
 
 def learn(
@@ -65,45 +107,94 @@ def learn(
 ) -> Learnt:
     """Learn the signals, and fit the weights unless RUN has some that fit still.
 
+    What takes long is kept beside the weights: counts and nearest texts as long as their
+    inputs are the same, sequence models as long as the weights.
+
     Raises:
         UsageError: there is nothing to learn from.
         ModelError: the embedder cannot be used.
     """
-    vectors = embed(options, items, progress)
-    catalogue = EncodedCatalogue.of(items, vectors)
-    past = past_examples(examples, predict=options.split == PREDICT)
-    learner = Learner(catalogue, Events.of(past, catalogue.rows), options.seed)
-    made_with: dict[str, Any] = {
+    path, shelf = options.weights_file, Shelf(options.learnt_folder)
+    with nullcontext() if path is None else locked(path), shelf.tidied():
+        catalogue = EncodedCatalogue.of(items, embed(options, items, progress), shelf)
+        course = _course(options, examples)
+        made_with = _made_with(options, course, catalogue)
+        further = _sequence_signals(options, catalogue, shelf, progress)
+        events = course.events(catalogue.rows)
+        learner = Learner(catalogue, events, options.seed, shelf, further)
+        usable = path is not None and path.exists() and not renew
+        blend = _kept(path, made_with, learner) if path is not None and usable else None
+        kept = blend is not None
+        if blend is None:
+            blend = course.fit(learner, NEGATIVES)
+            if path is not None:
+                details = {
+                    "made_with": {**made_with, "signals": list(blend.signals)},
+                    "events": len(events.sequences.items),
+                    "sequence": further.keys(events) if further else [],
+                }
+                save_logit(path, blend.logit, details)
+        told = [
+            *([] if options.split == PREDICT else [str(course)]),
+            *missing_signals(blend.signals, embedded=catalogue.embedded),
+            *([str(shelf)] if shelf.folder else []),
+        ]
+    return Learnt(blend, kept, told)
+
+
+def _course(options: RecommendOptions, examples: Sequence[Example]) -> Course:
+    """Decide what is counted, and where the weights come from."""
+    learnt_from: tuple[Split, ...] = ("train",) if options.split == "valid" else ("train", "valid")
+    if options.split == PREDICT:
+        return Course(past_examples(examples), learnt_from, "a prediction knows everything")
+    return Course.of(examples, options.split, learnt_from)
+
+
+def _made_with(
+    options: RecommendOptions, course: Course, catalogue: EncodedCatalogue
+) -> dict[str, Any]:
+    """Describe what weights can be kept for, beside the signals."""
+    models: dict[str, Any] = {}
+    if options.sequence_models:
+        models["sequence_models"] = options.sequence_models
+        if not catalogue.embedded:  # these vectors mean something else in another catalogue
+            models["vectors"] = content_key([catalogue.vectors])
+    return {
         "seed": options.seed,
         "embedder": options.embedder,
-        "signals": list(learner.signals()),
         "split": options.split,
+        # weights made before that knew the answers of valid
+        **({"learnt_from": ["train"]} if options.split == "valid" else {}),
+        **models,
+        **({"renewed": list(course.settings["renewed"])} if course.renewed else {}),
     }
-    learnt_from: tuple[Split, ...] = ("train", "valid")
-    if options.split == "valid":
-        learnt_from = ("train",)
-        made_with["learnt_from"] = ["train"]  # weights made before that knew the answers
-    path = options.weights_file
-    if path is not None and path.exists() and not renew:
-        kept = _kept(path, made_with, learner)
-        if kept is not None:
-            return Learnt(kept, kept=True)
-    blend = fit_blend(learner, past, negatives=NEGATIVES, splits=learnt_from)
-    if path is not None:
-        events = len(learner.events.sequences.items)
-        save_logit(path, blend.logit, {"made_with": made_with, "events": events})
-    return Learnt(blend, kept=False)
+
+
+def _sequence_signals(
+    options: RecommendOptions, catalogue: EncodedCatalogue, shelf: Shelf, progress: Progress
+) -> "SequenceSignals | None":
+    """Make what trains sequence models; None where none is wanted."""
+    if not options.sequence_models:
+        return None
+    from trec_cli.sequence.stacking import SequenceSignals
+
+    seeds = range(options.seed, options.seed + options.sequence_models)
+    return SequenceSignals(catalogue, seeds, shelf=shelf, progress=progress)
 
 
 def _kept(path: Path, made_with: Mapping[str, Any], learner: Learner) -> Blend | None:
-    """Return the blend with the saved weights; None where they do not fit any more."""
-    logit = load_logit(path)
-    content = read_json(path, dict[str, Any])
-    events, before = len(learner.events.sequences.items), content.get("events", 0)
-    grown = not before <= events <= before * _GROWTH
-    if content.get("made_with") != made_with or grown:
+    """Return the blend with saved weights and sequence models; None where they fit no more."""
+    found = Kept.read(path)
+    if not found.fits(made_with, len(learner.events.sequences.items)):
         return None
-    return Blend(learner, logit)
+    further: Any = learner.further
+    if further is not None:
+        further = replace(further, fixed=found.sequence)
+    blend = Blend(
+        Learner(learner.catalogue, learner.events, learner.seed, learner.shelf, further),
+        found.logit,
+    )
+    return blend if list(blend.signals) == found.made_with.get("signals") else None
 
 
 def embed(
@@ -114,10 +205,7 @@ def embed(
         return None
     from trec_cli.models.embedder import EmbedderSource
     from trec_cli.models.source import ModelSource
-    from trec_cli.models.vector_store import VectorStore
-    from trec_cli.models.vectors import VectorMaker, item_vectors
+    from trec_cli.models.vectors import CatalogueVectors
 
     source = EmbedderSource(options.embedder, ModelSource(options.embedder))
-    with VectorStore(options.store_file) as store:
-        maker = VectorMaker(source, store, max_tokens=4096, progress=progress)
-        return np.asarray(item_vectors(items, list(items), maker).matrix)
+    return CatalogueVectors(source, options.store_file).of(items, progress)

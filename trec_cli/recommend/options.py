@@ -13,6 +13,7 @@ from trec_cli.core.records import PREDICT, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.retrieve.settings import EXACT_MOST, SearchKind, parse_only, parse_since
 from trec_cli.score.recommendations import check_format
+from trec_cli.sequence.settings import SequenceModels
 
 PANEL = "What is recommended"
 NAME = "catalogue"
@@ -30,6 +31,7 @@ class RecommendOptions(FilesOfRun):
         since: filter ``ATTRIBUTE=DATE``.
         search: exact, approximate, or by the number of items.
         embedder: of item vectors; without one they are made of term counts (LSA).
+        sequence_models: signals of the blend.
         reasons: whether each item names the history item that speaks for it.
         keep_lists: whether lists are kept though items or weights of the blend are new.
         show: users shown on the screen.
@@ -94,6 +96,7 @@ class RecommendOptions(FilesOfRun):
             default_text="none: vectors are made of term counts",
         ),
     ] = None
+    sequence_models: SequenceModels = 0
     reasons: Annotated[
         bool,
         Option(
@@ -128,6 +131,11 @@ class RecommendOptions(FilesOfRun):
     def weights_file(self) -> Path | None:
         """The weights of the blend in RUN, from one night to the next."""
         return None if self.run is None else self.run / "model-blend-catalogue.json"
+
+    @property
+    def learnt_folder(self) -> Path | None:
+        """What took long to learn, in RUN."""
+        return None if self.run is None else self.run / "learnt-blend-catalogue"
 
     @property
     def out_file(self) -> Path:

@@ -136,7 +136,9 @@ class RecommendTask:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the output, beside the files' content."""
-        names = ("split", "top", "repeats", "embedder", "seed", "limit", "shortlist")
+        names = ["split", "top", "repeats", "embedder", "seed", "limit", "shortlist"]
+        if self.options.sequence_models:
+            names.append("sequence_models")
         chosen = {name: getattr(self.options, name) for name in names}
         only, since = parse_only(self.options.only), parse_since(self.options.since)
         added = {
@@ -265,6 +267,8 @@ def _made(
         return
     learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
+    for line in learnt.told:
+        progress.info(line)
     if not learnt.kept and not options.keep_lists:
         kept.forget(NEW_WEIGHTS)
     fresh = [n for n in range(len(task.asked)) if n not in kept]

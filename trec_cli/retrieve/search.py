@@ -27,6 +27,7 @@ from trec_cli.signals.blend import Blend, Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events, Histories, Mask, Rows, right
 from trec_cli.signals.kinds import Signal, Values
+from trec_cli.signals.learn import learn_shares
 
 _CELLS = 4_000_000
 """Scores of one block and source, 16 MB."""
@@ -307,7 +308,8 @@ def retrieved(
         progress: where it is said how good an approximate search is.
     """
     catalogue = EncodedCatalogue.of(items, vectors)
-    learner = Learner(catalogue, Events.of(examples, catalogue.rows), settings.seed)
+    events = Events.of(examples, catalogue.rows)
+    learner = Learner(catalogue, events, settings.seed, further=learn_shares)
     names = list(catalogue.rows)
     width = min(settings.count, len(names))
     with tempfile.TemporaryFile() as spool:

@@ -2,84 +2,135 @@
 
 The fitted weights lie beside the scores, in ``model-blend.json`` (``model-blend-train.json``
 for split valid, of which they know nothing), and are taken again by whatever is scored of the
-same items and examples with the same seed.
+same items and examples with the same seed.  What took long to learn (counts of items taken
+together, nearest texts, sequence models) lies in a folder beside them, ``learnt-blend``.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trec_cli.core.attributes import check_attributes
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance, is_unfinished, recorded_settings
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import Split
+from trec_cli.core.records import PREDICT, Split
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
 from trec_cli.signals.blend import (
-    VARYING,
     Blend,
     Learner,
     feature_names,
-    fit_blend,
     load_logit,
     save_logit,
+    varying_of,
 )
 from trec_cli.signals.catalogue import EncodedCatalogue
-from trec_cli.signals.histories import Events
+from trec_cli.signals.learn import missing_signals
+from trec_cli.signals.renewal import Course
+from trec_cli.signals.shelf import Shelf
+
+if TYPE_CHECKING:
+    from trec_cli.models.vectors import CatalogueVectors
 
 _SHOWN = 4
 
 
-def make_blend_job(asked: Asked, progress: Progress) -> "BlendJob":
+def make_blend_job(
+    asked: Asked,
+    progress: Progress,
+    *,
+    vectors: "CatalogueVectors | None" = None,
+    sequence_models: int = 0,
+) -> "BlendJob":
     """Read the files; nothing is learnt yet.
+
+    Args:
+        asked: the questions.
+        progress: where to say what goes on.
+        vectors: of an embedder; without them those of term counts stand in.
+        sequence_models: to train, whose mean is one more signal.
 
     Raises:
         InputError: a file is at fault, or there is no example of the split.
+        ModelError: there is no such embedder.
     """
-    return BlendJob(asked, read_material(asked, BLEND), progress)
+    material = read_material(asked, BLEND)
+    if vectors is not None:
+        check_attributes(vectors.attributes, material.items)
+    return BlendJob(asked, material, progress, vectors, sequence_models)
 
 
 class BlendJob(Job):
     """A job for the blend; it is fitted, or read, when the first batch is scored."""
 
-    def __init__(self, asked: Asked, material: Material, progress: Progress) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        material: Material,
+        progress: Progress,
+        vectors: "CatalogueVectors | None" = None,
+        sequence_models: int = 0,
+    ) -> None:
         """Describe the settings; where valid is scored, no weight comes from it."""
         self._learnt_from: tuple[Split, ...] = ("train", "valid")
         if asked.split == "valid":
             self._learnt_from = ("train",)
-        self._own = {"scorer": BLEND, "seed": asked.seed, "learnt_from": self._learnt_from}
+        self._own: dict[str, Any] = {
+            "scorer": BLEND,
+            "seed": asked.seed,
+            "learnt_from": self._learnt_from,
+            **(vectors.identity() if vectors else {}),
+            **({"sequence_models": sequence_models} if sequence_models else {}),
+        }
         super().__init__(BLEND, material, self._own)
         self._material, self._seed, self._progress = material, asked.seed, progress
-        self._split = asked.split
+        self._split, self._vectors = asked.split, vectors
+        self._sequence_models = sequence_models
+        self._course = Course.of(material.everything, asked.split, self._learnt_from)
         self._model: Path | None = None
+        self._shelf = Shelf()
         self._reused = False
 
     @contextmanager
     def running(self, out: Path) -> Iterator[None]:
-        """Let the weights be kept beside the output."""
+        """Let the weights, and what took long to learn, be kept beside the output."""
         if not is_stream(out):
             name = BLEND if len(self._learnt_from) > 1 else f"{BLEND}-{self._learnt_from[0]}"
+            if self._course.renewed and self._split == PREDICT:
+                name = f"{BLEND}-{PREDICT}"  # more is counted than for split test
             self._model = out.with_name(f"model-{name}.json")
+            self._shelf = Shelf(out.with_name(f"learnt-{name}"))
         yield
 
     @cached_property
     def _learner(self) -> Learner:
-        catalogue = EncodedCatalogue.of(self._material.items)
-        events = Events.of(self._material.everything, catalogue.rows)
-        return Learner(catalogue, events, self._seed)
+        items, vectors = self._material.items, None
+        if self._vectors is not None:
+            vectors = self._vectors.of(items, self._progress)
+        catalogue = EncodedCatalogue.of(items, vectors, self._shelf)
+        further = None
+        if self._sequence_models:
+            from trec_cli.sequence.stacking import SequenceSignals
+
+            seeds = range(self._seed, self._seed + self._sequence_models)
+            further = SequenceSignals(catalogue, seeds, shelf=self._shelf, progress=self._progress)
+        return Learner(
+            catalogue, self._course.events(catalogue.rows), self._seed, self._shelf, further
+        )
 
     @cached_property
     def _blend(self) -> Blend:
         """Read the weights where they are kept, else fit and keep them."""
         if self._model is None:
             return self._fit()
-        with locked(self._model):
-            features = feature_names(self._learner.signals(), VARYING)
-            settings = {**self._own, "features": features}
+        with locked(self._model), self._shelf.tidied():
+            features = feature_names(self._learner.signals(), varying_of(self._learner.signals()))
+            settings = {**self._own, "features": features, **self._course.settings}
             made = Provenance("score", settings, self._material.files, self.hashes)
             if is_kept(self._model, made):
                 self._reused = True
@@ -91,7 +142,7 @@ class BlendJob(Job):
 
     def _fit(self) -> Blend:
         self._progress.info("fitting the blend")
-        return fit_blend(self._learner, self._material.everything, splits=self._learnt_from)
+        return self._course.fit(self._learner)
 
     def batches(self) -> Sequence[Sequence[int]]:
         """Cut the examples in their order; those of train fold by fold, learnt once each."""
@@ -107,27 +158,33 @@ class BlendJob(Job):
         return self._blend.score([self.examples[index] for index in batch])
 
     def details(self) -> dict[str, Any]:
-        """Return the weights, and what they were fitted on."""
+        """Return the weights, what they were fitted on and what was counted."""
         logit = self._blend.logit
         return {
             "weights": dict(zip(logit.names, logit.coefficients.tolist(), strict=True)),
             "questions": logit.questions,
             "penalty": logit.penalty,
             "reused": self._reused,
+            "renewed": self._course.renewed,
+            "learnt_kept": len(self._shelf.kept),
+            "learnt_made": len(self._shelf.made),
         }
 
     def remarks(self) -> list[str]:
-        """Name the strongest signals."""
+        """Name the strongest signals, what was counted and which signals there are not."""
         logit = self._blend.logit
         found = sorted(
             zip(logit.names, logit.coefficients.tolist(), strict=True), key=lambda p: -abs(p[1])
         )
         strongest = ", ".join(f"{name} {weight:+.2f}" for name, weight in found[:_SHOWN])
         how = "read from" if self._reused else "kept in" if self._model else "not kept in"
+        sources = self._course.asked_of
         return [
-            f"blend: weights of {logit.questions} questions of "
-            f"{' and '.join(self._learnt_from)}, {how} {self._model or 'a file'}; "
-            f"strongest: {strongest}"
+            f"blend: weights of {logit.questions} questions of {sources}, "
+            f"{how} {self._model or 'a file'}; strongest: {strongest}",
+            str(self._course),
+            *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
+            *([str(self._shelf)] if self._shelf.folder else []),
         ]
 
 

@@ -90,10 +90,24 @@ def _recbole(options: ScoreOptions, _given: frozenset[str], progress: Progress) 
     )
 
 
-def _blend(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
+def _blend(options: ScoreOptions, given: frozenset[str], progress: Progress) -> "Job":
+    """Make the blend; texts are embedded only where an embedder was named."""
     from trec_cli.score.blend import make_blend_job
 
-    return make_blend_job(options.asked, progress)
+    vectors = None
+    if "embedder" in given:
+        from trec_cli.models.embedder import EmbedderSource
+        from trec_cli.models.vectors import CatalogueVectors
+
+        vectors = CatalogueVectors(
+            EmbedderSource(options.embedding.embedder, options.source),
+            options.embedding.store_file(options.asked.run),
+            options.prompt.attributes,
+            options.max_tokens,
+        )
+    return make_blend_job(
+        options.asked, progress, vectors=vectors, sequence_models=options.sequence_models
+    )
 
 
 def _signal(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
@@ -145,7 +159,9 @@ KINDS: dict[str, Kind] = {
         frozenset({"embedding", "source", "attributes", "max_tokens", "tune"}), _embedding
     ),
     **dict.fromkeys(COUNTING, Kind(frozenset({"tune"}), _counting)),
-    BLEND: Kind(frozenset(), _blend),
+    BLEND: Kind(
+        frozenset({"sequence_models", "embedding", "source", "attributes", "max_tokens"}), _blend
+    ),
     SEQUENCE: Kind(
         frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
     ),

@@ -38,7 +38,7 @@ from trec_cli.models.workers import RayOptions
 from trec_cli.prompts.settings import Prompts, PromptSettings
 from trec_cli.recbole import TrainOn
 from trec_cli.score.recommendations import check_format
-from trec_cli.sequence.settings import SequenceSettings
+from trec_cli.sequence.settings import SequenceModels, SequenceSettings
 
 PANEL = "What is scored, and by what"
 
@@ -194,6 +194,7 @@ class ScoreOptions:
         name: of the system.
         top: write so many recommendations a user instead of scores.
         tune: choose the settings of a baseline on split valid.
+        sequence_models: signals of the blend.
         max_tokens: of one forward pass.
     """
 
@@ -247,6 +248,7 @@ class ScoreOptions:
     plan: PlanOptions = field(default_factory=PlanOptions)
     source: ModelSource = field(default_factory=ModelSource)
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
+    sequence_models: SequenceModels = 0
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
     max_tokens: MaxTokens = 4096
     prompt: PromptSettings = field(default_factory=PromptSettings)

@@ -13,6 +13,7 @@ from trec_cli.score.options import Asked
 from trec_cli.signals.blend import Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
+from trec_cli.signals.learn import learn_shares
 
 _DECIMALS = 5
 """Beyond them, equal evidence would differ by the order in which a machine adds."""
@@ -43,7 +44,7 @@ class SignalJob(Job):
     def _learner(self) -> Learner:
         catalogue = EncodedCatalogue.of(self._material.items)
         events = Events.of(self._material.everything, catalogue.rows)
-        return Learner(catalogue, events, self._seed)
+        return Learner(catalogue, events, self._seed, further=learn_shares)
 
     def check(self) -> None:
         """Refuse a signal that these items do not have.

@@ -8,6 +8,17 @@ from trec_cli.core.options import Option
 
 PANEL = "Sequence model (--scorer sequence)"
 
+SequenceModels = Annotated[
+    int,
+    Option(
+        "Sequence models, one per seed, as one more signal of the blend (docs/sequence.md).",
+        panel="Signals of the blend",
+        minimum=0,
+        maximum=20,
+    ),
+]
+"""A few are nearly as good as many, and each takes time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSettings:

@@ -28,12 +28,23 @@ def whitened(vectors: NDArray[Any], floor: float = FLOOR) -> NDArray[np.float32]
     Returns:
         [items, size]; fewer items than dimensions leave the last dimensions zero.
     """
+    return whiten(vectors, *whitening_of(vectors, floor))
+
+
+def whitening_of(vectors: NDArray[Any], floor: float = FLOOR) -> tuple[Matrix, Matrix]:
+    """Return the mean and the map of the rows that are not zero; nothing of none."""
+    there = np.linalg.norm(vectors, axis=1) > 0
+    if not there.any():
+        size = vectors.shape[1]
+        return np.zeros(size), np.zeros((size, size))
+    return whitening(vectors[there].astype(np.float64), floor)
+
+
+def whiten(vectors: NDArray[Any], mean: Matrix, axes: Matrix) -> NDArray[np.float32]:
+    """Apply a whitening; rows of zeros stay zero: [items, size]."""
     there = np.linalg.norm(vectors, axis=1) > 0
     result = np.zeros(vectors.shape, np.float32)
-    if there.any():
-        known = vectors[there].astype(np.float64)
-        mean, axes = whitening(known, floor)
-        result[there] = (known - mean) @ axes
+    result[there] = (vectors[there].astype(np.float64) - mean) @ axes
     return result
 
 

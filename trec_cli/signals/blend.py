@@ -6,7 +6,7 @@ those of train, each scored by signals that were learnt without a tenth of the u
 user among them (cross-fitting).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from trec_cli.signals.histories import Events, Histories, Rows, right
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_signals, meaning
 from trec_cli.signals.logit import Array, ChoiceSets, ConditionalLogit, fit_logit
+from trec_cli.signals.shelf import Shelf
 
 MOST_QUESTIONS = 5000
 """Questions that the weights are fitted on at most."""
 ENOUGH_QUESTIONS = 1000
 """From so many questions of split valid on, none of train is added."""
 FOLDS = 10
-VARYING = ("popularity", "unseen", "follows", "bm25", "vector_last", "vector_nearest")
+VARYING = ("popularity", "unseen", "next", "next_near", "bm25", "vector_last", "vector_nearest")
 """Signals whose weight depends on the length of the history, where questions are many:
 popularity counts for more where little is known of a user, and the nearest of many items is
 nearer by chance."""
@@ -90,9 +91,19 @@ def history_size(asked: Histories) -> Values:
     return np.log((1 + np.minimum(asked.lengths, _LONG)) / 6).astype(np.float32)
 
 
+def varying_of(signals: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of those signals whose weight may depend on the length of the history."""
+    there = set(signals)
+    return tuple(name for name in VARYING if name in there)
+
+
 def feature_names(signals: Iterable[str], varying: Sequence[str]) -> list[str]:
     """Name the features: every signal, and those whose weight varies with the history."""
     return [*signals, *(name + BY_LENGTH for name in varying)]
+
+
+Further = Callable[[Events], Mapping[str, Signal]]
+"""Learns signals that are not of :mod:`trec_cli.signals.learn`."""
 
 
 @dataclass
@@ -102,11 +113,15 @@ class Learner:
     Attributes:
         catalogue, events: to learn from.
         seed: by which users come into folds.
+        shelf: keeps what takes long to learn.
+        further: learns further signals of the same events.
     """
 
     catalogue: EncodedCatalogue
     events: Events
     seed: int = 0
+    shelf: Shelf = field(default_factory=Shelf, repr=False)
+    further: Further | None = field(default=None, repr=False)
     _made: dict[int | None, dict[str, Signal]] = field(default_factory=dict, repr=False)
 
     def signals(self, fold: int | None = None) -> dict[str, Signal]:
@@ -117,12 +132,18 @@ class Learner:
                 out = np.array([self.fold(user) == fold for user in events.users], bool)
                 events = events.without(out)
                 self._made = {key: value for key, value in self._made.items() if key is None}
-            self._made[fold] = learn_signals(self.catalogue, events)
+            shelf = self.shelf if fold is None else self.shelf.apart()
+            more = self.further(events) if self.further else {}
+            self._made[fold] = {**learn_signals(self.catalogue, events, shelf), **more}
         return self._made[fold]
 
     def fold(self, user: str) -> int:
         """Return the fold of a user, whatever the order of users."""
         return derive_seed(self.seed, "fold", user) % FOLDS
+
+    def over(self, events: Events) -> "Learner":
+        """Return a learner of the same from other events."""
+        return Learner(self.catalogue, events, self.seed, self.shelf, self.further)
 
     def parts(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, Signal]]]:
         """Yield indices of examples, and signals that do not know their answers."""
@@ -179,13 +200,22 @@ class Blend:
 
     def everywhere(self, asked: Histories) -> Values:
         """Score the whole catalogue for a block of questions: [questions, items]."""
+        return self.combine(asked, lambda name: self.signals[name].everywhere(asked))
+
+    def combine(self, asked: Histories, values: Callable[[str], Values]) -> Values:
+        """Do the same from values of the signals that are known already.
+
+        Args:
+            asked: the questions.
+            values: gives those of a signal by its name: [questions, items].
+        """
         total = np.zeros((len(asked), len(self.learner.catalogue)), np.float32)
         weights = dict(zip(self.logit.names, self.logit.weights.astype(np.float32), strict=True))
         length = history_size(asked)[:, None]
-        for name, signal in self.signals.items():
+        for name in self.signals:
             weight = weights[name] + weights.get(name + BY_LENGTH, np.float32(0)) * length
             if weight.any():
-                total += weight * signal.everywhere(asked)
+                total += weight * values(name)
         return np.round(total, _DECIMALS)
 
 
@@ -218,7 +248,7 @@ def fit_blend(
     if negatives is not None:
         items = list(learner.catalogue.rows)
         asked = [drawn_candidates(example, items, negatives, learner.seed) for example in chosen]
-    varying = VARYING if len(chosen) >= MANY_QUESTIONS else ()
+    varying = varying_of(learner.signals()) if len(chosen) >= MANY_QUESTIONS else ()
     choices = _choices(learner, chosen, asked, varying)
     users = [derive_seed(learner.seed, "user", e.user_id) for e in chosen]
     return Blend(

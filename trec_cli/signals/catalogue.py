@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from trec_cli.core.records import Item
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.core.text import terms
+from trec_cli.signals.shelf import Shelf, content_key
 from trec_cli.signals.similarity import Matrix, count_matrix, tfidf
 
 Floats = NDArray[np.float32]
@@ -36,6 +37,7 @@ class EncodedCatalogue:
         texts: term counts of all attributes.
         groups: by attribute (brand, category), a CSR matrix [items, values] of ones.
         vectors: one of length 1 per item, centred; zeros where an item has no text.
+        embedded: whether the vectors are those of an embedder.
     """
 
     rows: Mapping[str, int]
@@ -43,15 +45,22 @@ class EncodedCatalogue:
     texts: Matrix
     groups: Mapping[str, Matrix]
     vectors: Floats
+    embedded: bool = False
 
     @classmethod
-    def of(cls, items: Mapping[str, Item], vectors: Floats | None = None) -> "EncodedCatalogue":
+    def of(
+        cls,
+        items: Mapping[str, Item],
+        vectors: Floats | None = None,
+        shelf: Shelf | None = None,
+    ) -> "EncodedCatalogue":
         """Read the items.
 
         Args:
             items: by id.
             vectors: of an embedder, [items, size] in the order of ``items``; without them
                 a decomposition of the TF-IDF matrix (LSA) stands in.
+            shelf: keeps that decomposition.
         """
         ids = sorted(items, key=lambda identifier: derive_seed(0, "item", identifier))
         ordered = [items[identifier] for identifier in ids]
@@ -59,12 +68,16 @@ class EncodedCatalogue:
         titles = count_matrix(terms(item.title) for item in ordered)
         titles = titles if titles.nnz else texts
         if vectors is None:
-            made = lsa(texts)
+            key = content_key([texts.data, texts.indices, texts.indptr])
+            found = (shelf or Shelf()).get("lsa", key, lambda: {"vectors": lsa(texts)})
+            made = found["vectors"]
         else:
             row_of = {identifier: row for row, identifier in enumerate(items)}
             made = vectors[[row_of[identifier] for identifier in ids]]
         rows = {identifier: row for row, identifier in enumerate(ids)}
-        return cls(rows, titles, texts, find_groups(ordered), centred(made))
+        return cls(
+            rows, titles, texts, find_groups(ordered), centred(made), embedded=vectors is not None
+        )
 
     def __len__(self) -> int:
         """Count the items."""

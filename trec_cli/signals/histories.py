@@ -16,6 +16,8 @@ from trec_cli.signals.similarity import Matrix
 Rows = NDArray[np.int64]
 """Rows of items in the catalogue."""
 Mask = NDArray[np.bool_]
+Times = NDArray[np.float64]
+"""Seconds, or any number that grows with time."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,19 @@ class Events:
         users: their ids, in an order drawn by hash, so that sums round alike whatever the file.
         sequences: everything that each has taken, oldest first.
         answers: what each was asked for (the positives).
+        moments: time of each of the ``answers.items``; NaN where its question has none.
     """
 
     users: list[str]
     sequences: Histories
     answers: Histories
+    moments: Times
 
     @classmethod
-    def of(cls, examples: Iterable[Example], rows: Mapping[str, int]) -> "Events":
-        """Collect the examples of split train, user by user.
+    def of(
+        cls, examples: Iterable[Example], rows: Mapping[str, int], *, timed: bool = False
+    ) -> "Events":
+        """Collect the examples of split train, user by user; their times if these are ``timed``.
 
         An item that several examples of a user repeat (a history that grows) is taken as
         often as the longest of them has it.
@@ -134,18 +140,36 @@ class Events:
                 asked[example.user_id].append(example)
         users = sorted(asked, key=lambda user: derive_seed(0, "user", user))
         taken = [_joined(asked[user]) for user in users]
-        answers = [list(dict.fromkeys(i for e in asked[u] for i in right(e))) for u in users]
-        return cls(users, Histories.of(taken, rows), Histories.of(answers, rows))
+        answers = [_answered(asked[user], rows, timed=timed) for user in users]
+        moments = np.array([moment for one in answers for moment in one.values()], float)
+        asked_for = Histories.of(map(list, answers), rows)
+        return cls(users, Histories.of(taken, rows), asked_for, moments)
 
     def without(self, left_out: Mask) -> "Events":
         """Return the events of all other users."""
         users = [user for user, out in zip(self.users, left_out, strict=True) if not out]
-        return Events(users, self.sequences.where(~left_out), self.answers.where(~left_out))
+        kept = ~left_out
+        moments = self.moments[kept[self.answers.owners]]
+        return Events(users, self.sequences.where(kept), self.answers.where(kept), moments)
 
 
 def right(example: Example) -> list[str]:
     """Return the right answers, those that a retrieval missed included."""
     return [*example.positives, *(example.missed or ())]
+
+
+def _answered(
+    examples: Sequence[Example], rows: Mapping[str, int], *, timed: bool
+) -> dict[str, float]:
+    """Return one user's right answers, each with the newest time that is known of it."""
+    found: dict[str, float] = {}
+    for example in examples:
+        known = timed and example.timestamp is not None
+        moment = float(example.timestamp or 0) if known else np.nan
+        for item in right(example):
+            if item in rows:
+                found[item] = float(np.fmax(found.get(item, np.nan), moment))
+    return found
 
 
 def _joined(examples: Sequence[Example]) -> list[str]:
@@ -170,6 +194,18 @@ def takers(histories: Histories) -> NDArray[np.float64]:
     return np.bincount(pairs % max(1, histories.catalogue), minlength=histories.catalogue).astype(
         float
     )
+
+
+def recent(events: Events, half_life: float) -> NDArray[np.float64]:
+    """Count right answers, each half as much for every ``half_life`` answers since: [items].
+
+    Answers of one time have the same age; those without a time do not count.
+    """
+    known = ~np.isnan(events.moments)
+    moments, items = events.moments[known], events.answers.items[known]
+    later = len(moments) - np.searchsorted(np.sort(moments), moments, side="right")
+    size = events.answers.catalogue
+    return np.asarray(np.bincount(items, 0.5 ** (later / half_life), minlength=size), float)
 
 
 def successions(

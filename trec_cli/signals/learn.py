@@ -4,13 +4,13 @@ None of them reads a language model, and an item's id is only a key.  What each 
 :data:`MEANINGS`; docs/recommend.md has the formulas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from scipy import sparse
 
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events, successions, takers
+from trec_cli.signals.histories import Events, recent, successions, takers
 from trec_cli.signals.kinds import (
     ItemSignal,
     LinearSignal,
@@ -19,6 +19,8 @@ from trec_cli.signals.kinds import (
     Signal,
     logarithm,
 )
+from trec_cli.signals.neighbours import nearest_texts
+from trec_cli.signals.shelf import Shelf, content_key
 from trec_cli.signals.similarity import Matrix, bm25, tfidf
 
 MEANINGS: dict[str, str] = {
@@ -28,9 +30,16 @@ MEANINGS: dict[str, str] = {
     "unseen": "1 where no train user has taken the item",
     "never_right": "1 where the item was never a right answer in train",
     "words": "log of the number of words of its texts",
-    "cooccurrence": "train users took it soon after or before items of the history",
+    "recent_short": "log of the newest right answers, which count half after 1/32 of the catalogue",
+    "recent": "the same, half after as many answers as 1/8 of the catalogue has items",
+    "recent_long": "the same, half after as many answers as half of the catalogue has items",
     "follows": "share of the steps from items of the history that lead to it",
-    "follows_last": "share of the steps from the newest item that lead right to it",
+    "together": "log of how much likelier it is beside items of the history than by itself",
+    "together_last": "the same beside the newest item",
+    "together_near": "the same as together, smoothed through the items with the nearest texts",
+    "next": "log of how much likelier it is after items of the history than by itself",
+    "next_last": "the same after the newest item",
+    "next_near": "the same as next, smoothed through the items with the nearest texts",
     "tfidf_last": "TF-IDF cosine of its title with the newest title",
     "tfidf": "TF-IDF cosines of its title with the titles of the history, the newest most",
     "bm25": "BM25 of its texts for the texts of the history as query, the newest most",
@@ -38,6 +47,7 @@ MEANINGS: dict[str, str] = {
     "vector_nearest": "highest cosine with one of the ten newest items",
     "vector_mean": "cosine with the mean vector of the history, the newest most",
     "vector_next": "its vector agrees with what vectors of next items look like after this history",
+    "sequence": "mean logit of sequence models",
     "repeat": "1 where the history holds it",
     "repeat_last": "1 where it is the newest item of the history",
 }
@@ -46,19 +56,40 @@ added for each attribute that groups items."""
 
 _LATE = 3
 
+_OF_ITEMS = ("popularity", "answers", "late", "unseen", "never_right", "words")
+
 DECAY = 0.8
 """Weight of a history item relative to its successor, where the whole history counts."""
+FOLLOWS = "follows"
+COUNTED = "cooccurrence"
+"""Name of counted steps on the shelf."""
+_PRIOR = 0.1
+"""Takers added to every item, so that one nobody took has a share, too."""
+_SMOOTHING = 0.5
+"""Weight of an item's share beside its probability after the history."""
+_UNKNOWN = 2.0
+"""Steps to something unknown that are added to those from every item."""
+HALF_LIVES = {"recent_short": 32, "recent": 8, "recent_long": 2}
+"""Half-life of each signal: so many answers as the catalogue has items, divided by this."""
 _NEAREST = 10
 _RIDGE = 0.1
 """Ridge of the map of vectors, relative to their mean variance times the pairs."""
 
 
-def learn_signals(catalogue: EncodedCatalogue, events: Events) -> dict[str, Signal]:
-    """Learn every signal; the order of names is fixed."""
+def learn_signals(
+    catalogue: EncodedCatalogue, events: Events, shelf: Shelf | None = None
+) -> dict[str, Signal]:
+    """Learn every signal; the order of names is fixed.
+
+    Signals of recent popularity need answers with times, those smoothed through near texts
+    the vectors of an embedder.  What takes long is kept on the ``shelf``.
+    """
+    shelf = shelf or Shelf()
     return dict(
         (
             *_of_items(catalogue, events),
-            *_of_steps(catalogue, events),
+            *_recent(catalogue, events),
+            *_of_steps(catalogue, events, shelf),
             *_of_texts(catalogue),
             *_of_groups(catalogue),
             ("repeat", RepeatSignal(1.0)),
@@ -67,9 +98,30 @@ def learn_signals(catalogue: EncodedCatalogue, events: Events) -> dict[str, Sign
     )
 
 
+def learn_shares(events: Events) -> dict[str, Signal]:
+    """Learn the share of the steps from items of the history, which retrieval ranks by.
+
+    A share finds what many take next; how much likelier than by itself would find what is rare.
+    """
+    steps = successions(events.sequences, decay=0.8, backward=0.3)
+    taken = sparse.diags(1 / np.maximum(takers(events.sequences), 1))
+    share = sparse.csr_matrix(taken @ steps).astype(np.float32)
+    return {FOLLOWS: LinearSignal(share, None, DECAY, shape=logarithm(30))}
+
+
 def reads_history(name: str) -> bool:
     """Check whether a signal depends on the user."""
-    return name not in ("popularity", "answers", "late", "unseen", "never_right", "words")
+    return name not in _OF_ITEMS and name not in HALF_LIVES
+
+
+def missing_signals(signals: Mapping[str, Signal], *, embedded: bool) -> list[str]:
+    """Say for people which signals there are not, and what they would need."""
+    missing = []
+    if HALF_LIVES.keys().isdisjoint(signals):
+        missing.append("recent popularity (needs a split by time)")
+    if not embedded:
+        missing.append("smoothing through near texts (needs --embedder)")
+    return [f"without {' and '.join(missing)}"] if missing else []
 
 
 def meaning(name: str) -> str:
@@ -94,17 +146,57 @@ def _of_items(catalogue: EncodedCatalogue, events: Events) -> Named:
         yield name, ItemSignal(values.astype(np.float32))
 
 
-def _of_steps(catalogue: EncodedCatalogue, events: Events) -> Named:
+def _recent(catalogue: EncodedCatalogue, events: Events) -> Named:
+    """Popularity that fades, where the answers have times; half-lives grow with the catalogue."""
+    if np.isnan(events.moments).all():
+        return
+    for name, items in HALF_LIVES.items():
+        counts = recent(events, max(1.0, len(catalogue) / items))
+        yield name, ItemSignal(np.log1p(counts).astype(np.float32))
+
+
+def _of_steps(catalogue: EncodedCatalogue, events: Events, shelf: Shelf) -> Named:
     """Signals of what was taken together, and the map from vectors to vectors of next items."""
-    near = successions(events.sequences, decay=0.8, backward=0.3)
-    direct = successions(events.sequences, decay=0.2)
-    taken = np.maximum(takers(events.sequences), 1)
-    share = sparse.csr_matrix(sparse.diags(1 / taken)).astype(np.float32)
-    yield "cooccurrence", LinearSignal(near, None, DECAY, shape=logarithm(10))
-    yield "follows", LinearSignal(share @ near, None, DECAY, shape=logarithm(30))
-    yield "follows_last", LinearSignal(share @ direct, None, 0.0, shape=logarithm(30))
-    mapped = next_vectors(catalogue.vectors, direct)
-    yield "vector_next", LinearSignal(mapped, catalogue.vectors, DECAY, average=True)
+    vectors = catalogue.vectors
+    near = None
+    if catalogue.embedded:
+        near = shelf.remembered("near", content_key([vectors]), lambda: nearest_texts(vectors))
+    direct = _counted(events, shelf, 0.3, 0.0)
+    together = _counted(events, shelf, 1.0, 1.0)
+    yield from _lifts("together", together, events, near)
+    yield from _lifts("next", direct, events, near)
+    mapped = next_vectors(vectors, direct)
+    yield "vector_next", LinearSignal(mapped, vectors, DECAY, average=True)
+
+
+def _counted(events: Events, shelf: Shelf, decay: float, backward: float) -> Matrix:
+    """Count steps from item to item, or take what was counted of the same events."""
+    sequences = events.sequences
+    told = f"{decay} {backward} {sequences.catalogue}"
+    key = content_key([told, sequences.items, sequences.ends])
+    return shelf.matrix(COUNTED, key, lambda: successions(sequences, decay, backward))
+
+
+def _lifts(name: str, counts: Matrix, events: Events, near: Matrix | None) -> Named:
+    """Signals of how much more probable an item is after the history than by itself.
+
+    ``log(1 + sum of weight(h) P(c | h) / (P(c) / 2))`` with the smoothed
+    ``P(c | h) = n(h, c) / (n(h) + 2)`` and ``P(c)``, the share of takers; up to the log of
+    ``P(c)`` it is the log of a probability smoothed towards popularity.  With ``near``, both
+    items pass their counts on to the items with the nearest texts: ``near P near^T``.  Each
+    kind of count has few signals, since they say much the same.
+    """
+    taken = takers(events.sequences) + _PRIOR
+    scale = sparse.diags((1 / (_SMOOTHING * taken / taken.sum())).astype(np.float32))
+    outgoing = np.asarray(counts.sum(axis=1), np.float64).ravel()
+    probable = sparse.csr_matrix(sparse.diags(1 / (outgoing + _UNKNOWN)) @ counts, dtype=np.float32)
+    lifted = sparse.csr_matrix(probable @ scale)
+    yield f"{name}_last", LinearSignal(lifted, None, 0.0, shape=logarithm(1))
+    if near is None:
+        yield name, LinearSignal(lifted, None, DECAY, shape=logarithm(1))
+        return
+    queries, documents = sparse.csr_matrix(near @ probable), sparse.csr_matrix(scale @ near)
+    yield f"{name}_near", LinearSignal(queries, documents, DECAY, shape=logarithm(1))
 
 
 def next_vectors(vectors: Floats, steps: Matrix) -> Floats:

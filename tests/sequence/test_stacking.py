@@ -1,0 +1,117 @@
+"""Sequence models as a signal: pairs equal the catalogue, and kept models follow their items."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trec_cli.core.records import Example, Item
+from trec_cli.sequence.settings import SequenceSettings
+from trec_cli.sequence.stacking import SequenceSignals
+from trec_cli.signals.catalogue import EncodedCatalogue
+from trec_cli.signals.histories import Events, Histories
+from trec_cli.signals.kinds import Signal
+from trec_cli.signals.shelf import Shelf
+
+SETTINGS = SequenceSettings(width=8, layers=1, epochs=3, batch=4, ids=True, learning_rate=0.05)
+WORDS = ("red", "green", "blue", "tea", "pot", "saw", "steel", "hand")
+ITEMS = {
+    f"i{n}": Item(f"i{n}", {"title": f"{WORDS[n % 8]} {WORDS[n // 2]} {n}"}) for n in range(12)
+}
+
+
+def _train(count: int = 24) -> list[Example]:
+    return [
+        Example(
+            example_id=f"e{n}",
+            user_id=f"u{n}",
+            split="train",
+            history=[f"i{n % 12}", f"i{(n + 1) % 12}"],
+            candidates=[],
+            positives=[f"i{(n + 2) % 12}"],
+        )
+        for n in range(count)
+    ]
+
+
+def _learn(
+    shelf: Shelf,
+    items: dict[str, Item] = ITEMS,
+    train: list[Example] | None = None,
+    fixed: list[str] | None = None,
+) -> tuple[EncodedCatalogue, SequenceSignals, Signal]:
+    drawn = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    catalogue = EncodedCatalogue.of(items, drawn[: len(items)])
+    makes = SequenceSignals(catalogue, range(2), SETTINGS, shelf, fixed=fixed or ())
+    events = Events.of(_train() if train is None else train, catalogue.rows)
+    return catalogue, makes, makes(events)["sequence"]
+
+
+def test_chosen_pairs_equal_the_whole_catalogue_and_no_history_says_nothing() -> None:
+    catalogue, _, signal = _learn(Shelf())
+    histories = [["i1"], [], ["i1", "i2", "i3"], ["i5"] * 70]
+    asked = Histories.of(histories, catalogue.rows)
+    whole = signal.everywhere(asked)
+    questions = np.repeat(np.arange(4), 12)
+    candidates = np.tile(np.arange(12)[::-1], 4)
+    pairs = signal.at(asked, questions, candidates)
+    np.testing.assert_allclose(pairs, whole[questions, candidates], atol=1e-4)
+    assert not whole[1].any()
+    assert len(signal.at(asked, questions[:0], candidates[:0])) == 0
+
+
+def test_it_learns_what_follows_what_beyond_the_texts() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    longer = replace(SETTINGS, epochs=25)
+    makes = SequenceSignals(catalogue, range(1), longer)
+    signal = makes(Events.of(_train(), catalogue.rows))["sequence"]
+    asked = Histories.of([[f"i{(n - 1) % 12}", f"i{n}"] for n in range(12)], catalogue.rows)
+    best = [list(catalogue.rows)[row] for row in signal.everywhere(asked).argmax(axis=1)]
+    assert sum(best[n] == f"i{(n + 1) % 12}" for n in range(12)) >= 10
+
+
+def test_models_are_kept_and_a_grown_catalogue_finds_its_items_by_their_ids(
+    tmp_path: Path,
+) -> None:
+    catalogue, makes, signal = _learn(Shelf(tmp_path))
+    shelf = Shelf(tmp_path)
+    _, _, again = _learn(shelf)
+    assert shelf.kept == ["sequence", "sequence"]
+    asked = Histories.of([["i1", "i2"]], catalogue.rows)
+    assert (signal.everywhere(asked) == again.everywhere(asked)).all()
+    # A prediction's weights are kept while the log grows; so are the models, by their keys.
+    keys = makes.keys(Events.of(_train(), catalogue.rows))
+    grown, train = {**ITEMS, "new": Item("new", {"title": "hand saw"})}, _train(30)
+    kept = Shelf(tmp_path)
+    larger, _, old = _learn(kept, grown, train, fixed=keys)
+    assert kept.made == []
+    found = old.everywhere(Histories.of([["i1", "i2"]], larger.rows))[0]
+    assert np.isfinite(found).all()
+    assert len(found) == 13
+
+
+def test_nothing_to_learn_from_gives_no_signal() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    makes = SequenceSignals(catalogue, range(1), SETTINGS)
+    assert makes(Events.of([], catalogue.rows)) == {}
+
+
+def test_other_events_or_seeds_are_other_models() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    makes = SequenceSignals(catalogue, range(3), SETTINGS)
+    one = makes.keys(Events.of(_train(), catalogue.rows))
+    other = makes.keys(Events.of(_train(23), catalogue.rows))
+    assert len({*one, *other}) == 6
+    assert one == makes.keys(Events.of(_train()[::-1], catalogue.rows))
+
+
+def test_several_models_are_averaged() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    events = Events.of(_train(), catalogue.rows)
+    asked = Histories.of([["i3"]], catalogue.rows)
+
+    def scores(*seeds: int) -> np.ndarray:
+        return SequenceSignals(catalogue, seeds, SETTINGS)(events)["sequence"].everywhere(asked)
+
+    assert scores(0, 1) == pytest.approx((scores(0) + scores(1)) / 2, abs=1e-4)

@@ -1,0 +1,163 @@
+"""Counting everything that is known when a question is asked, without a look ahead.
+
+In a split by time every answer of split valid is older than the questions of split test, so it
+may be counted when these are asked.  But weights that are fitted on questions whose own answers
+are in the counts are wrong.  So they are fitted at an earlier cut, made the same way: the older
+half of the answers is known there, the newer half is asked.  What is learnt at the earlier cut is
+as old against its questions as what is learnt now is against those to be scored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from trec_cli.core.records import PREDICT, Example, Split
+from trec_cli.signals.blend import Blend, Learner, fit_blend
+from trec_cli.signals.histories import Events, Times, right
+
+LEAST_ASKED = 200
+"""With fewer questions at the earlier cut, nothing is renewed: weights need questions."""
+MOST_ASKED = 5000
+_ASKED: tuple[Split, ...] = ("valid",)
+_OLDER: dict[Split, tuple[Split, ...]] = {"test": ("valid",), "predict": ("valid", "test")}
+"""Splits whose answers may be older than the questions of a split."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is counted at two cuts in time.
+
+    Attributes:
+        counted: everything older than the questions to be scored, as split train.
+        earlier: everything older than :attr:`asked`, as split train.
+        asked: the questions that weights are fitted on, as split valid.
+        splits: of what was counted beside split train.
+        renewed: number of questions counted beside those of split train.
+    """
+
+    counted: list[Example]
+    earlier: list[Example]
+    asked: list[Example]
+    splits: tuple[Split, ...]
+    renewed: int
+
+
+def find_ground(examples: Sequence[Example], split: Split) -> Ground | str:
+    """Find what else may be counted when the questions of ``split`` are asked.
+
+    Args:
+        examples: of all splits.
+        split: that is to be scored; nothing is older than the questions of train and valid.
+
+    Returns:
+        Why only split train can be counted, where times are missing, an answer is not older
+        than every question, or too few are.
+    """
+    splits = tuple(name for name in _OLDER.get(split, ()) if any(e.split == name for e in examples))
+    if not splits:
+        return "no other split is older"
+    older = [e for e in examples if e.split in splits and right(e)]
+    names = " and ".join(splits)
+    times = _times(older)
+    if times is None:
+        return f"examples of split {names} have no times"
+    questions = _times([e for e in examples if e.split == split])
+    if split != PREDICT and (questions is None or times.max() >= questions.min()):
+        return f"not every answer of split {names} is older than the questions"
+    cut = np.sort(times)[max(len(times) // 2, len(times) - MOST_ASKED)]
+    late = times >= cut
+    if late.sum() < LEAST_ASKED or late.all():
+        return f"split {names} has too few answers to ask one half after the other"
+    train = [e for e in examples if e.split == "train"]
+    known = [msgspec.structs.replace(e, split="train") for e in older]
+    return Ground(
+        counted=[*train, *known],
+        earlier=[*train, *(known[n] for n in np.flatnonzero(~late))],
+        asked=[msgspec.structs.replace(older[n], split="valid") for n in np.flatnonzero(late)],
+        splits=splits,
+        renewed=len(older),
+    )
+
+
+def _times(examples: Sequence[Example]) -> Times | None:
+    """Return the times of all examples; None where there is none, or one has no time."""
+    times = [e.timestamp for e in examples if e.timestamp is not None]
+    return np.array(times, float) if times and len(times) == len(examples) else None
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the blend learns for the questions of one split.
+
+    Attributes:
+        counted: examples that signals are learnt from; those of split train alone count.
+        learnt_from: splits whose questions the weights are fitted on, where nothing is renewed.
+        ground: what is counted at two cuts, or why there are none.
+    """
+
+    counted: Sequence[Example]
+    learnt_from: tuple[Split, ...]
+    ground: Ground | str
+
+    @classmethod
+    def of(
+        cls, examples: Sequence[Example], split: Split, learnt_from: tuple[Split, ...]
+    ) -> "Course":
+        """Count what is older than the questions of a split, where times allow it."""
+        ground = find_ground(examples, split)
+        return cls(examples if isinstance(ground, str) else ground.counted, learnt_from, ground)
+
+    @property
+    def renewed(self) -> int:
+        """Number of answers counted beside those of split train."""
+        return 0 if isinstance(self.ground, str) else self.ground.renewed
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a file of weights says of it."""
+        return {} if isinstance(self.ground, str) else {"renewed": self.ground.splits}
+
+    @property
+    def asked_of(self) -> str:
+        """Where the questions come from that the weights are fitted on."""
+        if isinstance(self.ground, str):
+            return f"split {' and '.join(self.learnt_from)}"
+        return f"split {' and '.join(self.ground.splits)}, asked before they were counted"
+
+    def events(self, rows: Mapping[str, int]) -> Events:
+        """Collect what is counted when the questions are asked."""
+        return Events.of(self.counted, rows, timed=self.renewed > 0)
+
+    def fit(self, learner: Learner, negatives: int | None = None) -> Blend:
+        """Fit the weights, at the earlier cut where there is one.
+
+        Args:
+            learner: of the signals from :meth:`events`.
+            negatives: see :func:`~trec_cli.signals.blend.fit_blend`.
+
+        Raises:
+            UsageError: no split has a question.
+        """
+        learner.signals()
+        with learner.shelf.passing():
+            return replace(self._fitted(learner, negatives), learner=learner)
+
+    def _fitted(self, learner: Learner, negatives: int | None) -> Blend:
+        if isinstance(self.ground, str):
+            return fit_blend(learner, self.counted, negatives=negatives, splits=self.learnt_from)
+        earlier = Events.of(self.ground.earlier, learner.catalogue.rows, timed=True)
+        asked = self.ground.asked
+        return fit_blend(learner.over(earlier), asked, negatives=negatives, splits=_ASKED)
+
+    def __str__(self) -> str:
+        """Write for people what is counted."""
+        if isinstance(self.ground, str):
+            return f"counted: split train alone, since {self.ground}"
+        return (
+            f"counted: split train and {self.renewed:,} answers of split "
+            f"{' and '.join(self.ground.splits)}, all older than the questions; the weights are "
+            f"of the newest {len(self.ground.asked):,} of them, asked where they were not counted"
+        )
