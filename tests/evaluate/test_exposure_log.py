@@ -176,7 +176,19 @@ def test_a_reward_that_is_no_number_is_named(run: Path) -> None:
         (("{run}", "--exposure", "{run}/nothing.jsonl"), 3, "no such file"),
         (("{run}", "--clip", 3), 2, "--clip is for --exposure"),
         (("{run}", "--exposure", "{run}/log.jsonl", "--clip", 0.5), 2, "clip"),
-        (("{run}", "--exposure", "{run}/log.jsonl", "--split", "valid"), 3, "no list for any user"),
+        (("{run}", "--exposure", "{run}/log.jsonl", "--split", "valid"), 2, "no policy"),
+        (
+            (
+                "--scores",
+                "{run}/scores-hier.jsonl",
+                "--exposure",
+                "{run}/log.jsonl",
+                "--split",
+                "valid",
+            ),
+            3,
+            "no list for any user",
+        ),
         (("{run}", "--exposure", "-"), 2, "no streams"),
     ],
 )
@@ -241,3 +253,19 @@ def test_a_group_in_some_lines_only_is_refused(run: Path) -> None:
     result = run_eval(run, "--exposure", run / "log.jsonl")
     assert result.exit_code == 3
     assert "line 5" in result.stderr
+
+
+def test_of_a_run_what_has_no_list_for_the_log_is_left_out(run: Path) -> None:
+    write(run / "scores-other.jsonl", [asked("z", {"x": 1})])
+    result = run_eval(run, "--exposure", run / "log.jsonl", "--k", 1)
+    assert result.exit_code == 0, result.output
+    assert "without a list for any user of the log: scores-other.jsonl" in result.stderr
+    policies = json.loads((run / "exposure.json").read_text())["policies"]
+    assert list(policies) == ["hier, first 1"]
+
+
+def test_lists_are_no_scores(tmp_path: Path) -> None:
+    path = write(tmp_path / "recommendations-x.jsonl", [{"user_id": "a", "items": []}])
+    result = run_eval("--scores", path)
+    assert result.exit_code == 2
+    assert "estimate with --exposure" in result.stderr

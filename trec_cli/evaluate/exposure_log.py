@@ -30,6 +30,8 @@ from trec_cli.evaluate.settings import EvalOptions
 EXPOSURE = "exposure.json"
 FEW = 100
 """Effective events below which an estimate is not to be trusted; a convention."""
+_LARGE = 10
+"""Weights above which cutting them is worth a thought."""
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
@@ -157,8 +159,8 @@ def of_scores(log: Log, path: Path, split: str, ks: Sequence[int]) -> list[Shown
     Equal scores share their places in expectation.
 
     Raises:
-        InputError: the file is faulty, answers nothing of the log, or has several questions of
-            a user of whom the log does not say which.
+        InputError: the file is faulty, or has several questions of a user of whom the log does
+            not say which.
     """
     places = [np.full(len(log.events), np.nan) for _ in ks]
     seen: set[str] = set()
@@ -184,14 +186,14 @@ def of_scores(log: Log, path: Path, split: str, ks: Sequence[int]) -> list[Shown
                 tied = 1 if score is None else int((scores == score).sum())
                 for place, k in zip(places, ks, strict=True):
                     place[index] = min(max((k - ahead) / tied, 0.0), 1.0)
-    return _known(log, path, system_name(path), places, ks)
+    return _known(system_name(path), places, ks)
 
 
 def of_recommendations(log: Log, name: str, path: Path, ks: Sequence[int]) -> list[Shown]:
     """Return, for each K, whether every event is among the first K of a user's list.
 
     Raises:
-        InputError: the file is faulty, or has no list for any user of the log.
+        InputError: the file is faulty.
     """
     users: dict[str, list[int]] = defaultdict(list)
     for index, event in enumerate(log.events):
@@ -203,24 +205,22 @@ def of_recommendations(log: Log, name: str, path: Path, ks: Sequence[int]) -> li
             rank = ranks.get(log.events[index].item_id, math.inf)
             for place, k in zip(places, ks, strict=True):
                 place[index] = float(rank <= k)
-    return _known(log, path, name, places, ks)
+    return _known(name, places, ks)
 
 
-def _known(
-    log: Log, path: Path, name: str, places: Sequence[Floats], ks: Sequence[int]
-) -> list[Shown]:
-    """Name the policies of a system.
+def _no_list(path: Path, log: Log) -> InputError:
+    return InputError.of(
+        path,
+        f"has no list for any user of {log.file}",
+        "user_id (or example_id) of the log must be those of the system's questions; is it the "
+        "right --split?",
+    )
 
-    Raises:
-        InputError: it has a list for no event.
-    """
+
+def _known(name: str, places: Sequence[Floats], ks: Sequence[int]) -> list[Shown]:
+    """Name the policies of a system; none where it has a list for no event."""
     if np.isnan(places[0]).all():
-        raise InputError.of(
-            path,
-            f"has no list for any user of {log.file}",
-            "user_id (or example_id) of the log must be those of the system's questions; is it "
-            "the right --split?",
-        )
+        return []
     return [Shown(f"{name}, first {k}", p, k) for k, p in zip(ks, places, strict=True)]
 
 
@@ -288,18 +288,14 @@ class ExposureJob:
     def _estimate(
         self, scores: Sequence[Path], lists: Mapping[str, Path], progress: Progress
     ) -> dict[str, Any]:
-        log, ks = read_log(self.log), self.options.numbers.ks
-        policies = [*_of_log(log)]
-        for path in scores:
-            policies += of_scores(log, path, self.options.split, ks)
-        for name, path in lists.items():
-            policies += of_recommendations(log, f"{name} (recommendations)", path, ks)
+        log = read_log(self.log)
+        policies = [*_of_log(log), *self._of_systems(log, scores, lists, progress)]
         users = [event.user_id for event in log.events]
         groups = self._groups(log, users)
         if not policies and len(groups) < 2:
             raise UsageError(
-                "no policy to evaluate: give RUN or --scores, or the log its own 'policies' or "
-                "several groups"
+                "no policy to evaluate: give a RUN or --scores with lists for the users of the "
+                "log (is it the right --split?), or the log its own 'policies' or several groups"
             )
         found = {policy.name: self._of(policy, log, users, progress) for policy in policies}
         return {
@@ -332,6 +328,22 @@ class ExposureJob:
         for user, group in zip(users, named, strict=bool(named)):
             served[group].add(user)
         return {n: {"users": len(served[n]), **_numbers(mean)} for n, mean in means.items()}
+
+    def _of_systems(
+        self, log: Log, scores: Sequence[Path], lists: Mapping[str, Path], progress: Progress
+    ) -> Iterator[Shown]:
+        """Yield the policies of every system; of RUN, those that have lists for the log."""
+        split, ks = self.options.split, self.options.numbers.ks
+        found = {path: of_scores(log, path, split, ks) for path in scores}
+        for name, path in lists.items():
+            found[path] = of_recommendations(log, f"{name} (recommendations)", path, ks)
+        without = [path for path, policies in found.items() if not policies]
+        if without and self.options.scores:
+            raise _no_list(without[0], log)
+        if without:
+            names = ", ".join(path.name for path in without)
+            progress.info(f"left out, without a list for any user of the log: {names}")
+        yield from (policy for policies in found.values() for policy in policies)
 
     def _of(
         self, policy: Shown, log: Log, users: Sequence[str], progress: Progress
@@ -372,10 +384,11 @@ def _numbers(result: Earned) -> dict[str, Any]:
 def cautions(policy: Shown, result: Earned) -> Iterator[str]:
     """Yield why an estimate is to be read with care, if it is."""
     if result.effective < FEW:
+        advice = ", or cut large weights with --clip" if result.largest > _LARGE else ""
         yield (
-            f"{policy.name}: {result.events:,} events weigh as much as {result.effective:.0f} "
-            f"equal ones (largest weight {result.largest:.3g}); few events decide. Clip weights "
-            "with --clip, or log more"
+            f"{policy.name}: few events decide; its {result.events:,} count like "
+            f"{result.effective:.0f} of equal weight (the largest weight is {result.largest:.3g}). "
+            f"Log more{advice}"
         )
     if result.clipped:
         yield (

@@ -67,6 +67,12 @@ def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") 
         raise InputError.of(run, "holds no scores-NAME.jsonl", fix)
     if sum(map(is_stream, paths)) > 1:
         raise UsageError("standard input (--scores -) can be read only once")
+    lists = [path for path in paths if path.name.startswith("recommendations-")]
+    if lists:
+        raise UsageError(
+            f"{lists[0]} holds lists without answers, no scores: estimate with --exposure LOG what "
+            "they earn, or score the questions of a split that has answers"
+        )
     names = ["stdin" if is_stream(path) else system_name(path) for path in paths]
     names = told_apart(names, paths)
     if len(set(names)) < len(names):

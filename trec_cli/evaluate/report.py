@@ -129,7 +129,8 @@ def _breakable(text: str) -> Markup:
 
 
 def _signed(value: float | None) -> str:
-    return number(value) if value is None else f"{value:+.3f}"
+    """Write ``+.127``: ten metrics with their intervals fit on a page."""
+    return number(value) if value is None else f"{value:+.3f}".replace("0.", ".", 1)
 
 
 def _p_value(value: float | None) -> str:
