@@ -3,6 +3,7 @@
 Most tests use a tokenizer with one token per byte, so that lengths can be counted by hand.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -295,7 +296,30 @@ def test_a_template_must_not_start_with_a_slot(tmp_path: Path) -> None:
 def test_saved_settings_come_back_with_the_template(tmp_path: Path) -> None:
     build = builder(attributes=("t",), recent=2)
     save_settings(tmp_path, build)
-    assert load_settings(tmp_path) == LearntPrompt(build.settings, SHORT)
+    assert load_settings(tmp_path) == LearntPrompt(build.settings, SHORT, thinking="")
+
+
+def test_it_is_written_down_that_the_model_was_kept_from_thinking(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    opened = "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    tokenizer.chat_template = (
+        f"{{% for m in messages %}}{{{{ m['content'] }}}}{{% endfor %}}{opened}"
+    )
+    build = PromptBuilder(tokenizer, ITEMS, PromptSettings())
+    save_settings(tmp_path, build)
+    found = load_settings(tmp_path).thinking
+    assert found == build.thinking
+    assert found is not None
+    assert found.startswith("an empty thought is closed")
+
+
+def test_settings_of_earlier_versions_say_nothing_of_thinking(tmp_path: Path) -> None:
+    save_settings(tmp_path, builder())
+    path = tmp_path / "prompt.json"
+    content = json.loads(path.read_bytes())
+    del content["thinking"]
+    path.write_text(json.dumps(content))
+    assert load_settings(tmp_path).thinking is None
 
 
 def test_missing_or_damaged_settings_are_an_input_error(tmp_path: Path) -> None:

@@ -517,6 +517,7 @@ def save_settings(folder: Path, builder: PromptBuilder) -> None:
         "template": template.text,
         "template_sha256": template_hash(template),
         **({"attention": dict(builder.attention)} if builder.attention else {}),
+        "thinking": builder.thinking,
     }
     body = msgspec.json.format(msgspec.json.encode(content), indent=2)
     write_bytes(folder / SETTINGS_FILE, [body, b"\n"])
@@ -531,11 +532,14 @@ class LearntPrompt:
         template: its text.
         attention: temperature, top_k, budget and embedder of the candidates' evidence; None
             where there was none, or nobody has written it down.
+        thinking: what was done so that the model answered without thinking first; None where
+            nobody has written it down.
     """
 
     settings: PromptSettings
     template: Template
     attention: Mapping[str, Any] | None = None
+    thinking: str | None = None
 
 
 def load_settings(folder: Path) -> LearntPrompt:
@@ -549,7 +553,9 @@ def load_settings(folder: Path) -> LearntPrompt:
         content = read_json(path, dict[str, Any])
         template = Template("recommend", str(content.pop("template")))
         attention = msgspec.convert(content.pop("attention", None), dict[str, Any] | None)
-        return LearntPrompt(msgspec.convert(content, PromptSettings), template, attention)
+        thinking = msgspec.convert(content.pop("thinking", None), str | None)
+        settings = msgspec.convert(content, PromptSettings)
+        return LearntPrompt(settings, template, attention, thinking)
     except FileNotFoundError:
         raise InputError.of(path, "no such file", "train the adapter with trec train") from None
     except (msgspec.DecodeError, KeyError) as error:

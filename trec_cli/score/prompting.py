@@ -46,6 +46,8 @@ _PROMPT_OPTIONS = {
 _KEPT_TOKENS = 1 << 23
 """Tokens of prompt trees that are kept from planning to scoring; measured at 10 bytes each."""
 
+_THINKS = "nothing is done against thinking"
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -233,6 +235,11 @@ def make_prompts(
         "template": template_hash(builder.template),
         **({"no_user": True} if prompting.options.no_user else {}),
     }
+    if learnt and learnt.thinking not in (None, builder.thinking):
+        progress.warn(
+            f"the chat template has changed since the training: {learnt.thinking or _THINKS} then, "
+            f"{builder.thinking or _THINKS} now; the scores may mean less"
+        )
     if builder.thinking:
         progress.info(builder.thinking)
         settings["thinking"] = builder.thinking
