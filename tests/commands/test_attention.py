@@ -215,7 +215,7 @@ def test_kill_9_and_the_same_command_again_give_the_same_bytes(
     while process.poll() is None and not (store.exists() and rows_or_none(store)):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(600) == -signal.SIGKILL
 
     options += ["--prompt-tokens", "600"]
     fields = last_line(trec("summarize", killed, *options, "--json"))

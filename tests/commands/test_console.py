@@ -233,12 +233,12 @@ def test_sigterm_runs_what_cleans_up_and_ends_with_143(tmp_path: Path) -> None:
         "import time, typer\nfrom trec_cli.commands.console import stage\n"
         "app = typer.Typer()\n@app.command()\ndef work():\n"
         "    with stage('work'):\n        try:\n            print('ready', flush=True)\n"
-        "            time.sleep(60)\n        finally:\n"
+        "            time.sleep(600)\n        finally:\n"
         f"            open({str(tmp_path / 'f')!r}, 'w')\n"
         "app()\n"
     )
     process = _signalled(code, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 143
     assert "the same command again continues" in err
     assert (tmp_path / "f").exists()
@@ -248,9 +248,9 @@ def test_ctrl_c_while_the_program_loads_ends_without_a_traceback() -> None:
     code = (
         "import sys, time, types\nimport trec_cli.__main__ as program\n"
         "slow = types.ModuleType('trec_cli.commands.app')\n"
-        "def run():\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "def run():\n    print('ready', flush=True)\n    time.sleep(600)\n"
         "slow.main = run\nsys.modules['trec_cli.commands.app'] = slow\nprogram.main()\n"
     )
     process = _signalled(code, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (130, "interrupted\n")

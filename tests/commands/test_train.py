@@ -366,7 +366,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 def kill_after(arguments: list[str], seen: Callable[[], bool]) -> None:
     """Start a process and kill it with -9 as soon as ``seen``; fail if it ends before."""
     started = subprocess.Popen(arguments, env=ENVIRONMENT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not seen():
         assert started.poll() is None, started.stderr and started.stderr.read().decode()
         assert time.monotonic() < deadline

@@ -384,7 +384,7 @@ def test_a_browser_draws_every_chart_and_runs_no_title(tmp_path: Path) -> None:
         [browser, *options, "--dump-dom", (tmp_path / "report.html").as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     page = Page(done.stdout)

@@ -74,7 +74,7 @@ def test_two_processes_write_at_once_and_batches_stay_whole(tmp_path: Path) -> N
     path = tmp_path / "shared.sqlite"
     command = [sys.executable, "-c", WRITER]
     writers = [subprocess.Popen([*command, name, str(path)]) for name in ("one", "two")]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(600) for writer in writers] == [0, 0]
     keys = Keys({"model": "m"})
     with Store(path) as store:
         found = store.get(keys.key([n]) for n in range(180))

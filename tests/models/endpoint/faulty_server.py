@@ -153,7 +153,7 @@ def _handler(server: FaultyServer) -> type[BaseHTTPRequestHandler]:
             fault = server.enter(self.path, self.headers.get("Authorization", ""), body)
             try:
                 if server.meet is not None:
-                    server.meet.wait(20)
+                    server.meet.wait(300)
                 with suppress(BrokenPipeError, ConnectionResetError):
                     self._respond(fault or Fault(), body)
             finally:

@@ -179,9 +179,10 @@ def test_a_fault_that_stays_fails_its_own_request_only(
 @pytest.mark.parametrize("way", ["hang", "trickle"])
 def test_a_server_that_hangs_is_not_waited_for(api: FaultyServer, way: str) -> None:
     api.plan = lambda _, question: Fault(way=way) if question == "b" else None
-    outcomes = ask(Server(settings(api, timeout=0.3, retries=0)), "a", "b")
+    # Long enough for the other answer, however busy the machine is.
+    outcomes = ask(Server(settings(api, timeout=4, retries=0)), "a", "b")
     assert isinstance(outcomes[0], TextReply)
-    assert "within 0.3 s" in reason(outcomes[1])
+    assert "within 4 s" in reason(outcomes[1])
 
 
 def test_retry_after_is_obeyed(api: FaultyServer, pauses: list[float]) -> None:
