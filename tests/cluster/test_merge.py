@@ -144,6 +144,10 @@ def test_merged_summaries_have_the_bytes_of_one_run(tmp_path: Path, model: Path,
     assert (run / name).read_bytes() == (alone / name).read_bytes()
     assert (read_manifest(run / name) or {})["examples"] == BLOCK + 7
     assert "is there already" in trec("summarize", run, *sizes).stderr
+    if mode != "none":  # the store of the run has every text now
+        again = trec("summarize", run, *sizes, "--out", run / "again.jsonl", "--json")
+        assert json.loads(again.stdout.splitlines()[-1])["calls"] == 0
+        assert (run / "again.jsonl").read_bytes() == (alone / name).read_bytes()
 
 
 def test_missing_and_unfinished_shards_are_told_apart(run: Path, model: Path) -> None:

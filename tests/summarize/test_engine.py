@@ -159,3 +159,24 @@ def test_a_store_that_stays_locked_says_so(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(PartialError, match="locked by another process"):
             second.put({b"k": generation()})
         first._db.execute("ROLLBACK")
+
+
+def test_a_store_takes_over_what_another_holds(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.sqlite", tmp_path / "other.sqlite"
+    first, second = Generation("first", 1, 1, True), Generation("second", 2, 2, False)
+    with Store(other) as store:
+        store.put({b"a": second, b"b": second})
+    with Store(one) as store:
+        store.put({b"a": first})
+        store.absorb(other)
+        store.absorb(other)
+        assert store.get([b"a", b"b"]) == {b"a": first, b"b": second}
+
+
+def test_a_damaged_store_to_take_over_is_named(tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite"
+    other.write_bytes(b"no store" * 1000)
+    with Store(tmp_path / "one.sqlite") as store:
+        with pytest.raises(InputError, match=r"other\.sqlite: is damaged"):
+            store.absorb(other)
+        store.put({b"a": Generation("still works", 1, 1, True)})

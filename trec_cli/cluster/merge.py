@@ -18,9 +18,11 @@ from trec_cli.core.errors import InputError, SettingsChanged
 from trec_cli.core.jsonl import hashed_while_read, open_input, read_lines
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import locked, write_lines
+from trec_cli.core.runs import RunFolder
 from trec_cli.core.shards import owner
 from trec_cli.score.growth import merge_keys
 from trec_cli.score.recommendations import Recommendations, write_recommendations
+from trec_cli.summarize.engine import Store
 
 _KEPT = ("device", "way", "answers", "store", "quality")
 """Details that are not summed up: they stand in the merged manifest where all shards agree."""
@@ -68,10 +70,21 @@ def merge(out: Path, *, overwrite: bool = False) -> int | None:
             return None
         command = str(first.manifest["command"])
         provenance = Provenance(command, _without_inputs(settings), list(inputs), inputs)
+        _keep_texts(out, parts)
         with provenance.publish(out) as details:
             details.update(_details(parts))
             _write(out, parts)
     return len(parts)
+
+
+def _keep_texts(out: Path, parts: Sequence[Part]) -> None:
+    """Take the texts of the shards' own stores into the one beside the output."""
+    stores = [store for part in parts if (store := part.path.with_suffix(".sqlite")).is_file()]
+    if not stores:
+        return
+    with Store(RunFolder(out.parent).store) as whole:
+        for store in stores:
+            whole.absorb(store)
 
 
 def _without_inputs(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -154,6 +154,27 @@ class ContentStore(Generic[Value]):
         marks = ", ".join("?" * (1 + len(self.columns)))
         with self._explained(), self._transaction():
             self._db.executemany(f"INSERT OR IGNORE INTO {self.table} VALUES ({marks})", rows)
+
+    def absorb(self, other: Path) -> None:
+        """Take over all that another store holds; what is here already stays.
+
+        Raises:
+            InputError: the other is damaged, or no such store.
+        """
+        columns = ", ".join(["key", *self.columns])
+        taken = f"INSERT OR IGNORE INTO {self.table} SELECT {columns} FROM other.{self.table}"
+        with self._explained():
+            try:
+                self._db.execute("ATTACH DATABASE ? AS other", (str(other),))
+                self._db.execute(taken)
+            except sqlite3.OperationalError:
+                raise  # of this store: locked, or the disk is full
+            except sqlite3.DatabaseError as error:
+                fix = "remove it: its texts are in no other store"
+                raise InputError.of(other, f"is damaged or not a store ({error})", fix) from None
+            finally:
+                with suppress(sqlite3.Error):  # nothing to let go of where it was no database
+                    self._db.execute("DETACH DATABASE other")
 
     def begin(self, keys: Sequence[bytes]) -> list[bytes]:
         """Return the keys that were missing when this very list was first begun.
