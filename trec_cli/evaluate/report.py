@@ -130,7 +130,9 @@ def _breakable(text: str) -> Markup:
 
 def _signed(value: float | None) -> str:
     """Write ``+.127``: ten metrics with their intervals fit on a page."""
-    return number(value) if value is None else f"{value:+.3f}".replace("0.", ".", 1)
+    if value is None:
+        return number(value)
+    return re.sub(r"(?<=^[+-])0", "", f"{value:+.3f}")
 
 
 def _p_value(value: float | None) -> str:
