@@ -39,6 +39,8 @@ def test_a_grown_history_keeps_its_full_blocks(length: int, size: int, more: int
 
 def test_neighbours_are_grouped_from_the_left() -> None:
     assert group_consecutive([3, 3, 3, 5, 9, 1], 8) == [(0, 2), (2, 4), (4, 5), (5, 6)]
+    assert group_consecutive([3, 5, 1], 8) == [(0, 2), (2, 3)]
+    assert group_consecutive([9, 1], 8) == [(0, 1), (1, 2)]
 
 
 @settings(deadline=None, max_examples=60)
