@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.score.small_run import make_adapter, make_run
 from trec_cli.commands.app import app
 from trec_cli.core.jsonl import read_examples, read_items, read_summaries
-from trec_cli.core.manifest import read_manifest
+from trec_cli.core.manifest import Provenance, read_manifest
 from trec_cli.core.outputs import locked
 from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.scores import ScoresLine, read_scores
@@ -198,6 +198,21 @@ def test_an_adapter_that_does_not_fit_is_a_model_error(
     result = trec(run, "--adapter", adapter)
     assert result.exit_code == 4
     assert "does not fit model" in result.stderr
+
+
+def test_an_adapter_with_a_flipped_byte_is_warned_of(run: Path, model: Path) -> None:
+    folder = make_adapter(run, model, run / "model-hier")
+    Provenance("train", {}, []).write(folder)
+    assert "changed or damaged" not in trec(run).stderr
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    result = trec(run, "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "are not those that trec train wrote: they were changed or damaged since" in (
+        " ".join(result.stderr.split())
+    )
 
 
 def test_a_damaged_adapter_is_an_input_error(run: Path, model: Path) -> None:

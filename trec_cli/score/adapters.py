@@ -10,7 +10,7 @@ import msgspec
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.json_file import read_json
 from trec_cli.core.lineage import weights_of
-from trec_cli.core.manifest import read_manifest
+from trec_cli.core.manifest import file_hash, read_manifest
 from trec_cli.prompts.recommend import SETTINGS_FILE, LearntPrompt, load_settings
 from trec_cli.prompts.settings import PromptSettings
 
@@ -51,6 +51,19 @@ class Adapter:
                 f"--model {model} is not what the adapter {self.folder} was trained on "
                 f"({self.base_model}). Leave --model out, or score without it: --zero-shot"
             )
+
+    def changed(self) -> str:
+        """Describe that the files are not those that ``trec train`` wrote; empty where they are.
+
+        Weights have no checksum of their own: a byte that flipped would change every score.
+        """
+        recorded = (read_manifest(self.folder) or {}).get("sha256")
+        if recorded is None or recorded == file_hash(self.folder):
+            return ""
+        return (
+            f"the files of the adapter {self.folder} are not those that trec train wrote: they "
+            "were changed or damaged since, and its scores may mean nothing; train it again"
+        )
 
     def other_weights(self, identity: Mapping[str, str]) -> str:
         """Describe how the base model at hand differs from the one of the training; empty if equal.

@@ -183,8 +183,9 @@ def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> L
     placement = choose_device(source.device, source.dtype)
     config = load_config(source)
     identity = model_identity(source, config)
-    if adapter and (difference := adapter.other_weights(identity)):
-        progress.warn(difference)
+    if adapter:
+        for difference in filter(None, (adapter.changed(), adapter.other_weights(identity))):
+            progress.warn(difference)
     tokenizer = load_tokenizer(source)
     prompts = make_prompts(
         prompting, adapter, prompting.read(), tokenizer, max_positions(config), progress
