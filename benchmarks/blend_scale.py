@@ -44,7 +44,8 @@ def prepare(folder: Path, items: int, users: int, candidates: int) -> Path:
     """Write a run of so many items, test users and candidates, once."""
     run = folder / "run"
     if not (run / "examples.jsonl").exists():
-        sizes = ["--items", items, "--users", 3 * users, "--clicks", 3 * users * _CLICKS]
+        everyone = users * 12 // 5  # some have too short a history
+        sizes = ["--items", items, "--users", everyone, "--clicks", everyone * _CLICKS]
         measured(["samples/click_log.py", folder / "log", *sizes])
         splits = ["--train-users", users, "--valid-users", users // 10, "--test-users", users]
         drawn = ["--negatives", "uniform", "--num-negatives", candidates - 1]

@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,9 @@ def _blocks(
         yield asked.block(start, stop), slice(start, stop)
 
 
+RETRIEVAL, CASCADE = "retrieval of 200", "cascade: 200 by blend"
+
+
 @dataclass(frozen=True)
 class Family:
     """Blends of the same knowledge, and their signals, each of which is computed once.
@@ -181,12 +184,19 @@ class Family:
     Attributes:
         blends: by the number of sequence models.
         renewed: whether the validation answers are counted.
-        retriever: of candidates, whose lists are ranked as well; None leaves that out.
+        retriever: of candidates, whose lists are ranked as well.
     """
 
     blends: Mapping[int, Blend]
     renewed: bool
-    retriever: Retriever | None = None
+    retriever: Retriever
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the systems that are ranked."""
+        systems = [*self.blends[MODELS[-1]].signals, RETRIEVAL, CASCADE]
+        blends = {arm("blend", models, self.renewed) for models in self.blends}
+        return blends | {arm(name, 0, self.renewed) for name in systems}
 
     def scores(self, asked: Histories) -> Iterator[tuple[str, Values]]:
         """Yield every system's scores of all items: [questions, items]."""
@@ -194,24 +204,21 @@ class Family:
         values = {name: signal.everywhere(asked) for name, signal in signals.items()}
         for name, found in values.items():
             yield arm(name, 0, self.renewed), found
-        plain = None
+        blended: dict[int, Values] = {}
         for models, blend in self.blends.items():
-            found = blend.combine(asked, values.__getitem__)
-            plain = found if plain is None else plain
-            yield arm("blend", models, self.renewed), found
-        if self.retriever is not None and plain is not None:
-            yield from self._retrieved(asked, plain)
+            blended[models] = blend.combine(asked, values.__getitem__)
+            yield arm("blend", models, self.renewed), blended[models]
+        yield from self._retrieved(asked, blended[0])
 
     def _retrieved(self, asked: Histories, blended: Values) -> Iterator[tuple[str, Values]]:
         """Rank what a retrieval found by fused ranks, and by the blend; all else behind that."""
-        assert self.retriever is not None
         fused = np.full(blended.shape, _BEHIND, np.float32)
         for start, block, found in self.retriever.blocks(asked):
             part = fused[start : start + len(block)]
             np.put_along_axis(part, found.rows, found.scores, axis=1)
-        yield arm("retrieval of 200", 0, self.renewed), fused
+        yield arm(RETRIEVAL, 0, self.renewed), fused
         cascade = np.where(fused > _BEHIND, blended, np.float32(_BEHIND))
-        yield arm("cascade: 200 by blend", 0, self.renewed), cascade
+        yield arm(CASCADE, 0, self.renewed), cascade
 
 
 def evaluate(
@@ -228,13 +235,14 @@ def evaluate(
     found: defaultdict[str, dict[str, list[Floats]]] = defaultdict(lambda: defaultdict(list))
     for asked, part in _blocks(examples, catalogue):
         path = folder / f"ranked{MARK * family.renewed}-{part.start}.json" if folder else None
+        block: dict[str, dict[str, list[float]]] = {}
         if path and path.exists():
             block = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, list[float]]])
-        else:
-            block = {
-                name: {metric: column.tolist() for metric, column in _metrics(ranks).items()}
-                for name, ranks in _ranked(family, asked, right[part])
-            }
+        if not family.names <= block.keys():
+            for name, ranks in _ranked(family, asked, right[part], block):
+                block[name] = {
+                    metric: column.tolist() for metric, column in _metrics(ranks).items()
+                }
             if path:
                 write_bytes(path, [msgspec.json.encode(block)])
         for name, metrics in block.items():
@@ -247,10 +255,11 @@ def evaluate(
 
 
 def _ranked(
-    family: Family, asked: Histories, right: np.ndarray[Any, Any]
+    family: Family, asked: Histories, right: np.ndarray[Any, Any], known: Container[str]
 ) -> Iterator[tuple[str, Ranks]]:
     for name, scores in family.scores(asked):
-        yield name, _rank(scores, right)
+        if name not in known:
+            yield name, _rank(scores, right)
 
 
 def _rank(scores: Values, right: np.ndarray[Any, Any]) -> Ranks:
