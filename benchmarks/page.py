@@ -26,9 +26,9 @@ SECTIONS = {
 
 
 def results() -> dict[str, Result]:
-    """Read all results by name."""
+    """Read all results that have a name, by it; those of research have pages of their own."""
     found = (json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json")))
-    return {each["name"]: each for each in found}
+    return {each["name"]: each for each in found if "name" in each}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -69,6 +69,60 @@ def _target(result: Result) -> str:
     return f"{target:g} {'met' if result['ratio'] >= target else 'missed'}"
 
 
+def nights(result: Result) -> str:
+    """Write users a second and a night, and how far the formula is from what was measured."""
+    ways = table(
+        ("way", "device", "model", "users a second", "users in eight hours"),
+        (
+            (
+                row["way"],
+                row["device"],
+                row["model"],
+                f"{row['users_per_s']:.3g}",
+                f"{row['users_per_night']:,}",
+            )
+            for row in result["rows"]
+        ),
+    )
+    keys = ("run", "prefix", "candidates", "branch", "measured_s", "formula_s", "ratio")
+    header = (*keys[:4], "measured, s a user", "formula, s a user", "ratio")
+    checked = table(header, ([row[key] for key in keys] for row in result["checks"]))
+    return f"{ways}\n\nThe formula beside every measured run of scoring:\n\n{checked}"
+
+
+def neighbours(result: Result) -> str:
+    """Write recall and rate of every library at every setting."""
+    rows = []
+    for name, found in result["sets"].items():
+        rows.append((name, "exact", "", "", f"{found['exact_queries_per_s']:,.0f}", "1"))
+        for library, lines in found.items():
+            if isinstance(lines, list):
+                rows += _library(name, library, lines)
+    return table(
+        ("vectors", "search", "build, s", "setting", "queries a second", "recall@200"), rows
+    )
+
+
+def _library(name: str, library: str, lines: Sequence[Result]) -> list[tuple[str, ...]]:
+    """Write what one library did: its index first, then one line a setting."""
+    first, *settings = lines
+    if "stopped" in first:
+        return [
+            (name, library, f"stopped at {first['stopped']}, {first['done']:.0%} in", *[""] * 3)
+        ]
+    return [
+        (
+            name,
+            library,
+            str(first["build_s"]),
+            str(line["setting"]),
+            f"{line['queries_per_s']:,.0f}",
+            f"{line['recall']:.3f}",
+        )
+        for line in settings
+    ]
+
+
 def growth(result: Result) -> str:
     """Write how time and memory grow, kind by kind."""
     parts = []
@@ -106,7 +160,7 @@ def note(name: str) -> str:
 
 def page(found: Mapping[str, Result]) -> str:
     """Write the whole page."""
-    machines = sorted({each["machine"] for each in found.values()})
+    machines = sorted({each["machine"] for each in found.values() if "machine" in each})
     parts = [
         "# Performance",
         "Made by `python -m benchmarks.page` from the files in `benchmarks/results/`; "
@@ -120,6 +174,10 @@ def page(found: Mapping[str, Result]) -> str:
         if chosen:
             parts.append(f"## {title}")
             parts.append(note(prefix.strip("_")) + comparisons(chosen))
+    if "cascade" in found:
+        parts += ["## Recommendations a night", note("cascade") + nights(found["cascade"])]
+    if "ann" in found:
+        parts += ["## Nearest neighbours", note("ann") + neighbours(found["ann"])]
     if "growth" in found:
         parts += ["## Growth", note("growth") + f"![time and memory]({FIGURE.name})"]
         parts.append(growth(found["growth"]))

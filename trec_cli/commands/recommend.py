@@ -55,7 +55,8 @@ def _next(options: RecommendOptions) -> str:
     if options.shortlist is None:
         return ""
     return (
-        f"; next: trec score {options.run or ''} --examples {options.out_file} --top {options.top}"
+        f"; next: trec score {options.run or ''} --mode none --examples {options.out_file} "
+        f"--split {options.split} --top {options.top}"
     )
 
 
