@@ -92,7 +92,7 @@ def nights(result: Result) -> str:
 
 def neighbours(result: Result) -> str:
     """Write recall and rate of every library at every setting."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, found in result["sets"].items():
         rows.append((name, "exact", "", "", f"{found['exact_queries_per_s']:,.0f}", "1"))
         for library, lines in found.items():

@@ -71,7 +71,9 @@ def main() -> None:
     catalogue = EncodedCatalogue.of(items)
     sequences = Histories.of((h[-50:] for h in histories), catalogue.rows)
     answers = Histories.of((h[-1:] for h in histories), catalogue.rows)
-    signals = learn_signals(catalogue, Events([], sequences, answers))
+    signals = learn_signals(
+        catalogue, Events([], sequences, answers, np.full(len(answers.items), np.nan))
+    )
     body: dict[str, Any] = {
         "name": "retrieval_scale",
         "machine": machine(),

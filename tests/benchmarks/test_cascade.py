@@ -26,7 +26,7 @@ def test_the_formula_is_near_every_measured_run_of_scoring() -> None:
 
 def test_the_cascade_serves_more_users_by_the_tokens_that_it_saves() -> None:
     found = {
-        (r["device"], r["model"], "cascade" in r["way"]): r for r in rows(results(), PROMPT, 0)
+        (r["device"], r["model"], "cascade" in r["way"]): r for r in rows(results(), PROMPT, 1e-9)
     }
     for device in ("2 cores", "l4", "h100"):
         ratio = found[device, "7B", True]["users_per_s"] / found[device, "7B", False]["users_per_s"]
