@@ -144,7 +144,6 @@ def main() -> None:
         "cheap_s": CHEAP,
         "checks": checks(found),
         "rows": rows(found, PROMPT, CHEAP),
-        "lm_run": found.get("cascade", {}).get("lm_run"),
     }
     text = json.dumps(body, indent=1) + "\n"
     (RESULTS / "cascade.json").write_text(text, encoding="utf-8")
