@@ -4,8 +4,9 @@ import pytest
 
 from tests.prepare.helpers import collection, question, settings
 from trec_cli.core.errors import InputError
+from trec_cli.prepare.arrange import check_unique
 from trec_cli.prepare.collection import Question
-from trec_cli.prepare.filters import check_unique, usable_questions
+from trec_cli.prepare.filters import usable_questions
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.timelines import leave_last_out
 
@@ -13,7 +14,8 @@ from trec_cli.prepare.timelines import leave_last_out
 def usable(questions: list[Question], known: str, **changes: Any) -> tuple[list[Question], Report]:
     report = Report()
     source = collection(questions, known)
-    return usable_questions(questions, source.catalogue, settings(**changes), report), report
+    kept = usable_questions(questions, source.catalogue, settings(**changes), report)
+    return list(kept), report
 
 
 def test_leave_last_out_gives_each_of_the_last_three_items_a_split() -> None:

@@ -1,6 +1,9 @@
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -10,11 +13,35 @@ from tests.prepare.helpers import collection, prepare, question
 from trec_cli.core.errors import UsageError
 from trec_cli.prepare.collection import Question
 from trec_cli.prepare.settings import Sizes, parse_sizes
-from trec_cli.prepare.splits import by_fixed, by_users, hash_order
+from trec_cli.prepare.splits import SPLIT_NAMES, Splits, place_of, share_of
+from trec_cli.prepare.splits import by_fixed as split_fixed
+from trec_cli.prepare.splits import by_users as split_users
 from trec_cli.prepare.timelines import cuts_by_shares, event_times
 
 USERS = [f"u{i}" for i in range(3000)]
 THIRDS = Sizes(Fraction(1, 3), Fraction(1, 3), Fraction(1, 3))
+
+
+def points(users: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+    return np.array([share_of(seed, user) for user in users], dtype=np.uint64)
+
+
+def named(users: Sequence[str], splits: Splits) -> dict[str, str]:
+    pairs = zip(users, splits.tolist(), strict=True)
+    return {user: SPLIT_NAMES[split] for user, split in pairs if split >= 0}
+
+
+def by_users(users: Sequence[str], sizes: Sizes, seed: int) -> dict[str, str]:
+    return named(users, split_users(points(users, seed), sizes))
+
+
+def by_fixed(users: Sequence[str], offered: set[str], sizes: Sizes, seed: int) -> dict[str, str]:
+    has = np.array([user in offered for user in users])
+    return named(users, split_fixed(points(users, seed), has, sizes))
+
+
+def hash_order(users: Iterable[str], seed: int) -> list[str]:
+    return sorted(users, key=lambda user: place_of(seed, user))
 
 
 def by_time(questions: list[Question], sizes: Sizes) -> list[str]:

@@ -16,6 +16,7 @@ from types import TracebackType
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import is_stream
 from trec_cli.prepare.hub import is_dataset, spool_dataset
+from trec_cli.prepare.space import Space
 from trec_cli.prepare.unpacked import UnpackedFolder
 
 _FETCH = "fetch it again"
@@ -64,6 +65,7 @@ class Source:
         chosen: the file the user named, where it is a plain file.
         items: the table of items the user named, where it lies somewhere else.
         columns: the columns the user named, by ``user``, ``item``, ``time`` and ``rating``.
+        space: where a reader may put what it reads.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Source:
         self.path = path
         self.columns = dict(columns or {})
         self._unpacked = UnpackedFolder()
+        self.space = Space()
         self.items: Member | None = None
         if items is not None:
             self.items = Member(items.name.removesuffix(".gz"), _there(items))
@@ -108,8 +111,13 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove what was unpacked."""
+        """Remove what was unpacked, and what lies in between."""
+        self.space.close()
         self._unpacked.remove()
+
+    def work_on_disk(self) -> None:
+        """Let readers put what they read into the temporary folder."""
+        self.space = Space(self._unpacked.made)
 
     def as_named(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Replace temporary files by what the user named, from which they were made."""

@@ -1,6 +1,5 @@
 """From a collection to examples and items: filter, split, draw negatives, count."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,26 +7,27 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from trec_cli.core.errors import InputError, SettingsChanged, UsageError
+from trec_cli.core.errors import InputError, SettingsChanged
 from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, fill
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import ANSWERED, PREDICT, Example, Item, Split
+from trec_cli.core.records import ANSWERED, PREDICT, Example, Item
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
+from trec_cli.prepare.arrange import Arrivals, Asked, arrange
 from trec_cli.prepare.candidates import (
     named_candidates,
     retrieved_candidates,
     with_candidates,
 )
 from trec_cli.prepare.collection import Catalogue, Collection, Question
-from trec_cli.prepare.filters import check_unique, usable_questions
+from trec_cli.prepare.filters import usable_questions
 from trec_cli.prepare.growth import Growth, compare
-from trec_cli.prepare.negatives import Negatives, Observed, Sampler, answer_counts
+from trec_cli.prepare.negatives import Negatives, Observed, Sampler
 from trec_cli.prepare.report import Report
-from trec_cli.prepare.settings import PrepareSettings, SplitKind, usual_sizes
-from trec_cli.prepare.splits import by_fixed, by_parts, by_users, hash_order
+from trec_cli.prepare.settings import PrepareSettings
+from trec_cli.prepare.space import Space
 
 _DRAWN = 20
 _NOTED = 1000
@@ -42,7 +42,7 @@ class Prepared:
     that may be negatives.
     """
 
-    questions: list[Question]
+    asked: Asked
     drawable: Set[str]
     observed: Observed
     catalogue: Catalogue
@@ -53,9 +53,10 @@ class Prepared:
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples, each with its candidates."""
-        popularity = self._popularity()
-        drawn = self._drawn(popularity) if self.settings.candidates is None else self._named()
-        with self.progress.task("choosing candidates", total=len(self.questions)) as task:
+        popularity = self.asked.popularity
+        drawn = self._drawn() if self.settings.candidates is None else self._named()
+        total = len(self.asked.questions)
+        with self.progress.task("choosing candidates", total=total) as task:
             for number, (question, example) in enumerate(drawn, 1):
                 if number % _NOTED == 0:
                     task.advance(_NOTED)
@@ -72,16 +73,17 @@ class Prepared:
             return "no negative left"
         return "no wrong candidate, or (train, valid) no right one"
 
-    def _drawn(self, popularity: Mapping[str, int]) -> Iterator[tuple[Question, Example | None]]:
+    def _drawn(self) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with drawn candidates, or those of the source."""
-        negatives = self._negatives(popularity)
-        for question in self.questions:
+        negatives = self._negatives()
+        for question in self.asked.questions:
             yield question, self._example(question, negatives)
         self.report.negatives_outside = negatives.outside
 
     def _named(self) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with candidates from a file or a retrieval."""
-        settings, bare = self.settings, [self._bare(question) for question in self.questions]
+        settings, questions = self.settings, self.asked.questions
+        bare = [self._bare(question) for question in questions]
         wanted = settings.retrieved
         lists: Iterable[Sequence[str] | None]
         if wanted is not None:
@@ -93,7 +95,7 @@ class Prepared:
             lists = retrieved_candidates(items, bare, wanted, self.progress)
         else:
             lists = named_candidates(Path(settings.candidates or ""), bare)
-        for question, example, candidates in zip(self.questions, bare, lists, strict=True):
+        for question, example, candidates in zip(questions, bare, lists, strict=True):
             if candidates is None:
                 self.report.dropped["no candidates in the file"] += 1
                 continue
@@ -103,14 +105,14 @@ class Prepared:
                 with_candidates(example, candidates, self.drawable, counts, settings.seed),
             )
 
-    def _negatives(self, popularity: Mapping[str, int]) -> Negatives:
+    def _negatives(self) -> Negatives:
         """Prepare the draw, and note from what."""
         population = self.settings.drawn_from
         counts: Mapping[str, Mapping[str, int]] | None = None
         if self.settings.negatives == "popularity":
-            counts = answer_counts(self.questions)
+            counts = self.asked.answers
             if population == "catalogue":
-                counts = dict.fromkeys(ANSWERED, popularity)
+                counts = dict.fromkeys(ANSWERED, self.asked.popularity)
         negatives = Negatives(population, self.drawable, self.observed, counts)
         if self.settings.draws and self.settings.asks_with_answer:
             self.report.choices["population"] = negatives.described
@@ -127,21 +129,6 @@ class Prepared:
 
     def _kept(self, question: Question) -> list[str]:
         return question.history[-self.settings.max_history :]
-
-    def _popularity(self) -> Counter[str]:
-        """Count items in training histories; nothing of the other splits is known here.
-
-        Where a user is asked for every item, one history is the start of the next: only the
-        longest counts.
-        """
-        trained = [question for question in self.questions if question.split == "train"]
-        if self.settings.targets == "all":
-            ordered = sorted(trained, key=lambda question: len(question.history))
-            trained = list({question.user_id: question for question in ordered}.values())
-        counts: Counter[str] = Counter()
-        for question in trained:
-            counts.update(self._kept(question))
-        return counts
 
     def _example(self, question: Question, negatives: Negatives) -> Example | None:
         """Choose and shuffle candidates by (seed, user); None where there is no negative.
@@ -197,32 +184,46 @@ class Prepared:
         return Sampler(distinct).draw(rng, number, frozenset())
 
 
-def build(collection: Collection, settings: PrepareSettings, progress: Progress) -> Prepared:
+def build(
+    collection: Collection,
+    settings: PrepareSettings,
+    progress: Progress,
+    space: Space | None = None,
+) -> Prepared:
     """Read, filter and split a collection; candidates are drawn while it is written.
+
+    Args:
+        collection: as read; its questions are read here.
+        settings: of the preparation.
+        progress: where bars go.
+        space: where questions wait; in memory by default.
 
     Raises:
         InputError: faults of the files, or nothing is left.
         UsageError: the collection cannot give what the settings ask for.
     """
+    space = space or Space()
     report = Report(read=collection.counts)
     observed = Observed()
-    questions = usable_questions(
+    arrivals = Arrivals(settings, space)
+    for question in usable_questions(
         collection.questions,
         collection.catalogue,
         settings,
         report,
         observed,
+        space=space,
         is_log=collection.is_log,
-    )
-    check_unique(questions)
-    if not questions:
+    ):
+        arrivals.add(question)
+    arrivals.check_unique()
+    if not len(arrivals):
         raise _nothing_left(collection.catalogue.name, report)
-    _choose_negatives(questions, collection, settings, report)
-    drawable = _drawable(questions, collection.catalogue, settings)
-    questions = _pick_users(questions, settings, report)
-    questions = _split(questions, settings, report)
+    arrivals.choose_negatives(collection.offers, report)
+    # Were only items with text drawn, a candidate kept without text would always be right.
+    drawable = collection.catalogue.ids | arrivals.seen
     return Prepared(
-        questions=questions,
+        asked=arrange(arrivals, settings, report, space),
         drawable=drawable,
         observed=observed,
         catalogue=collection.catalogue,
@@ -232,19 +233,6 @@ def build(collection: Collection, settings: PrepareSettings, progress: Progress)
     )
 
 
-def _drawable(
-    questions: Sequence[Question], catalogue: Catalogue, settings: PrepareSettings
-) -> Set[str]:
-    """Return what may be a negative: the items with text, and those kept without.
-
-    Were only items with text drawn, a candidate without text would always be right.
-    """
-    if settings.unknown != "keep":
-        return catalogue.ids
-    seen = {item for q in questions for item in (*q.history, *q.positives)}
-    return catalogue.ids | seen
-
-
 def _nothing_left(file: str, report: Report) -> InputError:
     reasons = ", ".join(f"{n:,}: {reason}" for reason, n in report.dropped.items())
     return InputError.of(
@@ -252,112 +240,6 @@ def _nothing_left(file: str, report: Report) -> InputError:
         f"no example is left ({reasons or 'the source has none'})",
         "see --min-history, --max-history, --long and --unknown",
     )
-
-
-def _choose_negatives(
-    questions: list[Question], collection: Collection, settings: PrepareSettings, report: Report
-) -> None:
-    """Decide whether the source's negatives are used; forget them where they are not."""
-    if settings.candidates is not None:
-        report.choices["candidates"] = settings.candidates
-        for question in questions:
-            question.offered = None
-        report.choices["negatives"] = "none"
-        return
-    there = collection.offers if any(q.offered for q in questions) else None
-    asked = settings.negatives
-    if asked in ("fixed", "impression") and asked != there:
-        raise UsageError(f"--negatives {asked}: the source has none; choose uniform or popularity")
-    if asked in ("uniform", "popularity"):
-        for question in questions:
-            question.offered = None
-    report.choices["negatives"] = asked if asked != "auto" else there or "uniform"
-
-
-def _pick_users(
-    questions: list[Question], settings: PrepareSettings, report: Report
-) -> list[Question]:
-    """Put questions in hash order of users, and keep those of the first ``max_users``.
-
-    With --split time, numbers of users are picked here too.
-    """
-    order = hash_order((q.user_id for q in questions), settings.seed)[: settings.max_users]
-    rank = {user: index for index, user in enumerate(order)}
-    kept = [q for q in questions if q.user_id in rank]
-    if settings.split == "time" and settings.sizes and settings.sizes.absolute:
-        answered = {q.user_id for q in kept if q.split != PREDICT}
-        first = set(hash_order(answered, settings.seed)[: settings.sizes.total])
-        kept = [q for q in kept if q.split == PREDICT or q.user_id in first]
-    _note_unpicked(len(questions) - len(kept), report)
-    kept.sort(key=lambda q: (rank[q.user_id], q.split == PREDICT, q.timestamp or 0))
-    return kept
-
-
-def _note_unpicked(number: int, report: Report) -> None:
-    if number:
-        report.dropped["user not picked"] += number
-
-
-def _split_kind(
-    questions: list[Question], offered: set[str], settings: PrepareSettings, report: Report
-) -> SplitKind:
-    """Decide the way of splitting, where the user leaves it open.
-
-    Users with candidates fixed by the source test where only some have them; a source that is
-    published in parts keeps them, unless sizes are named.
-    """
-    fixed = report.choices["negatives"] == "fixed"
-    if settings.split == "fixed" and not (fixed and offered):
-        raise UsageError("--split fixed needs users with candidates fixed by the source")
-    if settings.split != "auto":
-        return settings.split
-    parts = {question.part for question in questions}
-    if settings.sizes is None and None not in parts and len(parts) > 1:
-        return "parts"
-    some = fixed and any(q.user_id not in offered for q in questions)
-    return "fixed" if some else "users"
-
-
-def _split(questions: list[Question], settings: PrepareSettings, report: Report) -> list[Question]:
-    """Set the split of every question; those of users in no split are left out."""
-    answered = [q for q in questions if q.split != PREDICT]
-    if not answered:
-        report.choices = {"split": PREDICT}
-        report.empty_by_choice = frozenset(ANSWERED)
-        return questions
-    offered = {q.user_id for q in answered if q.offered}
-    kind = _split_kind(answered, offered, settings, report)
-    report.choices["split"] = kind
-    if kind == "parts":
-        parts = by_parts(answered, settings.seed)
-        for question in answered:
-            question.split = parts[str(question.part)][question.user_id]
-    elif kind in ("users", "fixed"):
-        _split_users(answered, offered, kind, settings, report)
-    kept = [q for q in questions if q.split]
-    _note_unpicked(len(questions) - len(kept), report)
-    report.note_order(kept)
-    return kept
-
-
-def _split_users(
-    answered: list[Question],
-    offered: set[str],
-    kind: SplitKind,
-    settings: PrepareSettings,
-    report: Report,
-) -> None:
-    """Set the split of every question by its user."""
-    users = list(dict.fromkeys(q.user_id for q in answered))
-    sizes = settings.sizes or usual_sizes(len(users))
-    report.empty_by_choice = sizes.zero
-    splits: dict[str, Split] = (
-        by_fixed(users, offered, sizes, settings.seed)
-        if kind == "fixed"
-        else by_users(users, sizes, settings.seed)
-    )
-    for question in answered:
-        question.split = splits.get(question.user_id)
 
 
 def save(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection as Ids
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -63,11 +64,13 @@ class Catalogue:
         ids: ids of all items with any text.
         fetch: gives the items of the given sorted ids, in this order.
         name: the file's name, for messages.
+        known: ids of all items, those without text included.
     """
 
     ids: set[str]
     fetch: Callable[[list[str]], Iterable[Item]]
     name: str
+    known: Ids[str] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Defaults:
 def catalogue_of(items: dict[str, Item], name: str) -> Catalogue:
     """Make a catalogue of items in memory; those without any text are left out."""
     known = {item_id for item_id, item in items.items() if item.text()}
-    return Catalogue(known, lambda ids: (items[item_id] for item_id in ids), name)
+    return Catalogue(known, lambda ids: (items[item_id] for item_id in ids), name, items)
 
 
 def check_attributes(chosen: Iterable[str] | None, known: Iterable[str]) -> None:

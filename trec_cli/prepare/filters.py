@@ -1,18 +1,24 @@
 """From timelines to questions that can be asked: unknown items, repeats, lengths."""
 
-from collections import defaultdict
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
-from trec_cli.core.errors import InputError, UsageError
+import numpy as np
+
+from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import FaultList
 from trec_cli.core.records import PREDICT
 from trec_cli.prepare.collection import Catalogue, Question
 from trec_cli.prepare.negatives import Observed
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, usual_sizes
-from trec_cli.prepare.splits import hash_order
+from trec_cli.prepare.space import Space
+from trec_cli.prepare.splits import place_of
 from trec_cli.prepare.timelines import (
     CutTimes,
     cuts_by_dates,
@@ -31,23 +37,24 @@ def usable_questions(
     report: Report,
     observed: Observed | None = None,
     *,
+    space: Space | None = None,
     is_log: bool = False,
-) -> list[Question]:
-    """Return the questions that pass every filter; the others are counted in ``report``.
+) -> Iterator[Question]:
+    """Yield the questions that pass every filter; the others are counted in ``report``.
 
     ``observed`` sees all timelines of which questions with answers are made.
 
     Raises:
-        InputError: an item has no text and the policy is ``fail``; an ``example_id``
-            stands twice.
+        InputError: an item has no text and the policy is ``fail``.
         UsageError: the source lacks what the settings need.
     """
-    timelines = filtered(questions, settings, report, is_log=is_log)
+    space = space or Space()
+    timelines = filtered(questions, settings, report, is_log=is_log, space=space)
     if settings.split == "time":
-        timelines = list(timelines)
+        timelines = space.keep(timelines)
     expand = _expansion(timelines, settings)
     watch = _UnknownItems(catalogue, report, fail=settings.unknown == "fail")
-    taken, sieve = _Taken(), _Sieve(catalogue, settings, report)
+    taken, sieve = _Taken(space, settings.seed), _Sieve(catalogue, settings, report)
     with_answer = settings.asks_with_answer
     for raw in timelines:
         watch.look_at(raw)
@@ -56,21 +63,19 @@ def usable_questions(
         if settings.predict and raw.split != PREDICT:
             taken.add(raw)
         if with_answer:
-            sieve.pass_through(expand(raw))
-    sieve.pass_through(taken.questions())
+            yield from sieve.usable(expand(raw))
+    yield from sieve.usable(taken.questions())
     watch.raise_if_any()
-    return sieve.kept
 
 
 class _Sieve:
-    """Keeps the questions that can be asked, and counts the others."""
+    """Lets the questions through that can be asked, and counts the others."""
 
     def __init__(self, catalogue: Catalogue, settings: PrepareSettings, report: Report) -> None:
         self._catalogue, self._settings, self._report = catalogue, settings, report
-        self.kept: list[Question] = []
 
-    def pass_through(self, questions: Iterable[Question]) -> None:
-        """Take what is left of each question, if it can be asked."""
+    def usable(self, questions: Iterable[Question]) -> Iterator[Question]:
+        """Yield what is left of each question, if it can be asked."""
         for question in questions:
             if self._settings.unknown == "drop":
                 question = _known_only(question, self._catalogue.ids)
@@ -80,49 +85,54 @@ class _Sieve:
             if reason:
                 self._report.dropped[reason] += 1
             else:
-                self.kept.append(question)
+                yield question
 
 
 def _expansion(
     timelines: Iterable[Question], settings: PrepareSettings
 ) -> Callable[[Question], Iterable[Question]]:
-    """Return what turns a timeline into the questions of the chosen split."""
+    """Return what turns a timeline into the questions of the chosen split.
+
+    ``timelines`` are read only where they are cut in time, and must be kept then.
+    """
     every = settings.targets == "all"
     if settings.split == "leave-last-out":
         return partial(leave_last_out, every=every)
     if settings.split != "time":
         return lambda question: [question]
-    assert isinstance(timelines, list)
-    untimed = sum(question.timestamp is None for question in timelines)
-    if untimed:
+    found = Counter(question.timestamp is None for question in timelines)
+    if found[True]:
         raise UsageError(
-            f"--split time needs the time of every target; {untimed:,} of {len(timelines):,} "
-            "examples have none. Use --split users or leave-last-out"
+            f"--split time needs the time of every target; {found[True]:,} of "
+            f"{found.total():,} examples have none. Use --split users or leave-last-out"
         )
     return partial(of_periods, cuts=_cuts(timelines, settings), every=every)
 
 
-def _cuts(timelines: list[Question], settings: PrepareSettings) -> CutTimes:
+def _cuts(timelines: Iterable[Question], settings: PrepareSettings) -> CutTimes:
     """Cut at the dates that the user names, else by shares of all events."""
     if settings.valid_from_time is not None and settings.test_from_time is not None:
         return cuts_by_dates(settings.valid_from_time, settings.test_from_time)
-    users = {question.user_id for question in timelines}
+    places = array("Q", (place_of(settings.seed, q.user_id) for q in timelines))
+    users = np.unique(np.frombuffer(places, dtype=np.uint64))
     sizes = settings.sizes or usual_sizes(len(users))
-    if sizes.absolute:
-        users = set(hash_order(users, settings.seed)[: sizes.total])
-    times = event_times(q for q in timelines if q.user_id in users)
-    return cuts_by_shares(times, sizes, settings.windows_back)
+    chosen: Iterable[Question] = timelines
+    if sizes.absolute and 0 < sizes.total < len(users):
+        last = int(users[sizes.total - 1])
+        chosen = (q for q, place in zip(timelines, places, strict=True) if place <= last)
+    return cuts_by_shares(event_times(chosen), sizes, settings.windows_back)
 
 
 class _Taken:
     """Collects everything that each user took, for a question about what comes next."""
 
-    def __init__(self) -> None:
-        self._asked: defaultdict[str, list[Question]] = defaultdict(list)
+    def __init__(self, space: Space, seed: int) -> None:
+        self._asked, self._seed = space.sorted(), seed
 
     def add(self, question: Question) -> None:
         """Take one of a user's questions."""
-        self._asked[question.user_id].append(question)
+        user = question.user_id
+        self._asked.add((place_of(self._seed, user), user, True, question.timestamp or 0), question)
 
     def questions(self) -> Iterator[Question]:
         """Yield one question of split ``predict`` per user; its history holds every answer.
@@ -130,8 +140,8 @@ class _Taken:
         Several impressions of a user share one history: what was clicked in the earlier
         ones stands behind it, in order of time.
         """
-        for asked in self._asked.values():
-            *earlier, last = sorted(asked, key=lambda q: q.timestamp or 0)
+        for _, asked in groupby(self._asked, key=attrgetter("user_id")):
+            *earlier, last = asked
             clicked = dict.fromkeys(item for q in earlier for item in q.positives)
             new = [item for item in clicked if item not in last.history]
             yield replace(
@@ -148,8 +158,11 @@ class _Taken:
 
 def _known_only(question: Question, known: set[str]) -> Question:
     """Leave out items without text; most questions have none, and are given back as they are."""
-    if known.issuperset(question.history) and known.issuperset(
-        [*question.positives, *(question.offered or ())]
+    all_known = known.issuperset
+    if (
+        all_known(question.history)
+        and all_known(question.positives)
+        and all_known(question.offered or ())
     ):
         return question
     offered = question.offered
@@ -190,27 +203,31 @@ def _unusable(question: Question, settings: PrepareSettings) -> str:
     return ""
 
 
+_ROLES = ("history items", "targets", "candidates of the source")
+
+
 class _UnknownItems:
     """Counts items without text by role; under the policy ``fail`` they are faults."""
 
     def __init__(self, catalogue: Catalogue, report: Report, *, fail: bool) -> None:
-        self._catalogue, self._report, self._fail = catalogue, report, fail
+        self._catalogue, self._fail = catalogue, fail
+        self._shares = {role: report.unknown[role] for role in _ROLES}
         self._faults: dict[str, FaultList] = {}
 
     def look_at(self, question: Question) -> None:
         """Count the items of a question, and complain of those without text."""
-        roles: dict[str, Sequence[str]] = {
-            "history items": question.history,
-            "targets": question.positives,
-            "candidates of the source": question.offered or (),
-        }
-        for role, ids in roles.items():
-            unknown: list[str] = []
-            if not self._catalogue.ids.issuperset(ids):
-                unknown = [item for item in ids if item not in self._catalogue.ids]
-            self._report.unknown[role].add(len(unknown), len(ids))
-            if unknown and self._fail:
-                self._complain(question, role, unknown)
+        known = self._catalogue.ids
+        of_role: tuple[Sequence[str], ...] = (
+            *(question.history, question.positives, question.offered or ()),
+        )
+        for role, ids in zip(self._shares, of_role, strict=True):
+            share = self._shares[role]
+            share.total += len(ids)
+            if not known.issuperset(ids):
+                unknown = [item for item in ids if item not in known]
+                share.part += len(unknown)
+                if self._fail:
+                    self._complain(question, role, unknown)
 
     def _complain(self, question: Question, role: str, unknown: list[str]) -> None:
         faults = self._faults.setdefault(question.file, FaultList(question.file))
@@ -225,21 +242,3 @@ class _UnknownItems:
         """Raise what was complained of."""
         for faults in self._faults.values():
             faults.raise_if_any()
-
-
-def check_unique(questions: Iterable[Question]) -> None:
-    """Check that no two examples would have one id.
-
-    Raises:
-        InputError: naming the first that stands twice.
-    """
-    seen: set[str] = set()
-    for question in questions:
-        if question.example_id in seen:
-            raise InputError.of(
-                question.file,
-                f"two examples would be called {question.example_id!r}",
-                "give users and impressions ids of their own",
-                question.line,
-            )
-        seen.add(question.example_id)

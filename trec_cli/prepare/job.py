@@ -16,9 +16,11 @@ from trec_cli.prepare.archive import Source
 from trec_cli.prepare.build import Prepared, build, save
 from trec_cli.prepare.collection import ReadOptions
 from trec_cli.prepare.detect import detect
+from trec_cli.prepare.formats import Found
 from trec_cli.prepare.growth import Growth
 from trec_cli.prepare.settings import PrepareOptions
 from trec_cli.prepare.sources.columns import parse_columns
+from trec_cli.prepare.space import DISK_FROM, Engine
 
 _FOR_EVERY_FORMAT = "attributes"
 
@@ -61,6 +63,8 @@ class PrepareJob:
         self.found = detect(files, options.format)
         self.run = RunFolder(options.out)
         self.growth: Growth | None = None
+        if _is_big(self.found, options.engine):
+            files.work_on_disk()
         self._refuse_foreign(given)
         self._settings = options.settings(self.found.format.defaults)
         self._check_out()
@@ -90,7 +94,7 @@ class PrepareJob:
         """The collection, read and cut into questions that are still to be written out."""
         found, settings = self.found, self._settings
         collection = found.format.read(self._files, found.files, settings.read, self._progress)
-        return build(collection, settings, self._progress)
+        return build(collection, settings, self._progress, self._files.space)
 
     def write(self, *, overwrite: bool = False) -> bool:
         """Write items and examples, unless they are finished; return whether they were made.
@@ -113,6 +117,13 @@ class PrepareJob:
         provenance = Provenance("prepare", described, inputs)
         provenance.inputs = self._files.as_named(provenance.inputs)
         return provenance
+
+
+def _is_big(found: Found, engine: Engine) -> bool:
+    """Decide whether to work on disk."""
+    if engine != "auto":
+        return engine == "disk"
+    return sum(file.stat().st_size for file in found.inputs) >= DISK_FROM
 
 
 def _is_done(

@@ -7,8 +7,8 @@ what could have been the right answer at that moment (:class:`Negatives`).
 """
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -111,11 +111,13 @@ class Observed:
         if question.timestamp is None or len(times) < len(question.history):
             self.timed = False
             times = [0] * len(question.history)
-        moment = question.timestamp or 0
-        taken = zip(question.history, times, strict=True)
-        for item, time in (*taken, *((item, moment) for item in question.positives)):
-            if time < self.first.get(item, np.inf):
-                self.first[item] = time
+        moment, first = question.timestamp or 0, self.first
+        for item, time in zip(question.history, times, strict=True):
+            if time < first.get(item, np.inf):
+                first[item] = time
+        for item in question.positives:
+            if moment < first.get(item, np.inf):
+                first[item] = moment
         if question.offered is not None:
             self.shown[_day(question)].update(question.offered, question.positives)
 
@@ -197,12 +199,3 @@ class Negatives:
             counts = self._counts[question.split] if self._counts else None
             self._samplers[key] = Sampler(ids, counts, self._since)
         return self._samplers[key]
-
-
-def answer_counts(questions: Iterable[Question]) -> Mapping[str, Mapping[str, int]]:
-    """Count by split how often an item is right."""
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for question in questions:
-        if question.split is not None:
-            counts[question.split].update(question.positives)
-    return counts

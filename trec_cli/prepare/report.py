@@ -39,7 +39,7 @@ class SplitCounts:
     """Sums over the examples of a split; popularity is counted in training histories."""
 
     examples: int = 0
-    users: set[str] = field(default_factory=set)
+    users: int = 0
     history: int = 0
     shortened: int = 0
     candidates: int = 0
@@ -53,11 +53,16 @@ class SplitCounts:
     negative_popularity: int = 0
     missed: int = 0
     candidates_unknown: int = 0
+    _last: str = ""
 
     def add(self, example: Example, question: Question, popularity: Mapping[str, int]) -> None:
-        """Count one example, as written and as it was before candidates were chosen."""
+        """Count one example, as written and as it was before candidates were chosen.
+
+        The examples of a user come one after the other.
+        """
         self.examples += 1
-        self.users.add(example.user_id)
+        self.users += example.user_id != self._last
+        self._last = example.user_id
         self.history += len(example.history)
         self.shortened += len(example.history) < len(question.history)
         self.candidates += len(example.candidates)
@@ -75,7 +80,7 @@ class SplitCounts:
         negatives = self.candidates - self.positives
         return {
             "examples": self.examples,
-            "users": len(self.users),
+            "users": self.users,
             "mean_history": _mean(self.history, self.examples),
             "mean_candidates": _mean(self.candidates, self.examples),
             "mean_positives": _mean(self.positives, self.examples),
@@ -135,17 +140,12 @@ class Report:
         """Return the counts of a split; ``predict`` is there once it has an example."""
         return self.splits.setdefault(split, SplitCounts())
 
-    def note_order(self, questions: Sequence[Question]) -> None:
-        """Count how much of what trains is later than what is asked."""
-        if any(q.timestamp is None for q in questions if q.split != PREDICT):
-            return
-        times: defaultdict[str, list[float]] = defaultdict(list)
-        for question in questions:
-            times[question.split or ""].append(question.timestamp or 0)
-        trained = np.sort(times["train"])
+    def note_order(self, times: Mapping[Split, Sequence[float]]) -> None:
+        """Count how much of what trains is later than what is asked, by the times of questions."""
+        trained = np.sort(np.asarray(times.get("train", ()), dtype=np.float64))
         for split in ("valid", "test"):
-            if len(trained) and times[split]:
-                until = np.searchsorted(trained, times[split], side="right")
+            if len(trained) and len(times.get(split, ())):
+                until = np.searchsorted(trained, np.asarray(times[split]), side="right")
                 self.later[split] = round(1 - float(np.mean(until)) / len(trained), 4)
 
     @property

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from trec_cli.core.errors import UsageError
-from trec_cli.core.files import Seed
+from trec_cli.core.files import BEHAVIOUR, Seed
 from trec_cli.core.options import Option
 from trec_cli.core.records import ANSWERED, Split
 from trec_cli.prepare.collection import READING, Defaults, Long, ReadOptions
+from trec_cli.prepare.space import Engine
 from trec_cli.retrieve.settings import PREFIX, RetrieveSettings, parse_count, parse_search
 
 FormatName = Literal["auto", "mind", "amazon-m2", "amazon-reviews", "jsonl", "clicks"]
@@ -297,6 +298,14 @@ class PrepareOptions:
         None
     )
     test_users: Annotated[str | None, Option("The same.", panel=ASKING, default_text="1/12")] = None
+    engine: Annotated[
+        Engine,
+        Option(
+            "Work in memory, or on disk (DuckDB, in bounded memory); the output is the same.",
+            panel=BEHAVIOUR,
+            default_text="disk from 256 MiB of input on",
+        ),
+    ] = "auto"
     choices: Choices = field(default_factory=Choices)
 
     def settings(self, defaults: Defaults) -> "PrepareSettings":

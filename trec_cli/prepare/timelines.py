@@ -5,9 +5,9 @@ articles of an impression are none, and stay as they are.
 """
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from operator import lt
 from typing import Any
 
@@ -20,12 +20,18 @@ from trec_cli.core.seeds import derive_seed
 from trec_cli.prepare.collection import Question
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, Sizes
+from trec_cli.prepare.space import Shelf, Space
 
 _LATEST_FIRST: tuple[Split, ...] = ("test", "valid", "train")
 
 
 def filtered(
-    questions: Iterable[Question], settings: PrepareSettings, report: Report, *, is_log: bool
+    questions: Iterable[Question],
+    settings: PrepareSettings,
+    report: Report,
+    *,
+    is_log: bool,
+    space: Space | None = None,
 ) -> Iterable[Question]:
     """Order equal times, then keep the events that the user wants; both are counted.
 
@@ -38,7 +44,7 @@ def filtered(
     if settings.min_rating is not None:
         kept = _rated(kept, settings.min_rating, report)
     if settings.k_core > 1:
-        kept = _core(list(kept), settings.k_core, report)
+        kept = _core((space or Space()).keep(kept), settings.k_core, report)
     return kept
 
 
@@ -128,19 +134,21 @@ def _rated(questions: Iterable[Question], least: float, report: Report) -> Itera
             yield kept
 
 
-def _core(questions: list[Question], k: int, report: Report) -> Iterator[Question]:
+def _core(questions: Shelf[Question], k: int, report: Report) -> Iterator[Question]:
     """Keep users and items with ``k`` events at least, until all that are left have them."""
     codes: dict[str, int] = {}
-    lengths = [len(q.history) + len(q.positives) for q in questions]
-    items = np.fromiter(
-        (codes.setdefault(i, len(codes)) for q in questions for i in (*q.history, *q.positives)),
-        dtype=np.int64,
-        count=sum(lengths),
-    )
-    kept = core(np.repeat(np.arange(len(questions)), lengths), items, k)
-    starts = np.cumsum([0, *lengths])
-    for question, (start, end) in zip(questions, pairwise(starts.tolist()), strict=True):
-        chosen = _chosen(question, kept[start:end].tolist(), f"not in the {k}-core", report)
+    lengths, items = array("q"), array("q")
+    for question in questions:
+        events = (*question.history, *question.positives)
+        lengths.append(len(events))
+        items.extend([codes.setdefault(item, len(codes)) for item in events])
+    users = np.repeat(np.arange(len(questions)), np.frombuffer(lengths, dtype=np.int64))
+    kept = core(users, np.frombuffer(items, dtype=np.int64), k)
+    start = 0
+    for question, length in zip(questions, lengths, strict=True):
+        wanted = kept[start : start + length].tolist()
+        start += length
+        chosen = _chosen(question, wanted, f"not in the {k}-core", report)
         if chosen is not None:
             yield chosen
 

@@ -16,19 +16,19 @@ import msgspec
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, read_lines
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import Identifier, Item
+from trec_cli.core.records import Identifier
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
+    Catalogue,
     Collection,
     Defaults,
     ReadOptions,
-    catalogue_of,
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
-from trec_cli.prepare.sources.catalogues import Texts, item_texts
+from trec_cli.prepare.sources.catalogues import item_texts, new_texts
 from trec_cli.prepare.sources.clock import Clock, UnsetTime
-from trec_cli.prepare.sources.log import NO_TIME, Event, Log
+from trec_cli.prepare.sources.log import NO_TIME, DiskLog, Event, Log, new_log
 from trec_cli.prepare.sources.rows import decode_object, is_python
 
 _META = r"meta_.+\.jsonl?"
@@ -115,11 +115,11 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts: Counter[str] = Counter()
     edition = _edition(source, reviews)
     events = _read_events(source, reviews, edition, counts, progress)
-    counts.update({"reviews": len(events.time), "users": len(events.users)})
-    counts["items with reviews"] = len(events.items)
+    # Users are counted when their events are read.
+    counts.update({"reviews": len(events), "users": 0, "items with reviews": len(events.items)})
     items = _read_meta(source, meta, edition, options.attributes, events.items, counts, progress)
     questions = events.questions(str(reviews), counts, "exact repeats of a review")
-    return Collection(catalogue_of(items, str(meta)), questions, None, counts, is_log=True)
+    return Collection(items, questions, None, counts, is_log=True)
 
 
 def _edition(source: Source, member: Member) -> _Edition:
@@ -140,8 +140,8 @@ def _edition(source: Source, member: Member) -> _Edition:
 
 def _read_events(
     source: Source, member: Member, edition: _Edition, counts: Counter[str], progress: Progress
-) -> Log:
-    events, clock = Log(), Clock(usual_unit=edition.unit)
+) -> Log | DiskLog:
+    events, clock = new_log(source.space), Clock(usual_unit=edition.unit)
     decode = msgspec.json.Decoder(edition.review).decode
 
     def event(line: str) -> Event | None:
@@ -173,9 +173,9 @@ def _read_meta(
     wanted: dict[str, int],
     counts: Counter[str],
     progress: Progress,
-) -> dict[str, Item]:
+) -> Catalogue:
     """Read the metadata of the reviewed items."""
-    texts, known = Texts(), dict[str, None]()
+    texts, known = new_texts(source.space), dict[str, None]()
     decode = _meta_decoder(edition.item, wanted)
     with source.reading(member) as path, progress.task("reading metadata") as task:
         faults = FaultList(path)
@@ -192,7 +192,7 @@ def _read_meta(
             except msgspec.ValidationError as error:
                 faults.add(line, str(error), "flatten or remove the line")
     check_attributes(chosen, known)
-    return texts.items(counts, "metadata lines of an item already read")
+    return texts.catalogue(counts, "metadata lines of an item already read", str(member))
 
 
 def _meta_decoder(key: str, wanted: dict[str, int]) -> Callable[[str], dict[str, Any] | None]:

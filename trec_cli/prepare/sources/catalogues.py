@@ -10,8 +10,11 @@ from trec_cli.core.jsonl import FaultList
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Source
+from trec_cli.prepare.collection import Catalogue, catalogue_of
+from trec_cli.prepare.sources.disk import ItemFile, TextTable
 from trec_cli.prepare.sources.rows import read_rows
 from trec_cli.prepare.sources.tables import Table
+from trec_cli.prepare.space import Space
 from trec_cli.prepare.text import plain_field
 
 PROSE = frozenset({"description", "features", "feature"})
@@ -84,6 +87,31 @@ class Texts:
                 self._first[item_id] = _best(seen)
         return {item_id: Item(item_id, dict(pairs)) for item_id, pairs in self._first.items()}
 
+    def catalogue(self, counts: Counter[str], repeats: str, name: str) -> Catalogue:
+        """Return the catalogue of these items; see :meth:`items`."""
+        return catalogue_of(self.items(counts, repeats), name)
+
+
+class DiskTexts(TextTable):
+    """The same on disk."""
+
+    def catalogue(self, counts: Counter[str], repeats: str, name: str) -> Catalogue:
+        """Return the catalogue of these items, as :meth:`Texts.catalogue` does."""
+        return ItemFile(self._space, self._chosen(counts, repeats)).catalogue(name)
+
+    def _chosen(self, counts: Counter[str], repeats: str) -> Iterator[tuple[str, _Pairs]]:
+        for item_id, seen in self.rows():
+            differ = len(set(seen)) > 1
+            if len(seen) > 1:
+                counts[repeats] += len(seen) - 1
+                counts["items whose rows differ"] += differ
+            yield item_id, _best(Counter(seen)) if differ else seen[0]
+
+
+def new_texts(space: Space) -> Texts | DiskTexts:
+    """Return an empty collection of texts, in memory or on disk."""
+    return DiskTexts(space) if space.on_disk else Texts()
+
 
 def _best(seen: Counter[_Pairs]) -> _Pairs:
     """Choose the texts seen most often, of those the longest, of those the last by alphabet."""
@@ -126,7 +154,7 @@ def read_catalogue(
     wanted: Collection[str] | None,
     counts: Counter[str],
     progress: Progress,
-) -> tuple[dict[str, Item], list[str]]:
+) -> tuple[Catalogue, list[str]]:
     """Read the items of a table in parts; return them and the names of all columns.
 
     Args:
@@ -136,7 +164,7 @@ def read_catalogue(
         counts: what was read and left out.
         progress: shows a bar.
     """
-    texts, known = Texts(), dict[str, None]()
+    texts, known = new_texts(source.space), dict[str, None]()
     for table in tables:
         with progress.task("reading items") as task:
             for item_id, columns, found in _rows(source, table, names):
@@ -148,7 +176,8 @@ def read_catalogue(
                     counts["items outside the log"] += 1
     if names is None and (left_out := [name for name in known if _is_address(name)]):
         progress.info(f"no texts: {', '.join(left_out)}; --attributes takes them all the same")
-    return texts.items(counts, "rows of an item already read"), list(known)
+    name = ", ".join(str(table.member) for table in tables)
+    return texts.catalogue(counts, "rows of an item already read", name), list(known)
 
 
 def _rows(

@@ -7,27 +7,27 @@ MovieLens, Parquet.  Columns are recognised by name, or named with ``--columns``
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from sys import intern
 from typing import Any
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.collection import (
+    Catalogue,
     Collection,
     Defaults,
     ReadOptions,
-    catalogue_of,
     check_attributes,
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.sources.amazon_reviews import EDITIONS
 from trec_cli.prepare.sources.bulk import read_in_bulk
 from trec_cli.prepare.sources.catalogues import (
-    Texts,
     identifier,
     item_texts,
+    new_texts,
     read_catalogue,
     text_columns,
 )
@@ -40,9 +40,10 @@ from trec_cli.prepare.sources.clock import (
     read_date,
 )
 from trec_cli.prepare.sources.columns import Role, Roles
-from trec_cli.prepare.sources.log import NO_TIME, Log
+from trec_cli.prepare.sources.log import NO_TIME, DiskLog, Log, new_log
 from trec_cli.prepare.sources.rows import read_rows
 from trec_cli.prepare.sources.tables import Table, find_tables, look_at
+from trec_cli.prepare.space import Space
 
 _META = "meta_"
 _NOTED = 10_000
@@ -61,7 +62,8 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts: Counter[str] = Counter()
     parts = [look_at(source, member, source.columns) for member in files["log"]]
     tables = [look_at(source, member, source.columns) for member in files["items"]]
-    reader = _LogReader(options, texts_inside=not tables)
+    space = Space() if parts[0].either else source.space
+    reader = _LogReader(options, space, texts_inside=not tables)
     for part in parts:
         reader.read(source, part, counts, progress)
     reader.finish(progress)
@@ -70,18 +72,21 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     if tables:
         wanted = None
         if any(table.member.base.startswith(_META) for table in tables):
-            wanted = log.items.keys() | (log.users.keys() if parts[0].either else set())
+            wanted = log.items.keys() | (
+                log.users.keys() if parts[0].either and isinstance(log, Log) else set()
+            )
         names = options.attributes or _attributes(tables)
         items, known = read_catalogue(source, tables, names, wanted, counts, progress)
-        if parts[0].either:
+        if parts[0].either and isinstance(log, Log):
             log = _oriented(log, items)
     else:
-        items, known = reader.texts.items(Counter(), ""), reader.attributes
-    counts.update({"users": len(log.users), "items in the log": len(log.items)})
+        items = reader.texts.catalogue(Counter(), "", name)
+        known = reader.attributes
+    counts.update({"users": 0, "items in the log": len(log.items)})
     check_attributes(options.attributes, known)
     _check_overlap(log, items, files)
     questions = log.questions(str(files["log"][0]), counts, _REPEATS)
-    return Collection(catalogue_of(items, name), questions, None, counts, is_log=True)
+    return Collection(items, questions, None, counts, is_log=True)
 
 
 def _attributes(tables: Sequence[Table]) -> tuple[str, ...] | None:
@@ -91,18 +96,18 @@ def _attributes(tables: Sequence[Table]) -> tuple[str, ...] | None:
     return editions.get(tables[0].roles["item"]) if meta else None
 
 
-def _oriented(log: Log, items: Mapping[str, Item]) -> Log:
+def _oriented(log: Log, items: Catalogue) -> Log:
     """Decide which of two columns holds the items: the one that the table of items knows."""
-    users = sum(user in items for user in log.users)
-    if users > sum(item in items for item in log.items):
+    users = sum(user in items.known for user in log.users)
+    if users > sum(item in items.known for item in log.items):
         return Log(log.items, log.users, log.item, log.user, log.time, log.rating)
     return log
 
 
-def _check_overlap(log: Log, items: Mapping[str, Item], files: Files) -> None:
-    if not files["items"] or not len(log) or any(item in items for item in log.items):
+def _check_overlap(log: Log | DiskLog, items: Catalogue, files: Files) -> None:
+    if not files["items"] or not len(log) or any(item in items.known for item in log.items):
         return
-    one, other = next(iter(log.items), ""), next(iter(items), "")
+    one, other = next(iter(log.items), ""), next(iter(items.known), "")
     raise InputError.of(
         ", ".join(map(str, files["items"])),
         f"has no item of the log, whose ids look like {one!r}; here they look like {other!r}",
@@ -113,8 +118,8 @@ def _check_overlap(log: Log, items: Mapping[str, Item], files: Files) -> None:
 class _LogReader:
     """Reads the parts of a log into one; dates are understood when all were seen."""
 
-    def __init__(self, options: ReadOptions, *, texts_inside: bool) -> None:
-        self.log, self.texts = Log(), Texts()
+    def __init__(self, options: ReadOptions, space: Space, *, texts_inside: bool) -> None:
+        self.log, self.texts = new_log(space), new_texts(space if texts_inside else Space())
         self.attributes: list[str] = []
         self._clock = Clock(options.time_format)
         self._names = options.attributes
@@ -159,6 +164,8 @@ class _LogReader:
 
     def _read_in_bulk(self, source: Source, table: Table, roles: Roles, progress: Progress) -> bool:
         """Read a log of plain cells the short way; return whether it is one."""
+        if isinstance(self.log, DiskLog):
+            return False
         if self._dates:
             return False
         with progress.task("reading events") as task:
@@ -179,7 +186,7 @@ class _LogReader:
         try:
             time = self._clock.seconds(written)
         except UnknownDate:
-            self._dates[len(self.log)] = str(written).strip()
+            self._dates[len(self.log)] = intern(str(written).strip())
             time = math.nan
         self.log.add(user, item, time, rating)
         return item
@@ -199,8 +206,7 @@ class _LogReader:
         texts = set(self._dates.values())
         form = guess_form(texts, self._file)
         known = {text: read_date(text, form) or 0 for text in texts}
-        for index, text in self._dates.items():
-            self.log.time[index] = known[text]
+        self.log.set_times((index, known[text]) for index, text in self._dates.items())
         progress.info(f"times are read as {form}")
         if odd := sorted(text for text in texts if not is_date(text, form)):
             progress.warn(

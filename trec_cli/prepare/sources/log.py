@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trec_cli.prepare.collection import Question
+from trec_cli.prepare.sources.disk import EventTable
+from trec_cli.prepare.space import Space
 
 Event = tuple[str, str, float, float | None]
 """User, item, seconds since 1970, rating."""
@@ -39,11 +41,17 @@ class Log:
         self.time.append(time)
         self.rating.append(math.nan if rating is None else rating)
 
+    def set_times(self, times: Iterable[tuple[int, float]]) -> None:
+        """Set the times of some events, by their number."""
+        for number, time in times:
+            self.time[number] = time
+
     def questions(self, file: str, counts: Counter[str], repeats: str) -> Iterator[Question]:
         """Yield every user's timeline in order of time.
 
         Exact repeats (same user, item and time) are dropped; ``repeats`` counts them.
         """
+        counts["users"] = len(self.users)
         user = np.frombuffer(self.user, dtype=np.int32)
         time = np.frombuffer(self.time, dtype=np.float64)
         item = np.frombuffer(self.item, dtype=np.int32)
@@ -81,12 +89,33 @@ class Log:
         return marked
 
 
+class DiskLog(EventTable):
+    """The same on disk, where users are no longer counted than their events are read."""
+
+    def questions(self, file: str, counts: Counter[str], repeats: str) -> Iterator[Question]:
+        """Yield every user's timeline in order of time, as :meth:`Log.questions` does."""
+        names = list(self.items)
+        for user, events in self.by_user():
+            rated = _distinct(events)
+            counts["users"] += 1
+            counts[repeats] += len(events) - len(rated)
+            times, items, ratings = _columns(rated)
+            known = None if all(map(math.isnan, ratings)) else ratings
+            yield _question(user, times, [names[item] for item in items], known, file)
+
+
+def new_log(space: Space) -> Log | DiskLog:
+    """Return an empty log, in memory or on disk."""
+    return DiskLog(space) if space.on_disk else Log()
+
+
 def _distinct(events: Iterable[tuple[float, int, float]]) -> dict[tuple[float, int], float]:
     """Keep each (time, item) once, with the highest of its ratings."""
     rated: dict[tuple[float, int], float] = {}
     for moment, item, rating in events:
-        before = rated.get((moment, item), math.nan)
-        rated[moment, item] = before if before >= rating or math.isnan(rating) else rating
+        before = rated.setdefault((moment, item), rating)
+        if not before >= rating and not math.isnan(rating):
+            rated[moment, item] = rating
     return rated
 
 

@@ -232,30 +232,41 @@ def _shown(text: str) -> tuple[str, bool | None]:
     return intern(article), label == "1"
 
 
-def _later(impression: _Impression, than: _Impression | None) -> bool:
-    """Check whether an impression replaces a user's earlier one.
+class _Last:
+    """The last impression of every user: later by time; where that is equal or missing, by file.
 
-    Later by time; where times are equal or missing, later in the file.
+    Only the question is kept: most of an impression are articles that nobody asks about.
     """
-    if than is None or impression.timestamp is None or than.timestamp is None:
-        return True
-    return impression.timestamp >= than.timestamp
+
+    def __init__(self) -> None:
+        self.questions: dict[str, Question] = {}
+        self._times: dict[str, float | None] = {}
+
+    def replaces(self, impression: _Impression, key: str) -> bool:
+        """Check whether an impression is later than the one that is there."""
+        before, now = self._times.get(key), impression.timestamp
+        return before is None or now is None or now >= before
+
+    def keep(self, impression: _Impression, key: str, question: Question) -> None:
+        """Keep the question of an impression."""
+        self._times[key], self.questions[key] = impression.timestamp, question
 
 
 def _from_history(impressions: Iterator[_Impression], counts: Counter[str]) -> Iterator[Question]:
     """The paper's task: the last click of the history is the target, one example per user."""
-    last: dict[str, _Impression] = {}
+    last = _Last()
     for impression in impressions:
         if not impression.history:
             counts["impressions with empty history"] += 1
-        elif _later(impression, last.get(impression.user_id)):
-            last[impression.user_id] = impression
-    counts["users"] = len(last)
-    for chosen in last.values():
-        *history, target = chosen.history
-        yield Question(
-            chosen.user_id, history, [target], part=chosen.part, file=chosen.file, line=chosen.line
-        )
+        elif last.replaces(impression, impression.user_id):
+            *history, target = impression.history
+            part, file, line = impression.part, impression.file, impression.line
+            question = Question(
+                impression.user_id, history, [target], part=part, file=file, line=line
+            )
+            last.keep(impression, impression.user_id, question)
+    counts["users"] = len(last.questions)
+    yield from last.questions.values()
 
 
 def _from_impressions(
@@ -271,7 +282,7 @@ def _from_impressions(
         several: whether there are several parts, each with a last impression of its own.
         counts: what was read and left out.
     """
-    last: dict[tuple[str, Part | None], _Impression] = {}
+    last, users = _Last(), set[str]()
     seen: set[tuple[str, str]] = set()
     for impression in impressions:
         if not impression.clicked and not impression.unlabelled:
@@ -286,18 +297,19 @@ def _from_impressions(
                 "give every impression an id of its own",
                 impression.line,
             )
-        seen.add(key)
+        users.add(impression.user_id)
         if impression.unlabelled:
             counts["impressions without labels"] += 1
         if asked:
+            seen.add(key)
             yield _question(impression, f"-{impression.identifier}")
             continue
-        of = impression.user_id, impression.part if several else None
-        if _later(impression, last.get(of)):
-            last[of] = impression
-    counts["users"] = len({user for user, _ in seen})
-    for (_, part), chosen in last.items():
-        yield _question(chosen, f"-{part}" if part else "")
+        part = impression.part if several else None
+        of = f"{part or ''} {impression.user_id}"
+        if last.replaces(impression, of):
+            last.keep(impression, of, _question(impression, f"-{part}" if part else ""))
+    counts["users"] = len(users)
+    yield from last.questions.values()
 
 
 def _question(impression: _Impression, suffix: str) -> Question:
