@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
@@ -363,31 +363,43 @@ def _with_example_id(kind: type[Record]) -> Callable[[str], Record]:
 
 
 def read_examples(path: Path | str, items: dict[str, Item] | None = None) -> list[Example]:
-    """Read `examples.jsonl` and check that every example makes sense.
+    """Read `examples.jsonl` into memory; arguments and errors are those of :func:`iter_examples`.
+
+    Stages that may get millions read them with :func:`~trec_cli.core.stored.open_examples`.
+    """
+    seen: set[str] = set()
+    examples: list[Example] = []
+    for example in iter_examples(path, items, seen):
+        seen.add(example.example_id)
+        examples.append(example)
+    return examples
+
+
+def iter_examples(
+    path: Path | str, items: dict[str, Item] | None, seen: Container[str]
+) -> Iterator[Example]:
+    """Yield the examples of `examples.jsonl`, checked that every one makes sense.
 
     Args:
         path: the file, or ``-``.
         items: the catalogue that histories and candidates must lie in, if given.
+        seen: ids of the examples before; whoever reads adds each to them.
 
     Raises:
         InputError: for broken lines, an ``example_id`` that stands twice, candidates that
             stand twice, no positive (in split ``predict``: a positive), a positive that is
             no candidate, or unknown ids.
     """
-    examples: list[Example] = []
-    seen: set[str] = set()
     faults = FaultList(path)
     for line, example in read_lines(path, _with_example_id(Example), faults=faults):
         problem = _example_problem(example, seen, items)
         if problem:
             faults.add(line, f"example {example.example_id!r}: {problem[0]}", problem[1])
-        seen.add(example.example_id)
-        examples.append(example)
-    return examples
+        yield example
 
 
 def _example_problem(
-    example: Example, seen: set[str], items: dict[str, Item] | None
+    example: Example, seen: Container[str], items: dict[str, Item] | None
 ) -> tuple[str, str] | None:
     """Return the first thing wrong with an example and its remedy, or None."""
     if example.example_id in seen:
@@ -445,21 +457,33 @@ def _answered(positives: Sequence[str], missed: Sequence[str]) -> tuple[str, str
 
 
 def read_summaries(path: Path | str) -> dict[str, Summary]:
-    """Read `summaries-MODE.jsonl` into a dictionary by ``example_id``.
+    """Read `summaries-MODE.jsonl` into memory, by ``example_id``.
+
+    Raises:
+        InputError: see :func:`iter_summaries`.
+    """
+    summaries: dict[str, Summary] = {}
+    for summary in iter_summaries(path, summaries):
+        summaries[summary.example_id] = summary
+    return summaries
+
+
+def iter_summaries(path: Path | str, seen: Container[str]) -> Iterator[Summary]:
+    """Yield the summaries of `summaries-MODE.jsonl`.
+
+    ``seen`` are the ids of those before; whoever reads adds each to them.
 
     Raises:
         InputError: for broken lines, an ``example_id`` that stands twice, and blocks or
             attention weights that do not make sense.
     """
-    summaries: dict[str, Summary] = {}
     faults = FaultList(path)
     for line, summary in read_lines(path, _with_example_id(Summary), faults=faults):
-        if summary.example_id in summaries:
+        if summary.example_id in seen:
             faults.add(line, f"example_id {summary.example_id!r} stands twice", "keep one of them")
         elif problem := _summary_problem(summary):
             faults.add(line, f"example {summary.example_id!r}: {problem}", "correct or remove it")
-        summaries[summary.example_id] = summary
-    return summaries
+        yield summary
 
 
 def _summary_problem(summary: Summary) -> str | None:

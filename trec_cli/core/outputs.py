@@ -9,6 +9,8 @@
 
 import os
 import sys
+import weakref
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -22,6 +24,7 @@ from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, Setting
 from trec_cli.core.json_file import UNREADABLE, decode_json
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.processes import is_running
+from trec_cli.core.shelves import Places
 
 Settings = Mapping[str, Any]
 
@@ -180,6 +183,7 @@ def _changed_inputs(
 
 
 _FIX = "remove it, or give --overwrite"
+_CHUNK = 1 << 13
 
 
 class _Record(msgspec.Struct):
@@ -190,6 +194,53 @@ class _Record(msgspec.Struct):
 
 
 _decode_record = msgspec.json.Decoder(_Record).decode
+
+
+class _Lines(Mapping[str, bytes]):
+    """Encoded records in a journal by id; only their places are in memory."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._places = file, Places()
+        self._starts = array("q")
+        self._reader: int | None = None
+
+    def add(self, name: str, start: int) -> None:
+        """Note where the line of a record starts; it takes the place of an earlier one."""
+        self._places.add(name, start)
+        self._starts.append(start)
+
+    def _read(self, start: int) -> bytes:
+        """Read the line that starts at a place."""
+        if self._reader is None:
+            self._reader = os.open(self._file, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._reader)
+        line = b""
+        while (end := line.find(b"\n")) < 0:
+            more = os.pread(self._reader, _CHUNK, start + len(line))
+            if not more:
+                return line
+            line += more
+        return line[: end + 1]
+
+    def _find(self, name: str) -> bytes | None:
+        lines = map(self._read, self._places.maybe(name))
+        return next((line for line in lines if _decode_record(line).example_id == name), None)
+
+    def __getitem__(self, name: str) -> bytes:
+        line = self._find(name)
+        if line is None:
+            raise KeyError(name)
+        return line
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        names = (_decode_record(self._read(start)).example_id for start in self._starts)
+        return iter(dict.fromkeys(names))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Journal:
@@ -218,7 +269,7 @@ class Journal:
         self.path = path
         self.file = path.with_name(f".{path.name}.partial")
         self.settings = plain_settings(settings)
-        self.records: dict[str, bytes] = {}
+        self.records = _Lines(self.file)
         self.seconds = 0.0
         try:
             self._load()
@@ -228,33 +279,35 @@ class Journal:
             self._start()
 
     def _load(self) -> None:
-        content = self._read()
-        whole = content[: content.rfind(b"\n") + 1]
-        header, *lines = whole.splitlines(keepends=True) or [b""]
-        if not header:
-            self._start()
-            return
-        changed = changed_settings(self._settings_of(header), self.settings)
-        if changed and lines:
-            raise SettingsChanged(self.path, changed)
-        if changed:  # a run that failed before its first batch left nothing to lose
-            self._start()
-            return
-        if len(whole) < len(content):
-            with self.file.open("r+b") as stream:
-                stream.truncate(len(whole))
-        for line in lines:
-            # What a crash of the machine garbled is dropped, too, and done again.
-            with suppress(*UNREADABLE):
-                found = _decode_record(line)
-                self.seconds += found.seconds
-                if found.example_id:
-                    self.records[found.example_id] = line
-
-    def _read(self) -> bytes:
         if self.file.is_dir():
             raise InputError.of(self.file, "is a folder where a stopped run's work should be", _FIX)
-        return self.file.read_bytes() if self.file.exists() else b""
+        if not self.file.exists():
+            self._start()
+            return
+        with self.file.open("rb") as stream:
+            header = stream.readline()
+            if not header.endswith(b"\n"):
+                self._start()
+                return
+            changed = changed_settings(self._settings_of(header), self.settings)
+            end = len(header)
+            for line in stream:
+                if not line.endswith(b"\n"):  # cut off
+                    break
+                if changed:
+                    raise SettingsChanged(self.path, changed)
+                # What a crash of the machine garbled is dropped, too, and done again.
+                with suppress(*UNREADABLE):
+                    found = _decode_record(line)
+                    self.seconds += found.seconds
+                    if found.example_id:
+                        self.records.add(found.example_id, end)
+                end += len(line)
+        if changed:  # a run that failed before its first batch left nothing to lose
+            self._start()
+        elif end < self.file.stat().st_size:
+            with self.file.open("r+b") as stream:
+                stream.truncate(end)
 
     def _settings_of(self, header: bytes) -> Settings:
         try:
@@ -263,6 +316,7 @@ class Journal:
             raise InputError.of(self.file, "is not what a stopped run left", _FIX, 1) from None
 
     def _start(self) -> None:
+        self.records = _Lines(self.file)
         write_bytes(self.file, [encode({"settings": self.settings})])
 
     def has(self, ids: Iterable[str]) -> bool:
@@ -277,12 +331,15 @@ class Journal:
         spent = encode({"seconds": round(seconds, 3)}) if seconds else b""
         try:
             with self.file.open("ab") as stream:
+                end = stream.tell()
                 stream.write(b"".join([*(line for _, line in records), spent]))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
             raise OutputFailed(self.path, error) from None
-        self.records.update(records)
+        for name, line in records:
+            self.records.add(name, end)
+            end += len(line)
 
     def finish(self, order: Iterable[str]) -> None:
         """Write the final file in the given order of ids; the journal stays until ``discard``."""

@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option
+from trec_cli.core.shelves import Chosen
 
 BLOCK = 32
 """Examples that stay together: enough to fill rows, few enough to spread evenly."""
@@ -67,9 +68,9 @@ class Shard:
             raise UsageError("--shard cannot write to stdout; name a file with --out")
         return path.with_name(path.name + SUFFIX) / f"{self.index}-of-{self.count}.jsonl"
 
-    def take(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records of this shard, in their order."""
-        return [records[place] for place in self.places(len(records))]
+    def take(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records of this shard, in their order, as a view."""
+        return Chosen(records, self.places(len(records)))
 
     def places(self, total: int) -> Iterator[int]:
         """Yield the places of this shard among so many records."""

@@ -1,7 +1,7 @@
 """Examples joined with their summaries: what train and score make prompts of."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +10,11 @@ from trec_cli.attention.target import TargetAttention, level_zero
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode
 from trec_cli.core.records import Block, Example, Split, Summary
+from trec_cli.core.shelves import Slices
+from trec_cli.core.stored import of_split
 from trec_cli.prompts.recommend import PromptBuilder, PromptTree
+
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def with_summaries(
     file: object,
     limit: int | None = None,
     target: TargetAttention | None = None,
-) -> list[SummarizedExample]:
-    """Return the first ``limit`` examples of a split with their summaries.
+) -> Sequence[SummarizedExample]:
+    """Return the first ``limit`` examples of a split with their summaries, joined when asked for.
 
     ``summaries`` None stands for mode ``none``: every summary is empty.  With ``target``
     the candidates choose among the block summaries.
@@ -64,37 +68,89 @@ def with_summaries(
         InputError: examples without a summary, summaries of items that are not in the
             history, or items without a vector; the message counts and names them.
     """
-    chosen = [e for e in examples if e.split == split][:limit]
-    if summaries is None:
-        return [SummarizedExample(example, "") for example in chosen]
-    counted = f"of {len(chosen)} examples of split {split}"
-    missing = [e.example_id for e in chosen if e.example_id not in summaries]
-    if missing:
+    chosen = of_split(examples, split, limit)
+    if summaries is not None:
+        _check(chosen, summaries, f"of {len(chosen)} examples of split {split}", file, target)
+    return _Joined(chosen, summaries, target)
+
+
+class _Joined(Slices[SummarizedExample]):
+    """Examples with their summaries."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        summaries: Mapping[str, Summary] | None,
+        target: TargetAttention | None,
+    ) -> None:
+        self._examples, self._summaries, self._target = examples, summaries, target
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def at(self, index: int) -> SummarizedExample:
+        example = self._examples[index]
+        if self._summaries is None:
+            return SummarizedExample(example, "")
+        summary = self._summaries[example.example_id]
+        if self._target is None:
+            return SummarizedExample(example, summary.summary)
+        blocks = level_zero(summary.blocks)
+        return SummarizedExample(example, summary.summary, self._target, blocks)
+
+
+def _check(
+    chosen: Sequence[Example],
+    summaries: Mapping[str, Summary],
+    counted: str,
+    file: object,
+    target: TargetAttention | None,
+) -> None:
+    """Check that every example has a summary of its own history, and vectors."""
+    missing, beyond, without = _Names(), _Names(), _Names()
+    for example in chosen:
+        summary = summaries.get(example.example_id)
+        if summary is None:
+            missing.add(example)
+        # Examples prepared anew keep their ids, and the old summary may speak of the target.
+        elif _end(summary) > len(example.history):
+            beyond.add(example)
+        elif target is not None and target.missing(example):
+            without.add(example)
+    if missing.count:
         raise InputError.of(
             file,
-            f"{len(missing)} {counted} have no summary ({_named(missing)})",
+            f"{missing.count} {counted} have no summary ({missing})",
             "run trec summarize again; it adds what is missing",
         )
-    # Examples prepared anew keep their ids, and the old summary may speak of the target.
-    beyond = [e.example_id for e in chosen if _end(summaries[e.example_id]) > len(e.history)]
-    if beyond:
+    if beyond.count:
         raise InputError.of(
             file,
-            f"the summaries of {len(beyond)} {counted} speak of more items than the history "
-            f"holds ({_named(beyond)}), so they were made of other examples",
+            f"the summaries of {beyond.count} {counted} speak of more items than the history "
+            f"holds ({beyond}), so they were made of other examples",
             "run trec summarize again with --overwrite",
         )
-    if target is None:
-        return [SummarizedExample(e, summaries[e.example_id].summary) for e in chosen]
-    without = [e.example_id for e in chosen if target.missing(e)]
-    if without:
+    if without.count:
         raise InputError.of(
             file,
-            f"{len(without)} {counted} have items without a vector ({_named(without)})",
+            f"{without.count} {counted} have items without a vector ({without})",
             "run trec summarize again with --overwrite",
         )
-    found = [(e, summaries[e.example_id]) for e in chosen]
-    return [SummarizedExample(e, s.summary, target, level_zero(s.blocks)) for e, s in found]
+
+
+class _Names:
+    """Counts examples, and names the first."""
+
+    def __init__(self) -> None:
+        self.count, self._first = 0, list[str]()
+
+    def add(self, example: Example) -> None:
+        self.count += 1
+        if self.count <= _NAMED:
+            self._first.append(example.example_id)
+
+    def __str__(self) -> str:
+        return ", ".join(self._first) + (", …" if self.count > _NAMED else "")
 
 
 def without_user(question: SummarizedExample) -> SummarizedExample:
@@ -103,16 +159,12 @@ def without_user(question: SummarizedExample) -> SummarizedExample:
     return SummarizedExample(example, "", question.target)
 
 
-def _named(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-
-
 def _end(summary: Summary) -> int:
     """Return the index behind the last history item that a summary speaks of."""
     return max((block.end for block in summary.blocks), default=0)
 
 
-def fingerprint(questions: Sequence[SummarizedExample]) -> str:
+def fingerprint(questions: Iterable[SummarizedExample]) -> str:
     """Hash examples and summaries, where they came through a pipe and no file can be hashed."""
     digest = hashlib.sha256()
     for question in questions:

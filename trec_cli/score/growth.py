@@ -7,7 +7,7 @@ examples has no keys and starts again.  A file of recommendations has the best i
 all scores behind it are kept in ``.NAME.kept``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,18 +89,31 @@ def read_earlier(
 
 def write_keys(job: Job, out: Path, records: Mapping[str, bytes], *, top: bool) -> None:
     """Keep what the next run needs to keep scores, where the scorer has keys."""
-    keys: dict[str, str] = {}
-    for batch in job.batches():
-        names = [job.examples[index].example_id for index in batch]
-        own = job.keys(batch)
-        if own is None and not top:
-            return
-        keys.update(zip(names, own or [""] * len(names), strict=True))
+    batches = job.batches()
+    if not top and (not batches or job.keys(batches[0]) is None):
+        return
     source = _scores_of(out, top=top)
     if top:
-        write_bytes(source, (records[name] for name in keys))
-    content = msgspec.json.encode(_Keys(file_hash(source), keys))
-    write_bytes(_keys_path(out), [content])
+        names = (job.examples[index].example_id for batch in batches for index in batch)
+        write_bytes(source, (records[name] for name in names))
+    write_bytes(_keys_path(out), _encoded(file_hash(source), _keys_of(job, batches)))
+
+
+def _keys_of(job: Job, batches: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
+    """Yield the key of every example; an empty one where there is none."""
+    for batch in batches:
+        own = job.keys(batch) or [""] * len(batch)
+        for index, key in zip(batch, own, strict=True):
+            yield job.examples[index].example_id, key
+
+
+def _encoded(sha256: str, keys: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """Encode :class:`_Keys` piece by piece."""
+    yield b'{"sha256":' + msgspec.json.encode(sha256) + b',"keys":{'
+    for number, (name, key) in enumerate(keys):
+        pair = msgspec.json.encode(name) + b":" + msgspec.json.encode(key)
+        yield b"," + pair if number else pair
+    yield b"}}"
 
 
 def merge_keys(shards: Sequence[Path], out: Path, *, top: bool) -> None:

@@ -3,20 +3,15 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trec_cli.core.errors import InputError
-from trec_cli.core.jsonl import (
-    content_hash,
-    hashed_while_read,
-    is_stream,
-    read_examples,
-    read_items,
-    read_summaries,
-)
-from trec_cli.core.records import Example, Item, Summary
+from trec_cli.core.jsonl import content_hash, hashed_while_read, is_stream, read_items
+from trec_cli.core.records import PREDICT, Example, Item, Summary
 from trec_cli.core.shards import Shard
+from trec_cli.core.stored import of_split, open_examples, open_summaries, splits_of
 from trec_cli.score.options import Asked
 
 if TYPE_CHECKING:
@@ -73,8 +68,8 @@ def read_material(
     check_there(files)
     with hashed_while_read() as hashes:
         items = read_items(files[0])
-        everything = read_examples(files[1], items)
-        found = read_summaries(summaries) if summaries else None
+        everything: Sequence[Example] = open_examples(files[1], items)
+        found = open_summaries(summaries) if summaries else None
     examples = _choose(asked, everything)
     if shard:
         examples = shard.take(examples)
@@ -84,8 +79,8 @@ def read_material(
     if shard:
         settings["shard"] = str(shard)
     if any(map(is_stream, files)):  # the name of a stream says nothing of what it held
-        read = [*(items.values() if is_stream(files[0]) else ()), *everything]
-        settings["streamed"] = content_hash([*read, *(found or {}).values()])
+        read = chain(items.values() if is_stream(files[0]) else (), everything)
+        settings["streamed"] = content_hash(chain(read, (found or {}).values()))
     return Material(items, everything, examples, found, files, hashes, settings)
 
 
@@ -100,22 +95,22 @@ def check_there(files: Sequence[Path]) -> None:
             raise InputError.missing(path)
 
 
-def _choose(asked: Asked, examples: Sequence[Example]) -> list[Example]:
+def _choose(asked: Asked, examples: Sequence[Example]) -> Sequence[Example]:
     """Take the first examples of the split.
 
     Raises:
         InputError: there is none, or some have no candidates.
     """
-    chosen = [example for example in examples if example.split == asked.split]
+    chosen = of_split(examples, asked.split, asked.limit)
     if not chosen:
         raise InputError.of(
             asked.examples_file,
             f"holds no example of split {asked.split}; it has {_splits(examples)}",
             "choose one with --split; for recommendations run trec recommend"
-            if any(example.split == "predict" for example in examples)
+            if PREDICT in splits_of(examples)
             else "choose one with --split, or prepare the data with this one",
         )
-    bare = sum(not example.candidates for example in chosen[: asked.limit])
+    bare = sum(not example.candidates for example in chosen)
     if bare:
         raise InputError.of(
             asked.examples_file,
@@ -123,11 +118,11 @@ def _choose(asked: Asked, examples: Sequence[Example]) -> list[Example]:
             "run trec prepare with --candidates retrieve:200, or rank the whole catalogue with "
             "trec recommend",
         )
-    return chosen[: asked.limit]
+    return chosen
 
 
 def _splits(examples: Sequence[Example]) -> str:
-    return ", ".join(sorted({example.split for example in examples}))
+    return ", ".join(sorted(set(splits_of(examples))))
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,9 @@ def _score(job: Job, keeper: _Keeper, earlier: Earlier, progress: Progress) -> T
     examples = job.examples
     batches = job.batches()
     tally = Tally(earlier=earlier, seconds=keeper.seconds)
-    tally.added = sum(e.example_id not in earlier.examples for e in examples)
+    tally.added = len(examples)
+    if earlier.examples:
+        tally.added = sum(e.example_id not in earlier.examples for e in examples)
     failed: list[tuple[str, PartialError]] = []
     with progress.task("scoring", len(examples)) as bar:
         kept = _keep(job, keeper, earlier, batches)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trec_cli.core.errors import SettingsChanged, UsageError
-from trec_cli.core.jsonl import content_hash, is_stream, read_examples, read_items
+from trec_cli.core.jsonl import content_hash, is_stream, read_items
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Summary
 from trec_cli.core.shards import find_shard
+from trec_cli.core.stored import open_examples
 from trec_cli.summarize.asking import Asker, CallCounts
 from trec_cli.summarize.engine import Store
 from trec_cli.summarize.quality import QualityAudit
@@ -47,7 +48,7 @@ class SummaryJob:
         self.files = options.files()
         self.files.check()
         catalogue = None if self.files.items is None else read_items(self.files.items)
-        everything = read_examples(self.files.examples, catalogue)
+        everything = open_examples(self.files.examples, catalogue)
         self.items = catalogue or {}
         self.examples = choose(everything, options.split, options.limit)
         self.written = Written()

@@ -18,6 +18,8 @@ from trec_cli.core.jsonl import encode, is_stream, open_input
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import write_bytes, write_lines
 from trec_cli.core.records import Example, Mode, Summary
+from trec_cli.core.shelves import Chosen
+from trec_cli.core.stored import splits_of
 from trec_cli.summarize.engine import Keys
 from trec_cli.summarize.modes import (
     Result,
@@ -268,15 +270,18 @@ def _write_beside(files: Mapping[Path, bytes]) -> None:
 
 
 def choose(
-    examples: Iterable[Example], splits: Collection[str] = (), limit: int | None = None
-) -> list[Example]:
+    examples: Sequence[Example], splits: Collection[str] = (), limit: int | None = None
+) -> Sequence[Example]:
     """Keep the examples of some splits (all if none is named), the first ``limit`` of each."""
-    kept: list[Example] = []
+    return Chosen(examples, _places(splits_of(examples), splits, limit))
+
+
+def _places(found: Iterable[str], splits: Collection[str], limit: int | None) -> Iterator[int]:
+    """Yield the places of the examples to keep, given the split of each."""
     taken: Counter[str] = Counter()
-    for example in examples:
-        if splits and example.split not in splits:
+    for place, split in enumerate(found):
+        if splits and split not in splits:
             continue
-        taken[example.split] += 1
-        if limit is None or taken[example.split] <= limit:
-            kept.append(example)
-    return kept
+        taken[split] += 1
+        if limit is None or taken[split] <= limit:
+            yield place

@@ -8,17 +8,21 @@ resumed run sees exactly the rows that it would have seen.
 """
 
 import math
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError, UsageError
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.seeds import generator
+from trec_cli.core.shelves import Slices
 from trec_cli.models.log_odds import row_limits
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import Cuts, PromptBuilder
@@ -76,7 +80,7 @@ def check_trainable(
         raise InputError.of(
             file, "has no examples of split train", "run trec prepare with a split that has some"
         )
-    faults = [
+    faults = (
         Fault(
             str(file),
             None,
@@ -85,9 +89,9 @@ def check_trainable(
         )
         for q in questions
         if not q.negatives and source == "candidates"
-    ]
-    if faults:
-        raise InputError(faults[:MAX_FAULTS])
+    )
+    if first := list(islice(faults, MAX_FAULTS)):
+        raise InputError(first)
 
 
 class TrainingExamples(Dataset[LabelledTree]):
@@ -256,7 +260,7 @@ class Measure:
         cuts: what was cut, counting each example once.
     """
 
-    largest: list[int]
+    largest: Sequence[int]
     expected: float
     separate: float
     prompts: int
@@ -272,33 +276,46 @@ def measure(
 
     Once with all its candidates where they bound the tree, else as every epoch will see it.
     """
-    sizes: list[_Size] = []
+    largest, total = array("q"), _Size()
     with (progress or Silent()).task("measuring prompts", len(data)) as bar:
         for index in range(len(data)):
-            sizes.append(_bounded(data, index) if data.bounded else _drawn(data, index, epochs))
+            size = _bounded(data, index) if data.bounded else _drawn(data, index, epochs)
+            largest.append(size.largest)
+            total += size
             bar.advance()
     return Measure(
-        largest=[size.largest for size in sizes],
-        expected=sum(size.expected for size in sizes),
-        separate=sum(size.separate for size in sizes),
-        prompts=sum(size.prompts for size in sizes),
-        targets=sum(size.targets for size in sizes),
-        short=sum(size.short for size in sizes),
-        cuts=sum((size.cuts for size in sizes), Cuts()),
+        largest=largest,
+        expected=total.expected,
+        separate=total.separate,
+        prompts=total.prompts,
+        targets=total.targets,
+        short=total.short,
+        cuts=total.cuts,
     )
 
 
 @dataclass(frozen=True)
 class _Size:
-    """What :class:`Measure` sums up, of one example."""
+    """What :class:`Measure` sums up, of one or several examples."""
 
-    largest: int
-    expected: float
-    separate: float
-    prompts: int
-    targets: int
-    short: bool
-    cuts: Cuts
+    largest: int = 0
+    expected: float = 0
+    separate: float = 0
+    prompts: int = 0
+    targets: int = 0
+    short: int = 0
+    cuts: Cuts = field(default_factory=Cuts)
+
+    def __add__(self, other: "_Size") -> "_Size":
+        return _Size(
+            max(self.largest, other.largest),
+            self.expected + other.expected,
+            self.separate + other.separate,
+            self.prompts + other.prompts,
+            self.targets + other.targets,
+            self.short + other.short,
+            self.cuts + other.cuts,
+        )
 
 
 def _bounded(data: TrainingExamples, index: int) -> _Size:
@@ -339,6 +356,26 @@ def _drawn(data: TrainingExamples, index: int, epochs: int) -> _Size:
 Row = list[Draw]
 
 
+class _Steps(Slices[Row]):
+    """The draws of every step: the epochs one after the other, each in an order of its own."""
+
+    def __init__(self, examples: int, epochs: int, size: int, seed: int) -> None:
+        """Draw the orders (8 bytes a draw); a step has ``size`` draws, the last maybe fewer."""
+        orders = [generator(seed, "order", epoch).permutation(examples) for epoch in range(epochs)]
+        self._order: npt.NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *orders])
+        self._examples, self._size = examples, size
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        return -(-len(self._order) // self._size)
+
+    def at(self, index: int) -> Row:
+        """Return the draws of a step."""
+        start = index * self._size
+        drawn = self._order[start : start + self._size].tolist()
+        return [Draw((start + n) // self._examples, example) for n, example in enumerate(drawn)]
+
+
 class StepPlan(Sampler[Row]):
     """Yields rows; ``rows_per_step`` times ``processes`` of them are one optimizer step."""
 
@@ -363,18 +400,9 @@ class StepPlan(Sampler[Row]):
             processes: how many processes share a step's rows evenly.
         """
         self._sizes, self._processes = sizes, processes
-        stream = [
-            Draw(epoch, int(index))
-            for epoch in range(epochs)
-            for index in generator(seed, "order", epoch).permutation(len(sizes))
-        ]
-        chunks = [
-            stream[start : start + users_per_step]
-            for start in range(0, len(stream), users_per_step)
-        ]
-        if len(chunks) > 1 and len(chunks[-1]) < processes:
-            chunks.pop()
-        self._steps = chunks
+        self._steps: Sequence[Row] = _Steps(len(sizes), epochs, users_per_step, seed)
+        if len(self._steps) > 1 and len(self._steps[-1]) < processes:
+            self._steps = self._steps[:-1]
         self.rows_per_step = self._count_rows(max_tokens)
 
     @property

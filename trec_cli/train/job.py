@@ -1,21 +1,25 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
+from array import array
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.cost import Work
-from trec_cli.core.jsonl import content_hash, is_stream, read_examples, read_items, read_summaries
+from trec_cli.core.jsonl import content_hash, is_stream, read_items
 from trec_cli.core.lineage import other_versions
 from trec_cli.core.manifest import Provenance, read_manifest, up_to_date
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example
+from trec_cli.core.shelves import Chosen
+from trec_cli.core.stored import open_examples, open_summaries
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
     LanguageModel,
@@ -71,8 +75,8 @@ class TrainingJob:
         """Read items, examples and summaries, each once, and make the builder of prompts."""
         options, files = self.options, self.files
         items = read_items(files.items)
-        examples = self._answered(read_examples(files.examples, items))
-        summaries = read_summaries(files.summaries) if files.summaries else None
+        examples = self._answered(open_examples(files.examples, items))
+        summaries = open_summaries(files.summaries) if files.summaries else None
         self._target = find_target(summaries, files.summaries, options.vectors)
         joined = partial(
             with_summaries, examples, summaries, file=files.summaries, target=self._target
@@ -93,9 +97,11 @@ class TrainingJob:
             attention=self._target.recorded() if self._target else None,
         )
 
-    def _answered(self, examples: Sequence[Example]) -> list[Example]:
+    def _answered(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Leave out questions whose right answer a retrieval has missed: nothing to learn."""
-        answered = [e for e in examples if e.positives or e.split not in ("train", "valid")]
+        learns = (e.split in ("train", "valid") and not e.positives for e in examples)
+        places = array("q", (place for place, bare in enumerate(learns) if not bare))
+        answered = Chosen(examples, places)
         if missing := len(examples) - len(answered):
             self._progress.warn(f"{missing} examples have no positive among their candidates")
         return answered
@@ -116,7 +122,7 @@ class TrainingJob:
             **lora,
         }
         if any(map(is_stream, self.files.inputs)):
-            settings["records"] = fingerprint([*self._questions, *self._valid])
+            settings["records"] = fingerprint(chain(self._questions, self._valid))
         if is_stream(self.files.items):
             settings["items"] = content_hash(self._builder.items.values())
         return settings
