@@ -23,6 +23,8 @@ SECTIONS = {
     "Writing summaries": "summaries_",
     "Evaluation": "eval_",
 }
+BIG = {"scale_prepare": "Big inputs", "scale_users": "Memory over the number of users"}
+"""Results of whole commands, and the titles of their sections."""
 
 
 def results() -> dict[str, Result]:
@@ -132,6 +134,17 @@ def growth(result: Result) -> str:
     return "\n\n".join(parts)
 
 
+def watched(result: Result) -> str:
+    """Write what whole commands took, one a row."""
+    header = ["what", "processor s", "s by the clock", "peak MiB"]
+    sized = any("input_mb" in row for row in result["rows"].values())
+    rows = []
+    for name, row in result["rows"].items():
+        cells = [f"{row['cpu_seconds']:,.0f}", f"{row['seconds']:,.0f}", f"{row['peak_mib']:,.0f}"]
+        rows.append([name, *([f"{row['input_mb']:,}"] if sized else []), *cells])
+    return table([header[0], *(["input, MB"] if sized else []), *header[1:]], rows)
+
+
 def draw(result: Result) -> None:
     """Draw time and memory over size, one column a kind."""
     import matplotlib as mpl
@@ -181,6 +194,9 @@ def page(found: Mapping[str, Result]) -> str:
     if "growth" in found:
         parts += ["## Growth", note("growth") + f"![time and memory]({FIGURE.name})"]
         parts.append(growth(found["growth"]))
+    for name, title in BIG.items():
+        if name in found:
+            parts += [f"## {title}", note(name) + watched(found[name])]
     parts.append(note("end").strip())
     return "\n\n".join(part for part in parts if part) + "\n"
 
