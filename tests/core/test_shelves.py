@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trec_cli.core import shelves
@@ -45,6 +46,7 @@ def test_records_are_read_by_place_in_any_order() -> None:
         shelf[3000]
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.integers()), st.slices(12), st.slices(6))
 def test_slices_are_those_of_a_list(numbers: list[int], first: slice, second: slice) -> None:
     view = Chosen(numbers, range(len(numbers)))
@@ -53,6 +55,7 @@ def test_slices_are_those_of_a_list(numbers: list[int], first: slice, second: sl
     assert len(view[first]) == len(numbers[first])
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2**40)), max_size=40))
 def test_the_last_place_of_a_name_comes_first(pairs: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -199,7 +199,7 @@ def test_the_measure_of_drawn_trees_is_exact(more: dict[str, Any]) -> None:
     data = every_target(**{"negatives_from": "catalogue", **more})
     found = measure(data, epochs=3)
     sizes = [[data[Draw(epoch, n)].tree.size for n in range(6)] for epoch in range(3)]
-    assert found.largest == [max(column) for column in zip(*sizes, strict=True)]
+    assert list(found.largest) == [max(column) for column in zip(*sizes, strict=True)]
     assert found.expected == pytest.approx(sum(map(sum, sizes)) / 3)
     labels = [data[Draw(0, n)].labels for n in range(6)]
     assert found.prompts == sum(map(len, labels))

@@ -29,12 +29,13 @@ _BUFFER = 1 << 20
 Key = tuple[int, str, bool, float]
 """What questions are sorted by; equal keys stay in the order in which they came."""
 Record = TypeVar("Record")
+Shown = TypeVar("Shown", covariant=True)
 
 
-class Shelf(Protocol[Record]):
+class Shelf(Protocol[Shown]):
     """Records that are written once and read as often as needed."""
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Shown]:
         """Yield all, in order."""
 
     def __len__(self) -> int:
