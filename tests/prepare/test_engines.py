@@ -12,8 +12,8 @@ import pytest
 from tests.prepare.helpers import question
 from trec_cli import api
 from trec_cli.core.errors import InputError, PartialError
-from trec_cli.prepare.collection import Question
-from trec_cli.prepare.settings import Choices, PrepareOptions, ReadOptions
+from trec_cli.prepare.collection import Question, ReadOptions
+from trec_cli.prepare.settings import Choices, PrepareOptions
 from trec_cli.prepare.space import Engine, Space, Tape
 
 SAMPLES = Path("samples")
@@ -147,7 +147,7 @@ def test_a_broken_line_is_named_the_same(tmp_path: Path) -> None:
     said = []
     for engine in ("memory", "disk"):
         with pytest.raises(InputError) as caught:
-            made(source, tmp_path / engine, engine)  # type: ignore[arg-type]
+            made(source, tmp_path / engine, engine)
         said.append(str(caught.value))
     assert said[0] == said[1]
 

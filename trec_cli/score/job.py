@@ -1,6 +1,6 @@
 """What is scored, read once, and the one shape of a job that every scorer has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -79,8 +79,10 @@ def read_material(
     if shard:
         settings["shard"] = str(shard)
     if any(map(is_stream, files)):  # the name of a stream says nothing of what it held
-        read = chain(items.values() if is_stream(files[0]) else (), everything)
-        settings["streamed"] = content_hash(chain(read, (found or {}).values()))
+        read: list[Iterable[Any]] = [everything, (found or {}).values()]
+        if is_stream(files[0]):
+            read.insert(0, items.values())
+        settings["streamed"] = content_hash(chain.from_iterable(read))
     return Material(items, everything, examples, found, files, hashes, settings)
 
 
