@@ -1,5 +1,6 @@
 import gzip
 import os
+import tracemalloc
 from collections import deque
 from pathlib import Path
 
@@ -126,3 +127,18 @@ def test_a_full_disk_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch
     long = [example(number) for number in range(20_000)]
     with pytest.raises(PartialError, match="No space left on device"):
         deque(map(shelf.append, long))
+
+
+def test_an_example_takes_bytes_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "_RECENT", 500)
+    monkeypatch.setattr(shelves, "_WRITTEN", 1 << 12)
+    monkeypatch.setattr(shelves, "_CACHED", 100)
+    held = []
+    for count in (1000, 6000):
+        path = write(tmp_path / f"{count}.jsonl", [example(number) for number in range(count)])
+        tracemalloc.start()
+        stored = open_examples(path)
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert len(stored) == count
+    assert held[1] - held[0] < 5000 * 40  # each is 170 bytes as a line
