@@ -20,8 +20,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from trec_cli.core.errors import PartialError
+from trec_cli.core.temporary import no_room
 
+_DOING = "keep what was read"
 _RECENT = 1 << 15
 _CACHED = 1 << 10
 _WRITTEN = 1 << 20
@@ -109,7 +110,7 @@ class Shelf(Slices[Record], Generic[Record]):
                 self._written += count
                 del self._waiting[:count]
         except OSError as error:
-            raise _no_room(error) from None
+            raise no_room(_DOING, Path(tempfile.gettempdir()), error) from None
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -131,16 +132,9 @@ def _unnamed_file() -> int:
     try:
         file, name = tempfile.mkstemp(prefix="trec-")
     except OSError as error:
-        raise _no_room(error) from None
+        raise no_room(_DOING, Path(tempfile.gettempdir()), error) from None
     Path(name).unlink()
     return file
-
-
-def _no_room(error: OSError) -> PartialError:
-    return PartialError(
-        f"cannot write a temporary file into {tempfile.gettempdir()}: {error.strerror}. Free "
-        "some space or set TMPDIR to another folder, then run the same command again."
-    )
 
 
 class Places:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from trec_cli.core.errors import PartialError
+from trec_cli.core.temporary import no_room
 from trec_cli.prepare.collection import Question
 
 Engine = Literal["auto", "memory", "disk"]
@@ -23,6 +23,7 @@ DISK_FROM = 256 << 20
 _MEMORY = "512MB"
 """What DuckDB may hold before it spills."""
 _THREADS = 2
+_DOING = "keep what was read"
 _BATCH = 10_000
 _LENGTH = struct.Struct("<I")
 _BUFFER = 1 << 20
@@ -155,14 +156,8 @@ class Database:
         try:
             yield
         except self._error as error:
-            raise _no_room(self._folder, str(error).strip().splitlines()[0]) from None
-
-
-def _no_room(folder: Path, reason: str) -> PartialError:
-    return PartialError(
-        f"cannot work in {folder}: {reason}. Free some space or set TMPDIR to another folder, "
-        "then run the same command again."
-    )
+            reason = OSError(str(error).strip().splitlines()[0])
+            raise no_room(_DOING, self._folder, reason) from None
 
 
 class Tape(Generic[Record]):
@@ -208,7 +203,7 @@ def _written(path: Path) -> Iterator[Callable[[bytes], int]]:
         try:
             return stream.write(data)
         except OSError as error:
-            raise _no_room(path.parent, error.strerror or str(error)) from None
+            raise no_room(_DOING, path.parent, error) from None
 
     try:
         yield write
@@ -216,7 +211,7 @@ def _written(path: Path) -> Iterator[Callable[[bytes], int]]:
         try:
             stream.close()
         except OSError as error:
-            raise _no_room(path.parent, error.strerror or str(error)) from None
+            raise no_room(_DOING, path.parent, error) from None
 
 
 class _SortedList:
