@@ -159,8 +159,15 @@ def evaluate(
     """Compare scores files and return what `metrics.json` holds.
 
     ``result["systems"][NAME]["mrr@10"]`` is a dictionary of ``value``, ``low`` and ``high``.
-    Args and errors are those of :func:`prepare`.
+    With ``options.exposure`` it is what `exposure.json` holds.  Args and errors are those of
+    :func:`prepare`.
     """
+    if options.exposure is not None:
+        from trec_cli.evaluate.exposure_log import ExposureJob
+
+        options.check()
+        job = ExposureJob(options, options.exposure)
+        return job.run(progress or Silent(), overwrite=overwrite)[0]
     from trec_cli.audit.evaluation import audit_systems
     from trec_cli.evaluate.job import EvalJob
 

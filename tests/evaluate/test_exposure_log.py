@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.evaluate.folder import write
+from trec_cli import api
 from trec_cli.commands.app import app
+from trec_cli.evaluate.settings import Options
 
 
 def run_eval(*arguments: object) -> Result:
@@ -269,3 +271,9 @@ def test_lists_are_no_scores(tmp_path: Path) -> None:
     result = run_eval("--scores", path)
     assert result.exit_code == 2
     assert "estimate with --exposure" in result.stderr
+
+
+def test_python_gives_the_same(run: Path) -> None:
+    options = api.EvalOptions(run=run, exposure=run / "log.jsonl", numbers=Options(ks=(2,)))
+    found = api.evaluate(options)
+    assert found["policies"]["hier, first 2"]["value"] == pytest.approx(3.25 / 9.25)

@@ -70,7 +70,7 @@ def render(
             beyond=summary.get("beyond"),
             title=title,
             figures=figures,
-            drawings=[asdict(figure) for figure in [*figures, *by_slice]],
+            drawings=[_rounded(asdict(figure)) for figure in [*figures, *by_slice]],
             slices=slice_tables(summary),
             slice_figures=by_slice,
             slices_note=slices_note(summary.get("slices", [])),
@@ -105,9 +105,33 @@ def _environment() -> Environment:
     return environment
 
 
-def packed(text: str) -> str:
-    """Compress a script for the page, which unpacks it itself: base64 of gzip."""
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+@dataclass(frozen=True)
+class Packed:
+    """A compressed script, which the page unpacks itself.
+
+    Attributes:
+        size: of the gzip data in bytes.
+        text: the data in base 85 (RFC 1924), with a comma for ``<``: nothing in it can end the
+            element that it stands in.
+    """
+
+    size: int
+    text: str
+
+
+def packed(text: str) -> Packed:
+    """Compress a script for the page."""
+    data = gzip.compress(text.encode(), 9, mtime=0)
+    return Packed(len(data), base64.b85encode(data, pad=True).decode().replace("<", ","))
+
+
+def _rounded(value: Any) -> Any:
+    """Round the numbers of charts to what a screen can show."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, Mapping):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return list(map(_rounded, value)) if isinstance(value, list | tuple) else value
 
 
 def _several(names: Sequence[str]) -> str:
