@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.train.world import CPU, builder, language_model, questions
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.train.callbacks import read_log
 from trec_cli.train.dataset import prepare
 from trec_cli.train.run import Outcome, train, use_one_device
@@ -203,3 +203,14 @@ def test_one_process_takes_one_of_several_gpus() -> None:
     assert arguments.n_gpu == 1
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=0"):
         use_one_device(Stubborn())
+
+
+def test_where_memory_is_too_short_a_training_says_what_to_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trec_cli.train.trainer.PackedTrainer.compute_loss", full)
+    with pytest.raises(ModelError, match=r"not enough memory for this training.*--max-tokens"):
+        run(tmp_path, QUICK)
