@@ -25,7 +25,7 @@ from trec_cli.retrieve.search import ListRetriever, Retriever, Search, agreement
 from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
-from trec_cli.signals.learn import learn_signals
+from trec_cli.signals.learn import learn_shares, learn_signals
 
 
 def read_shop(folder: Path) -> tuple[dict[str, Item], list[list[str]]]:
@@ -71,9 +71,8 @@ def main() -> None:
     catalogue = EncodedCatalogue.of(items)
     sequences = Histories.of((h[-50:] for h in histories), catalogue.rows)
     answers = Histories.of((h[-1:] for h in histories), catalogue.rows)
-    signals = learn_signals(
-        catalogue, Events([], sequences, answers, np.full(len(answers.items), np.nan))
-    )
+    events = Events([], sequences, answers, np.full(len(answers.items), np.nan))
+    signals = {**learn_signals(catalogue, events), **learn_shares(events)}
     body: dict[str, Any] = {
         "name": "retrieval_scale",
         "machine": machine(),

@@ -229,7 +229,8 @@ def test_heads_of_rankings_with_exact_neighbours_give_the_same_candidates() -> N
     ]
     train = [_question(h[:-1], h[-1:], "train", n) for n, h in enumerate(histories) if len(h) > 1]
     catalogue = EncodedCatalogue.of(items)
-    signals = Learner(catalogue, Events.of(train, catalogue.rows)).signals()
+    learner = Learner(catalogue, Events.of(train, catalogue.rows), further=learn_shares)
+    signals = learner.signals()
     wanted = RetrieveSettings(count=40, excluded=frozenset({"i3", "i7"}))
     asked = Histories.of([*histories, []], catalogue.rows)
     ((_, _, one),) = Retriever.of(items, catalogue, signals, wanted).blocks(asked)

@@ -40,6 +40,7 @@ from trec_cli.retrieve.search import (
     Search,
     agreement,
     measure_recall,
+    retrieval_signals,
     sample,
 )
 from trec_cli.retrieve.settings import POOL, RetrieveSettings, parse_only, parse_since
@@ -328,7 +329,7 @@ class Searching:
         if not task.wanted.approximate(len(catalogue)):
             return exact
         many = replace(task.wanted, count=max(POOL, 4 * task.wanted.count))
-        retriever = ListRetriever.of(task.items, catalogue, blend.signals, many)
+        retriever = ListRetriever.of(task.items, catalogue, retrieval_signals(blend), many)
         search = Reranked(
             retriever=retriever, blend=blend, allowed=filtered.allowed, settings=task.wanted
         )

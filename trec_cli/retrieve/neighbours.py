@@ -18,7 +18,7 @@ from trec_cli.signals.kinds import Values
 
 LEAST = 30_000
 """With fewer vectors exact search is as fast as approximate search."""
-PROBES = 32
+PROBES = 128
 """Cells that a query looks into."""
 _CELLS_OF_BLOCK = 4_000_000
 _PER_CENTRE, _ROUNDS, _SEED = 64, 10, 1234

@@ -231,6 +231,15 @@ class ListRetriever(Search):
         return np.where(counts, gains, np.float32(0))
 
 
+def retrieval_signals(blend: Blend) -> dict[str, Signal]:
+    """Return the signals of a blend and those that only retrieval ranks by."""
+    learner, events = blend.learner, blend.learner.events
+    if blend.fold is not None:
+        own = np.array([learner.fold(user) == blend.fold for user in events.users], bool)
+        events = events.without(own)
+    return {**blend.signals, **learn_shares(events)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reranked(Search):
     """Retrieves many by the heads of rankings, and ranks these by the blend.
