@@ -111,6 +111,14 @@ def test_of_three_systems_the_second_best_is_marked_too() -> None:
     assert "underline" not in latex(summary("a", "b"))
 
 
+def test_what_is_shown_alike_is_marked_alike() -> None:
+    three = summary("a", "b", "c", significant=False)
+    three["systems"]["b"]["recall@3"]["value"] = 0.60001
+    text = markdown(three)
+    assert text.count("**0.600**") == 2
+    assert "_0.400_" in text
+
+
 def test_tables_may_have_some_metrics_and_no_intervals() -> None:
     narrow = selected(summary("a", "b"), ["auc"], intervals=False)
     head, _, first, *_ = markdown(narrow).splitlines()

@@ -107,8 +107,8 @@ def rows_of(summary: Summary) -> list[TableRow]:
         cells = [
             replace(
                 _cell(entry[m]),
-                best=len(systems) > 1 and entry[m]["value"] in ahead[m][:1],
-                second=len(systems) > _SECOND and entry[m]["value"] in ahead[m][1:],
+                best=len(systems) > 1 and _as_shown(entry[m]) in ahead[m][:1],
+                second=len(systems) > _SECOND and _as_shown(entry[m]) in ahead[m][1:],
                 differs=(name, m) in differing,
             )
             for m in metrics
@@ -122,9 +122,16 @@ def _cell(entry: Mapping[str, float | None]) -> Cell:
 
 
 def _two_best(systems: Mapping[str, Any], metric: str) -> list[float]:
-    """Return the highest value of a metric and the next one, as far as there are any."""
-    values = {entry[metric]["value"] for entry in systems.values()} - {None}
-    return sorted(values, reverse=True)[:_SECOND]
+    """Return the highest value of a metric and the next one, as far as there are any.
+
+    Values count as they are shown, so that of two equal numbers in a table none stands alone.
+    """
+    values = map(_as_shown, (entry[metric] for entry in systems.values()))
+    return sorted({value for value in values if value is not None}, reverse=True)[:_SECOND]
+
+
+def _as_shown(entry: Mapping[str, Any]) -> float | None:
+    return None if entry["value"] is None else round(entry["value"], 3)
 
 
 def selected(summary: Summary, columns: Sequence[str] = (), *, intervals: bool = True) -> Summary:
