@@ -205,18 +205,12 @@ def make_prompts(
         UsageError: the prompt settings leave no room or name attributes that no item has, or
             evidence is of another kind than the adapter has learnt from.
     """
-    summaries, asked = prompting.summaries, prompting.asked
+    summaries = prompting.summaries
     learnt = prompting.learnt_prompt(adapter)
     target = find_target(material.summaries, summaries, prompting.options.vectors)
     if target and (difference := _other_evidence(prompting, adapter, learnt, target)):
         progress.warn(difference)
     _warn_of_stale(summaries, material, progress)
-    file = summaries or asked.examples_file
-    questions = with_summaries(
-        material.examples, material.summaries, asked.split, file=file, target=target
-    )
-    if prompting.options.no_user:
-        questions = list(map(without_user, questions))
     if learnt is None:
         check_attributes(prompting.prompt.attributes, material.items)
     builder = PromptBuilder(
@@ -235,6 +229,34 @@ def make_prompts(
         "template": template_hash(builder.template),
         **({"no_user": True} if prompting.options.no_user else {}),
     }
+    if builder.thinking:
+        settings["thinking"] = builder.thinking
+    _tell_of_thinking(learnt, builder, progress)
+    return Prompts(
+        material=material,
+        questions=_questions(prompting, material, target),
+        builder=builder,
+        settings=settings,
+        inputs=target.files if target else [],
+        adapter=adapter.files if adapter else [],
+    )
+
+
+def _questions(
+    prompting: Prompting, material: Material, target: TargetAttention | None
+) -> Sequence[SummarizedExample]:
+    """Join examples with their summaries, or leave both summary and history out."""
+    asked, file = prompting.asked, prompting.summaries or prompting.asked.examples_file
+    questions = with_summaries(
+        material.examples, material.summaries, asked.split, file=file, target=target
+    )
+    return list(map(without_user, questions)) if prompting.options.no_user else questions
+
+
+def _tell_of_thinking(
+    learnt: LearntPrompt | None, builder: PromptBuilder, progress: Progress
+) -> None:
+    """Say how a model is kept from thinking, and where that was another way in training."""
     if learnt and learnt.thinking not in (None, builder.thinking):
         progress.warn(
             f"the chat template has changed since the training: {learnt.thinking or _THINKS} then, "
@@ -242,15 +264,6 @@ def make_prompts(
         )
     if builder.thinking:
         progress.info(builder.thinking)
-        settings["thinking"] = builder.thinking
-    return Prompts(
-        material=material,
-        questions=questions,
-        builder=builder,
-        settings=settings,
-        inputs=target.files if target else [],
-        adapter=adapter.files if adapter else [],
-    )
 
 
 def _other_evidence(
