@@ -46,7 +46,8 @@ def started(*arguments: object) -> "subprocess.Popen[str]":
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Ray's workers are nice to all others, and on a busy machine would never end.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
     )
 
 
