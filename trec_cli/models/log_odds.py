@@ -128,6 +128,16 @@ def answer_head(model: Any, answers: AnswerTokens) -> Iterator[Columns]:
         model.set_output_embeddings(head)
 
 
+def _without_gradients(model: Any) -> AbstractContextManager[object]:
+    """Return the block in which nothing is kept for a backward pass.
+
+    FSDP gathers weights into memory that the next training step writes again, which memory
+    of the faster inference mode forbids.
+    """
+    dealt_out = isinstance(next(model.parameters()), DTensor)
+    return torch.no_grad() if dealt_out else torch.inference_mode()
+
+
 def _log_odds(logits: Tensor, columns: Columns) -> Tensor:
     """Logit of yes less logit of no, in float32: [branches]."""
     yes, no = columns
@@ -311,7 +321,6 @@ class TreeScorer(ABC):
                 f"(tolerance {tolerance})"
             )
 
-    @torch.inference_mode()
     def __call__(self, trees: Sequence[Tree]) -> list[list[float]]:
         """Score every tree's branches.
 
@@ -321,7 +330,7 @@ class TreeScorer(ABC):
             ModelError: there is not enough memory.
         """
         parts = [_distinct(tree) for tree in trees]
-        with shortage_explained("scoring", _ADVICE):
+        with shortage_explained("scoring", _ADVICE), _without_gradients(self._model):
             scores = self._score([part for part, _ in parts])
         widths = [len(part.branches) for part, _ in parts]
         return [

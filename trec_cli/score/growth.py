@@ -10,6 +10,7 @@ all scores behind it are kept in ``.NAME.kept``.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -118,16 +119,19 @@ def _encoded(sha256: str, keys: Iterable[tuple[str, str]]) -> Iterator[bytes]:
 
 def merge_keys(shards: Sequence[Path], out: Path, *, top: bool) -> None:
     """Keep for an output what its shards have kept, where all have."""
-    sources = [_scores_of(shard, top=top) for shard in shards]
-    if not all(_keys_path(shard).is_file() for shard in shards):
+    full = [shard for shard in shards if shard.stat().st_size]
+    if not all(_keys_path(shard).is_file() for shard in full):
         return
-    keys: dict[str, str] = {}
-    for shard, its_scores in zip(shards, sources, strict=True):
-        keys |= _read_keys(shard, its_scores)
     source = _scores_of(out, top=top)
     if top:
-        write_bytes(source, (line for its in sources for line in its.read_bytes().splitlines(True)))
-    write_bytes(_keys_path(out), [msgspec.json.encode(_Keys(file_hash(source), keys))])
+        write_bytes(source, (line for shard in full for line in _lines(_scores_of(shard, top=top))))
+    keys = (_read_keys(shard, _scores_of(shard, top=top)).items() for shard in full)
+    write_bytes(_keys_path(out), _encoded(file_hash(source), chain.from_iterable(keys)))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        yield from stream
 
 
 def _keys_path(out: Path) -> Path:
