@@ -1,7 +1,8 @@
 """What a change of protocol does to the order of the arms, without any language model.
 
-Every signal and the blend are asked the same kind of question under two protocols; Kendall's
-tau-b compares the two orders by AUC (by NDCG@10 where the whole catalogue is ranked).
+Every signal, and the blend where candidates are few, are asked the same kind of question under
+two protocols; Kendall's tau-b compares the two orders by AUC (by NDCG@10 where the whole
+catalogue is ranked).  Each protocol is kept in ``OUT/NAME.json`` once it is measured.
 
     python -m benchmarks.protocols.order --data ../shared/data --out runs/protocols/order
 """
@@ -11,25 +12,26 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec.structs import replace
 from scipy.stats import kendalltau
 
 from benchmarks.common import RESULTS, ROOT, commit, machine
 from benchmarks.protocols.published import Setting
-from benchmarks.published_industrial import NEGATIVES, make_catalogue, read_protocol, renewed
+from benchmarks.published_industrial import make_catalogue, read_protocol, renewed
 from trec_cli.audit.run import audit_examples
 from trec_cli.core.jsonl import read_examples, read_items
+from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.evaluate.metrics import Floats, Pools, auc, ndcg, rank, reciprocal_rank
-from trec_cli.signals.blend import Blend, Learner, Pairs, fit_blend
-from trec_cli.signals.catalogue import EncodedCatalogue
+from trec_cli.signals.blend import Learner, Pairs, fit_blend
 from trec_cli.signals.histories import Events, Histories
 
 SEED = 0
@@ -106,11 +108,10 @@ def measure_prepared(run: Path, embedder: str, store: Path) -> Measured:
     scores = {name: _by_signal(learner, name, tested) for name in _named(learner)}
     blend = fit_blend(learner, examples)
     scores["blend"] = np.concatenate([np.asarray(row) for row in blend.score(tested)])
-    audit = audit_examples(items, examples, "test", SEED)
-    assert audit
-    assert audit.examples == [example.example_id for example in tested]
-    scores[NO_USER] = np.concatenate(audit.scores)
-    return Measured({name: _metrics(one, tested) for name, one in scores.items()}, len(tested))
+    arms = {name: _metrics(one, tested) for name, one in scores.items()}
+    if audit := audit_examples(items, examples, "test", SEED):
+        arms[NO_USER] = {"auc": audit.no_user.value}
+    return Measured(arms, len(tested))
 
 
 def _named(learner: Learner) -> list[str]:
@@ -137,24 +138,12 @@ def _metrics(scores: Floats, examples: Sequence[Example]) -> Metrics:
     }
 
 
-def measure_published(setting: Setting) -> dict[str, Measured]:
-    """Ask the published questions among sampled candidates and among all items."""
-    protocol, blend = setting.protocol, setting.blend
-    tested, learner = protocol.test, setting.learner
-    answers = [item for e in (*protocol.train, *protocol.valid) for item in e.positives]
-    pools = {
-        "published, 20 uniform": (list(setting.catalogue.rows), 20),
-        "published, 100 uniform": (list(setting.catalogue.rows), 100),
-        "published, 20 by popularity": (answers, 20),
-    }
-    found = {}
-    for name, (pool, count) in pools.items():
-        asked = [_sampled(example, pool, count) for example in tested]
-        scores = {n: _by_signal(learner, n, asked) for n in _named(learner)}
-        scores["blend"] = np.concatenate([np.asarray(row) for row in blend.score(asked)])
-        found[name] = Measured({n: _metrics(s, asked) for n, s in scores.items()}, len(asked))
-    found["published, all items"] = _everywhere(blend, tested)
-    return found
+def sampled(setting: Setting, pool: Sequence[str], count: int) -> Measured:
+    """Ask the published questions among some drawn wrong answers."""
+    learner = setting.learner
+    asked = [_sampled(example, pool, count) for example in setting.protocol.test]
+    arms = {n: _metrics(_by_signal(learner, n, asked), asked) for n in _named(learner)}
+    return Measured(arms, len(asked))
 
 
 def _sampled(example: Example, pool: Sequence[str], count: int) -> Example:
@@ -166,45 +155,59 @@ def _sampled(example: Example, pool: Sequence[str], count: int) -> Example:
     return replace(example, candidates=[*example.positives, *wrong])
 
 
-def _everywhere(blend: Blend, examples: Sequence[Example]) -> Measured:
-    """Rank all items."""
-    learner = blend.learner
+def everywhere(learner: Learner, examples: Sequence[Example]) -> Measured:
+    """Ask among all items."""
     rows = learner.catalogue.rows
     asked = Histories.of((e.history for e in examples), rows)
     right = np.array([rows[e.positives[0]] for e in examples])
-    scorers: dict[str, Any] = {n: learner.signals()[n] for n in _named(learner)}
-    scorers["blend"] = blend
     found = {}
-    for name, scorer in scorers.items():
+    for name in _named(learner):
         values = []
         for start in range(0, len(asked), _BLOCK):
             stop = min(start + _BLOCK, len(asked))
-            scores = np.asarray(scorer.everywhere(asked.block(start, stop)))
+            scores = np.asarray(learner.signals()[name].everywhere(asked.block(start, stop)))
             offsets = np.arange(len(scores) + 1) * scores.shape[1]
-            ranks = rank(
-                Pools(scores.ravel().astype(float), offsets, offsets[:-1] + right[start:stop])
-            )
+            places = offsets[:-1] + right[start:stop]
+            ranks = rank(Pools(scores.ravel().astype(float), offsets, places))
             values.append([ndcg(ranks, 10), reciprocal_rank(ranks, 10), auc(ranks)])
         means = np.concatenate(values, axis=1).mean(axis=1)
         found[name] = dict(zip(("ndcg@10", "mrr@10", "auc"), map(float, means), strict=True))
     return Measured(found, len(examples))
 
 
-def measure_in_time(setting: Setting) -> dict[str, Measured]:
-    """Ask half of the users; learn from what is earlier, or from the other half at any time."""
-    protocol = setting.protocol
+def published(setting: Setting) -> dict[str, Callable[[], Measured]]:
+    """Return the ways to ask the published questions.
+
+    Half of the users are asked twice, among all items: after learning from everything that is
+    earlier, and from what the other half did at any time.
+    """
+    protocol, rows = setting.protocol, setting.catalogue.rows
+    answers = [item for e in (*protocol.train, *protocol.valid) for item in e.positives]
     half = {e.user_id for e in protocol.test if derive_seed(SEED, "half", e.user_id) % 2}
     asked = [e for e in protocol.test if e.user_id in half]
     others = [*protocol.train, *protocol.valid, *protocol.test]
     anytime = [replace(e, split="train") for e in others if e.user_id not in half]
-    rows = setting.catalogue.rows
-    earlier = Learner(setting.catalogue, Events.of(renewed(protocol), rows))
-    mixed = Learner(setting.catalogue, Events.of(anytime, rows))
-    ways = {
-        "published, everything earlier": Blend(earlier, setting.blend.logit),
-        "published, other users at any time": fit_blend(mixed, anytime, negatives=NEGATIVES),
+
+    def learnt(examples: Sequence[Example]) -> Learner:
+        return Learner(setting.catalogue, Events.of(examples, rows))
+
+    return {
+        "published, 20 uniform": lambda: sampled(setting, list(rows), 20),
+        "published, 100 uniform": lambda: sampled(setting, list(rows), 100),
+        "published, 20 by popularity": lambda: sampled(setting, answers, 20),
+        "published, all items": lambda: everywhere(setting.learner, protocol.test),
+        "published, everything earlier": lambda: everywhere(learnt(renewed(protocol)), asked),
+        "published, other users at any time": lambda: everywhere(learnt(anytime), asked),
     }
-    return {name: _everywhere(blend, asked) for name, blend in ways.items()}
+
+
+def kept(name: str, out: Path, make: Callable[[], Measured]) -> Measured:
+    """Return what was measured of a protocol before, or measure it now."""
+    file = out / f"{name.replace(', ', '-').replace(' ', '_')}.json"
+    if not file.exists():
+        write_bytes(file, [msgspec.json.encode(make())])
+        print(f"{name}: done", flush=True)
+    return msgspec.json.decode(file.read_bytes(), type=Measured)
 
 
 def compare(first: str, second: str, found: Mapping[str, Measured]) -> dict[str, Any]:
@@ -255,15 +258,17 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     store, started = options.out / "vectors.sqlite", time.process_time()
     found: dict[str, Measured] = {}
-    for name in PREPARED:
-        run = prepared(name, options.data, options.out)
-        found[name] = measure_prepared(run, options.embedder, store)
-        print(f"{name}: {len(found[name].arms)} arms", flush=True)
     protocol = read_protocol(options.data)
-    catalogue: EncodedCatalogue = make_catalogue(protocol.items, options.embedder, store)
-    setting = Setting(protocol, catalogue)
-    found |= measure_published(setting)
-    found |= measure_in_time(setting)
+    setting = Setting(protocol, make_catalogue(protocol.items, options.embedder, store))
+    for name, make in published(setting).items():
+        found[name] = kept(name, options.out, make)
+    for name in PREPARED:
+
+        def measure(name: str = name) -> Measured:
+            run = prepared(name, options.data, options.out)
+            return measure_prepared(run, options.embedder, store)
+
+        found[name] = kept(name, options.out, measure)
     comparisons = [compare(*pair, found) for pair in PAIRS]
     content = {
         "comparisons": comparisons,

@@ -32,7 +32,7 @@ from trec_cli.train.settings import NegativesFrom, TargetsName, TrainSettings
 _FEW_STEPS = 100
 _SHORT_HISTORY = 10
 _FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
-"""What learnt most from 250 users (docs/results.md)."""
+"""What learnt most from 250 users (docs/results-old.md)."""
 
 
 @dataclass(frozen=True)
