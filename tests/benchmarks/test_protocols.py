@@ -69,8 +69,8 @@ def test_the_cascade_has_the_blend_s_best_and_counts_what_it_missed(
     published.write_cascade(setting, tmp_path)
     items = read_items(tmp_path / "items.jsonl")
     asked = [e for e in read_examples(tmp_path / "examples.jsonl", items) if e.split == "test"]
-    assert len(asked) == 60
-    assert len({e.user_id for e in asked}) == 60
+    assert len(asked) == 24
+    assert len({e.user_id for e in asked}) == 24
     for example in asked:
         (target,) = right(example)
         assert len(example.candidates) == 2
