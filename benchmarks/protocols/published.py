@@ -62,7 +62,7 @@ from trec_cli.signals.logit import ChoiceSets, fit_logit
 
 KS = (3, 5, 10)
 METRICS = [f"{name}@{k}" for name in ("ndcg", "hr") for k in KS]
-SHORTLIST, ASKED = 20, 24
+SHORTLIST, ASKED = 20, 300
 """Candidates and users of the cascade."""
 _BLOCK = 256
 _VALID, _WRONG = 300, 50

@@ -52,7 +52,7 @@ def test_an_arm_is_measured_once_and_the_blend_is_above_what_sees_no_user(
     rows = setting.catalogue.rows
     answers = np.array([rows[e.positives[0]] for e in setting.protocol.test])
     arms = setting.arms(None, tmp_path)
-    names = ("no user", "blend", "follows_last")
+    names = ("no user", "blend", "next_last")
     found = {name: published.measured(name, arms[name], answers, tmp_path) for name in names}
     again = published.measured("blend", lambda: pytest.fail("measured again"), answers, tmp_path)
     assert (again["values"] == found["blend"]["values"]).all()
@@ -69,8 +69,8 @@ def test_the_cascade_has_the_blend_s_best_and_counts_what_it_missed(
     published.write_cascade(setting, tmp_path)
     items = read_items(tmp_path / "items.jsonl")
     asked = [e for e in read_examples(tmp_path / "examples.jsonl", items) if e.split == "test"]
-    assert len(asked) == 24
-    assert len({e.user_id for e in asked}) == 24
+    assert len(asked) == 75
+    assert len({e.user_id for e in asked}) == 75
     for example in asked:
         (target,) = right(example)
         assert len(example.candidates) == 2
