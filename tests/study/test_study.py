@@ -59,6 +59,7 @@ def test_arms_with_a_smaller_limit_are_compared_on_their_own_examples(
     assert (set(main["systems"]), main["users"]) == ({"popularity", "bm25"}, 20)
     assert (set(common["systems"]), common["users"]) == ({"popularity", "bm25", "few"}, 6)
     assert common["systems"]["few"] == common["systems"]["bm25"]
+    assert common["audit"]["no_user"]["auc"] != main["audit"]["no_user"]["auc"], "of 6, not of 20"
     arms = {arm["name"]: arm for arm in read(out / "study.json")["arms"]}
     assert arms["few"]["systems"] == {}
     assert arms["few"]["common"]["few"] == common["systems"]["few"]

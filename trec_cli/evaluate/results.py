@@ -158,9 +158,11 @@ def audit_entry(
     data = UserSums.of(wider.values, wider.users)
     bounds = intervals(data, 0, options.replicates, options.seed)
     measured = with_intervals(wider, data, bounds)[NO_USER]
+    whole = blind.summary.get("questions") in (None, len(evaluation.users))
     return {
         **blind.summary,
-        "no_user": {**measured, **blind.summary["no_user"]},
+        # Of fewer examples than were audited (--common), all metrics are those of these.
+        "no_user": {**measured, **(blind.summary["no_user"] if whole else {})},
         "differences": _comparisons(wider, data, bounds, 0, options),
     }
 
