@@ -31,9 +31,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
-    os.environ.setdefault(_threads, "1")  # threads and forks do not go together
 
 _TWICE = 5
 """Every so many rounds the second run is killed, too."""
@@ -385,6 +382,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Return 1 where any round ended with other bytes."""
     arguments = _arguments()
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(threads, "1")  # threads and forks do not go together
     with tempfile.TemporaryDirectory(prefix="kill-rounds-") as made:
         folder = (arguments.folder or Path(made)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

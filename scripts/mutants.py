@@ -25,9 +25,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
-    os.environ.setdefault(_threads, "1")  # threads and forks do not go together
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _CPU_SECONDS = 120
 """A mutant that runs longer is taken for one that never ends, which is noticed."""
@@ -195,6 +192,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON with the survivors")
     asked = parser.parse_args()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ.setdefault(threads, "1")  # threads and forks do not go together
     os.chdir(ROOT)
     file = asked.module.resolve()
     source = file.read_text(encoding="utf-8")
