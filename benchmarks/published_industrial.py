@@ -39,7 +39,7 @@ from trec_cli.models.vectors import VectorMaker, item_vectors
 from trec_cli.recommend import learning
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
-from trec_cli.sequence.stacking import SequenceSignals
+from trec_cli.sequence.stacking import NAME, SequenceSignals
 from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Histories
@@ -314,9 +314,9 @@ class Bench:
         """Fit a blend with so many sequence models, or take the weights of a stopped run.
 
         Returns:
-            It, and the processor seconds that it took.
+            It, and the processor seconds that it took; 0 where a stopped run had done part of it.
         """
-        started = time.process_time()
+        started, before = time.process_time(), len(self.shelf.kept)
         course = self.course(renewed=renewed)
         sequence = SequenceSignals(self.catalogue, range(models), shelf=self.shelf)
         learner = Learner(
@@ -331,6 +331,8 @@ class Bench:
         blend = course.fit(learner, NEGATIVES)
         learner.signals()
         seconds = round(time.process_time() - started, 1)
+        if NAME in self.shelf.kept[before:]:
+            seconds = 0.0
         if kept:
             save_logit(kept, blend.logit, {"seconds": seconds})
         return blend, seconds
@@ -361,7 +363,8 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
             content["systems"][name] = {**summary(metrics, asked), "learnt_from": learnt_from}
         for models, (blend, seconds) in made.items():
             name = arm("blend", models, renewed)
-            content["systems"][name]["processor_seconds"] = seconds
+            if seconds:
+                content["systems"][name]["processor_seconds"] = seconds
             content["weights"][name] = weights(blend.logit)
             content["penalties"][name] = blend.logit.penalty
         content["differences"] = differences(measured, asked)

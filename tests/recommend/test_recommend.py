@@ -398,3 +398,56 @@ def test_every_filter_is_counted(tmp_path: Path) -> None:
     assert not {e["item_id"] for x in lines for e in x["items"]} & {"i1", "i29", "i39", "i0"}
     assert "SettingsChanged" not in _trec(folder, *filters).stderr
     assert _trec(folder, "--since", "2024").exit_code == 2
+
+
+def _kept_models(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "learnt-blend-catalogue").glob("sequence-*"))
+
+
+def test_sequence_models_are_trained_once_and_kept_until_the_log_has_grown(
+    tmp_path: Path, tiny_embedder: Path
+) -> None:
+    chosen = ["--embedder", tiny_embedder, "--sequence-models", 1, "--json"]
+    folder = _write(tmp_path / "shop", _users()[:24])
+    assert _trec(folder, *chosen).exit_code == 0
+    first = _kept_models(folder)
+    assert len(first) == 1
+    # The next night: one click and one item more; neither weights nor models are made again.
+    more = [*SHOP, Item("i40", {"title": "pot 10", "brand": "Pot"})]
+    grown = [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:24]]
+    night = _trec(_write(folder, grown, more), *chosen)
+    assert night.exit_code == 0, night.stderr
+    assert _told(night)["weights_kept"] is True
+    assert _kept_models(folder) == first
+    assert "sequence taken from" in night.stderr
+    # A log that has grown by more than a fifth.
+    later = _trec(_write(folder, _users(), more), *chosen)
+    assert _told(later)["weights_kept"] is False
+    assert _kept_models(folder) != first
+    assert len(_kept_models(folder)) == 1
+
+
+def test_in_a_split_by_time_older_answers_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trec_cli.signals.renewal.LEAST_ASKED", 5)
+    examples = [
+        msgspec.structs.replace(
+            _asked(f"{split}{n}", [f"i{n % 12}"], [f"i{(n + 1) % 12}"]),
+            split=split,
+            timestamp=begin + n,
+        )
+        for split, begin in (("train", 0), ("valid", 100), ("test", 200))
+        for n in range(14)
+    ]
+    folder = _write(tmp_path / "shop", examples)
+    result = _trec(folder, "--split", "test")
+    assert result.exit_code == 0, result.stderr
+    told = " ".join(result.stderr.split())
+    assert "14 answers of split valid, all older than the questions" in told
+    weights = json.loads((folder / "model-blend-catalogue.json").read_text())
+    assert weights["made_with"]["renewed"] == ["valid"]
+    assert weights["questions"] == 7
+    assert "recent" in {signal["name"] for signal in weights["signals"]}
+    again = _trec(folder, "--split", "test", "--out", tmp_path / "again.csv", "--json")
+    assert _told(again)["weights_kept"] is True
