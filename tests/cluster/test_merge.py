@@ -96,6 +96,15 @@ def test_merged_scores_have_the_bytes_of_one_run(run: Path, model: Path, count: 
     assert "is merged already" in trec("merge", run).stderr
 
 
+def test_likelihoods_of_texts_are_those_of_one_run_too(run: Path, model: Path) -> None:
+    """Without a user, items are computed in blocks of all that is asked, not of a shard."""
+    given = ("--ask", "text", "--name", "texts", "--limit", BLOCK + 2)
+    score(run, model, *given, "--out", run / "alone.jsonl")
+    shards(run, model, 2, *given)
+    assert trec("merge", run).exit_code == 0
+    assert (run / "scores-texts.jsonl").read_bytes() == (run / "alone.jsonl").read_bytes()
+
+
 def test_a_run_in_one_piece_knows_the_merged_output(sharded: Path, model: Path) -> None:
     trec("merge", sharded)
     assert "finished already; nothing to do" in score(sharded, model).stderr

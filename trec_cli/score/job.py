@@ -27,7 +27,7 @@ class Material:
     Attributes:
         items: the catalogue.
         everything: the examples of all splits; of a scorer that learns nothing from them,
-            those to score alone.
+            those to score alone, of all shards.
         examples: those to score.
         summaries: by example id; None where the scorer reads none.
         files: what was read.
@@ -70,11 +70,10 @@ def read_material(
         items = read_items(files[0])
         everything: Sequence[Example] = open_examples(files[1], items)
         found = open_summaries(summaries) if summaries else None
-    examples = _choose(asked, everything)
-    if shard:
-        examples = shard.take(examples)
+    chosen = _choose(asked, everything)
+    examples = shard.take(chosen) if shard else chosen
     if not learns:
-        everything = examples
+        everything = chosen
     settings: dict[str, Any] = {"scorer": scorer, "split": asked.split, "limit": asked.limit}
     if shard:
         settings["shard"] = str(shard)

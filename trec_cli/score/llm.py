@@ -130,13 +130,16 @@ class TextJob(LlmJob):
     """A job that asks how likely texts are, with the user and without.
 
     Without the user a text's likelihood is the same in every question, so each item is computed
-    once.  Items are taken in fixed blocks: neither order nor resume changes a bit.
+    once.  Items are taken in fixed blocks: neither order nor resume nor shards change a bit.
     """
 
-    def __init__(self, *arguments: Any, alone: bool, **keywords: Any) -> None:
+    def __init__(
+        self, system: str, prompts: Prompts, *arguments: Any, alone: bool, **keywords: Any
+    ) -> None:
         """Prepare to score; with ``alone`` the questions themselves are without a user."""
-        super().__init__(*arguments, **keywords)
-        items = sorted({item for example in self.examples for item in example.candidates})
+        super().__init__(system, prompts, *arguments, **keywords)
+        asked = prompts.material.everything
+        items = sorted({item for example in asked for item in example.candidates})
         self._blocks = [items[i : i + _ITEMS_ALONE] for i in range(0, len(items), _ITEMS_ALONE)]
         self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
         self._alone: dict[str, float] | None = None if alone else {}
