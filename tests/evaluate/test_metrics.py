@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trec_cli.evaluate.metrics import (
@@ -229,6 +230,8 @@ def test_many_examples_are_ranked_in_blocks_without_a_difference(
     assert np.array_equal(ranks.expected, again.expected)
 
 
+@example([(2, 3), (1, 5)])  # of equal sums, which a careless code would take for the same
+@example([(3, 2), (1, 5)])
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=30))
 def test_metrics_of_chance_are_those_of_a_constant_scorer(shapes: list[tuple[int, int]]) -> None:
     marks = [[True] * positives + [False] * negatives for positives, negatives in shapes]
@@ -237,6 +240,21 @@ def test_metrics_of_chance_are_those_of_a_constant_scorer(shapes: list[tuple[int
     assert list(found) == list(constant)
     for name, values in constant.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+def test_chance_tells_every_shape_from_every_other_where_positives_are_missed() -> None:
+    """Each shape (candidates, positives, those among the candidates) alone and together."""
+    shapes = [(5, 2, 1), (6, 1, 1), (5, 3, 2), (6, 2, 2), (7, 2, 1), (5, 2, 2)]
+    ranks = rank(Pools.of([[0.0]], [[True]]))
+
+    def found(some: list[tuple[int, int, int]]) -> dict[str, Floats]:
+        candidates, positives, ranked = map(np.array, zip(*some, strict=True))
+        asked = replace(ranks, candidates=candidates, positives=positives, ranked=ranked)
+        return chance_metrics(asked, (1, 3))
+
+    together, alone = found(shapes), [found([shape]) for shape in shapes]
+    for name, values in together.items():
+        assert values.tolist() == [each[name][0] for each in alone], name
 
 
 def mind_metrics(right: list[int], scores: list[float]) -> dict[str, float]:
