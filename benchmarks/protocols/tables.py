@@ -227,7 +227,7 @@ def main() -> None:
     options.page.write_text(page, encoding="utf-8")
     content = {"settings": found, "commit": commit()}
     out = options.results / "protocols.json"
-    out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
