@@ -75,7 +75,7 @@ class RecommendOptions(FilesOfRun):
         SearchKind,
         Option(
             "Score the whole catalogue, or only what approximate search finds (faster with many "
-            "items; needs trec-cli\\[ann]).",
+            "items; needs the extra ann of trec-cli).",
             panel=PANEL,
             default_text=f"exact up to {EXACT_MOST:,} items",
         ),
