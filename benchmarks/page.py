@@ -136,11 +136,12 @@ def growth(result: Result) -> str:
 
 def watched(result: Result) -> str:
     """Write what whole commands took, one a row."""
-    header = ["what", "processor s", "s by the clock", "peak MiB"]
+    header = ["what", "processor s", "s by the clock", "peak MiB", "commit"]
     sized = any("input_mb" in row for row in result["rows"].values())
     rows = []
     for name, row in result["rows"].items():
-        cells = [f"{row['cpu_seconds']:,.0f}", f"{row['seconds']:,.0f}", f"{row['peak_mib']:,.0f}"]
+        numbers = (row["cpu_seconds"], row["seconds"], row["peak_mib"])
+        cells = [*(f"{number:,.0f}" for number in numbers), row["commit"]]
         rows.append([name, *([f"{row['input_mb']:,}"] if sized else []), *cells])
     return table([header[0], *(["input, MB"] if sized else []), *header[1:]], rows)
 

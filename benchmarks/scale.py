@@ -39,8 +39,8 @@ def keep(name: str, what: str, rows: Mapping[str, Watched], more: Mapping[str, A
         "name": name,
         "what": what,
         "machine": machine(),
-        "commit": commit(),
-        "rows": before | {row: {**asdict(each), **more} for row, each in rows.items()},
+        "rows": before
+        | {row: {**asdict(each), **more, "commit": commit()} for row, each in rows.items()},
     }
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
