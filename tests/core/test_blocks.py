@@ -62,6 +62,7 @@ def test_long_texts_are_shortened_evenly_and_short_ones_left_whole() -> None:
     assert even_cap([2, 10, 10], 12) == 5
     assert even_cap([2, 3], 12) == 3
     assert even_cap([5, 5], 1) == 0
+    assert even_cap([], 12) == 0
 
 
 @settings(deadline=None, max_examples=100)
