@@ -19,8 +19,8 @@ def options(**values: object) -> ScoreOptions:
 def test_every_option_is_read_by_some_scorer() -> None:
     for option in declared(ScoreOptions):
         asked = [options(scorer=name) for name in SCORERS]
-        served = options(engine="openai")
-        assert any(kind_of(one).takes(option) for one in (*asked, served)), option.flag
+        elsewhere = [options(engine=engine) for engine in ("openai", "ray")]
+        assert any(kind_of(one).takes(option) for one in (*asked, *elsewhere)), option.flag
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
