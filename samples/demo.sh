@@ -25,6 +25,7 @@ show trec train "$run" --mode hier --model "$model" --epochs 1 --negatives-per-p
   --users-per-step 1 --learning-rate 1e-3
 show trec score "$run" --mode hier --zero-shot --model "$model"
 show trec score "$run" --mode hier --model "$model"
+show trec score "$run" --mode none --zero-shot --ask text --attributes title --recent 10 --model "$model"
 show trec score "$run" --scorer popularity
 show trec score "$run" --scorer bm25
 show trec score "$run" --scorer random
@@ -38,8 +39,9 @@ What you just saw
   1. prepare    read click histories and built questions: which of 21 articles comes next?
   2. summarize  a frozen language model wrote each user's preference summary, block by block.
   3. train      the same model learnt, through a LoRA adapter, to say yes or no to a candidate.
-  4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier),
-                and from baselines that need no language model.
+  4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier);
+                how much likelier the history makes its title, untrained (none-text-zeroshot);
+                and scores of baselines that need no language model.
   5. recommend  every user's ten best of the whole catalogue, by the blend of all cheap signals.
   6. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
                 the table shows that the machinery works, not how good the method is. Thirty-six training
