@@ -295,8 +295,8 @@ def test_the_order_of_lines_changes_neither_choice_nor_scores(tmp_path: Path, na
     ("options", "message"),
     [
         (["--no-tune"], "--no-tune is for --scorer embedding, popularity, random, recency,"),
-        (["--tune", "--scorer", "llm"], "bm25 or cooccurrence, not for llm"),
-        (["--no-tune", "--scorer", "recbole:BPR"], "bm25 or cooccurrence, not for recbole:BPR"),
+        (["--tune", "--scorer", "llm"], "cooccurrence or recbole:MODEL, not for llm"),
+        (["--no-tune", "--scorer", "blend"], "cooccurrence or recbole:MODEL, not for blend"),
     ],
 )
 def test_scorers_that_are_not_tuned_this_way_refuse_the_option(
