@@ -82,7 +82,7 @@ def crossfitted(asked: Sequence[Question], fold: NDArray[np.int64]) -> Floats:
     found = np.zeros((len(asked), 2))
     for number in range(FOLDS):
         weights = fit([q for q, own in zip(asked, fold, strict=True) if own != number])
-        for index in np.flatnonzero(fold == number):
+        for index in map(int, np.flatnonzero(fold == number)):
             found[index] = measured(asked[index], weights)
     return found
 
