@@ -235,58 +235,80 @@ class _SortedList:
         return len(self._rows)
 
 
-class _SortedTable:
-    """A shelf in the database; sorted once, into a tape."""
+class RowTable:
+    """A table that is filled row by row, and written in batches.
 
-    def __init__(self, space: Space) -> None:
-        self._space, self._table = space, space.name()
-        self._waiting: list[tuple[int, str, bool, float, int, bytes]] = []
-        self._count = 0
-        self._tape: Tape[Question] | None = None
-        space.database.execute(
-            f"CREATE TABLE {self._table} (place UBIGINT, name VARCHAR, late BOOLEAN, "
-            "moment DOUBLE, number BIGINT, record BLOB)"
-        )
+    Rows have a last column ``number``, which counts them: equal keys keep their order.
 
-    def add(self, key: Key, question: Question) -> None:
-        self._waiting.append((*key, self._count, _encode(question)))
-        self._count += 1
+    Attributes:
+        name: of the table.
+        count: rows that were added.
+    """
+
+    def __init__(self, space: "Space", **columns: tuple[str, str]) -> None:
+        """Make the table of columns, each with its type in SQL and in Arrow."""
+        self._database, self.name, self.count = space.database, space.name(), 0
+        self._columns = {**columns, "number": ("BIGINT", "int64")}
+        self._waiting: list[tuple[Any, ...]] = []
+        fields = ", ".join(f"{name} {kind}" for name, (kind, _) in self._columns.items())
+        self._database.execute(f"CREATE TABLE {self.name} ({fields})")
+
+    def add(self, *values: Any) -> None:
+        """Add a row."""
+        self._waiting.append((*values, self.count))
+        self.count += 1
         if len(self._waiting) == _BATCH:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the rows that wait."""
         import pyarrow as pa
 
         if not self._waiting:
             return
-        place, name, late, moment, number, record = zip(*self._waiting, strict=True)
+        pairs = zip(self._columns.items(), zip(*self._waiting, strict=True), strict=True)
+        found = {name: pa.array(v, getattr(pa, kind)()) for (name, (_, kind)), v in pairs}
         self._waiting.clear()
-        self._space.database.insert(
-            self._table,
-            {
-                "place": pa.array(place, pa.uint64()),
-                "name": pa.array(name, pa.string()),
-                "late": pa.array(late, pa.bool_()),
-                "moment": pa.array(map(float, moment), pa.float64()),
-                "number": pa.array(number, pa.int64()),
-                "record": pa.array(record, pa.binary()),
-            },
+        self._database.insert(self.name, found)
+
+    def drop(self) -> None:
+        """Remove the table."""
+        self._database.execute(f"DROP TABLE {self.name}")
+
+
+class _SortedTable:
+    """A shelf in the database; sorted once, into a tape."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._table = RowTable(
+            space,
+            place=("UBIGINT", "uint64"),
+            name=("VARCHAR", "string"),
+            late=("BOOLEAN", "bool_"),
+            moment=("DOUBLE", "float64"),
+            record=("BLOB", "binary"),
         )
+        self._tape: Tape[Question] | None = None
+
+    def add(self, key: Key, question: Question) -> None:
+        place, name, late, moment = key
+        self._table.add(place, name, late, float(moment), _encode(question))
 
     def __iter__(self) -> Iterator[Question]:
         if self._tape is None:
-            self._flush()
+            self._table.flush()
             self._tape = Tape(self._space.path(), bytes, _decode, self._rows())  # type: ignore
-            self._space.database.execute(f"DROP TABLE {self._table}")
+            self._table.drop()
         return iter(self._tape)
 
     def _rows(self) -> Iterator[bytes]:
-        query = f"SELECT record FROM {self._table} ORDER BY place, name, late, moment, number"
+        query = f"SELECT record FROM {self._table.name} ORDER BY place, name, late, moment, number"
         for (records,) in self._space.database.columns(query):
             yield from records
 
     def __len__(self) -> int:
-        return self._count
+        return self._table.count
 
 
 _Number = int | float

@@ -11,7 +11,7 @@ import numpy as np
 
 from trec_cli.core.records import Item
 from trec_cli.prepare.collection import Catalogue
-from trec_cli.prepare.space import Space, Tape
+from trec_cli.prepare.space import RowTable, Space, Tape
 
 _BATCH = 50_000
 _Pairs = tuple[tuple[str, str], ...]
@@ -100,43 +100,22 @@ class TextTable:
 
     def __init__(self, space: Space) -> None:
         """Make the table."""
-        self._space, self._table = space, space.name()
-        self._waiting: list[tuple[str, bytes, int]] = []
-        self._count = 0
-        space.database.execute(
-            f"CREATE TABLE {self._table} (name VARCHAR, texts BLOB, number BIGINT)"
-        )
+        self._space = space
+        self._table = RowTable(space, name=("VARCHAR", "string"), texts=("BLOB", "binary"))
 
     def add(self, item_id: str, texts: Mapping[str, str]) -> None:
         """Add the texts of an item in one row."""
-        self._waiting.append((item_id, _encode(tuple(texts.items())), self._count))
-        self._count += 1
-        if len(self._waiting) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if not self._waiting:
-            return
-        name, texts, number = zip(*self._waiting, strict=True)
-        self._waiting.clear()
-        columns = {
-            "name": pa.array(name, pa.string()),
-            "texts": pa.array(texts, pa.binary()),
-            "number": pa.array(number, pa.int64()),
-        }
-        self._space.database.insert(self._table, columns)
+        self._table.add(item_id, _encode(tuple(texts.items())))
 
     def rows(self) -> Iterator[tuple[str, list[_Pairs]]]:
         """Yield every item with the texts of all its rows, in order of ids."""
-        self._flush()
-        query = f"SELECT name, texts FROM {self._table} ORDER BY name, number"
+        self._table.flush()
+        query = f"SELECT name, texts FROM {self._table.name} ORDER BY name, number"
         found = self._space.database.columns(query)
         rows = (row for columns in found for row in zip(*columns, strict=True))
         for item_id, group in groupby(rows, key=itemgetter(0)):
             yield item_id, [_decode_pairs(texts) for _, texts in group]
-        self._space.database.execute(f"DROP TABLE {self._table}")
+        self._table.drop()
 
 
 class ItemFile:
