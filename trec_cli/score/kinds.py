@@ -20,6 +20,7 @@ EMBEDDING = "embedding"
 BLEND = "blend"
 SEQUENCE = "sequence"
 LIFT = "lift"
+STACK = "stack"
 RECBOLE = "recbole:"
 """Stands before the name of a model of RecBole."""
 SIGNAL = "signal:"
@@ -132,9 +133,15 @@ def _sequence(options: ScoreOptions, _given: frozenset[str], progress: Progress)
 
 
 def _lift(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
-    from trec_cli.score.lift import make_lift_job
+    from trec_cli.score.derived import make_lift_job
 
     return make_lift_job(options.asked, options.lift, options.mode)
+
+
+def _stack(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
+    from trec_cli.score.derived import make_stack_job
+
+    return make_stack_job(options.asked, options.stack)
 
 
 def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":
@@ -166,6 +173,7 @@ KINDS: dict[str, Kind] = {
         frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
     ),
     LIFT: Kind(frozenset({"lift"}), _lift),
+    STACK: Kind(frozenset({"stack"}), _stack),
 }
 """Every scorer by the name that ``--scorer`` takes, but for those of :data:`_FAMILIES`."""
 

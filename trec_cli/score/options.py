@@ -194,6 +194,7 @@ class ScoreOptions:
         name: of the system.
         top: write so many recommendations a user instead of scores.
         tune: choose the settings of a baseline on split valid.
+        stack: systems whose scores are weighed and added.
         sequence_models: signals of the blend.
         max_tokens: of one forward pass.
     """
@@ -206,7 +207,8 @@ class ScoreOptions:
             "cooccurrence, blend (all cheap signals, weighed on train and valid); sequence (a "
             "small transformer over text vectors, docs/sequence.md); signal:NAME (one signal of "
             "the blend, docs/recommend.md); lift (scores with the user less those of --no-user, "
-            "docs/audit.md); or trained by RecBole: recbole:SASRec "
+            "docs/audit.md); stack (several systems' scores, weighed on split valid, "
+            "docs/baselines.md); or trained by RecBole: recbole:SASRec "
             "(docs/baselines.md).",
             panel=PANEL,
         ),
@@ -216,8 +218,8 @@ class ScoreOptions:
         Option(
             "Name of the system, in scores-NAME.jsonl and in every table.",
             panel=PANEL,
-            default_text="MODE, MODE-zeroshot, MODE-no-user, MODE-lift, or the scorer; -SPLIT "
-            "behind it where it is not test",
+            default_text="MODE, MODE-zeroshot, MODE-no-user, MODE-lift, A+B of a stack, or the "
+            "scorer; -SPLIT behind it where it is not test",
         ),
     ] = None
     top: Annotated[
@@ -242,6 +244,14 @@ class ScoreOptions:
     out: Out = None
     llm: LlmOptions = field(default_factory=LlmOptions)
     lift: LiftOptions = field(default_factory=LiftOptions)
+    stack: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Systems to stack, for --scorer stack: names in RUN, or files of scores; each with "
+            "scores of split valid beside it.",
+            panel=PANEL,
+        ),
+    ] = None
     recbole: RecboleOptions = field(default_factory=RecboleOptions)
     served: ServedOptions = field(default_factory=ServedOptions)
     ray: RayOptions = field(default_factory=RayOptions)
