@@ -29,13 +29,13 @@ import numpy as np
 from benchmarks.common import RESULTS, ROOT, commit, machine
 from trec_cli.core.jsonl import read_items
 from trec_cli.core.outputs import write_bytes
+from trec_cli.core.progress import Silent
 from trec_cli.core.records import Example, Item, Split
 from trec_cli.evaluate.metrics import Floats, Pools, Ranks, ndcg, rank, recall
 from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
 from trec_cli.models.embedder import EmbedderSource
 from trec_cli.models.source import ModelSource
-from trec_cli.models.vector_store import VectorStore
-from trec_cli.models.vectors import VectorMaker, item_vectors
+from trec_cli.models.vectors import CatalogueVectors
 from trec_cli.recommend import learning
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
@@ -151,18 +151,19 @@ def renewed(protocol: Collection) -> list[Example]:
     return [*protocol.train, *again]
 
 
+def _named(embedder: str | None) -> str:
+    return ", ".join(Path(name).name for name in embedder.split(",")) if embedder else "LSA"
+
+
 def make_catalogue(
     items: Mapping[str, Item], embedder: str | None, store: Path
 ) -> EncodedCatalogue:
     """Embed the items, each text once; without embedder LSA stands in."""
     if embedder is None:
         return EncodedCatalogue.of(items)
-    source = EmbedderSource(embedder, ModelSource(embedder))
-    with VectorStore(store) as kept:
-        maker = VectorMaker(source, kept, max_tokens=4096)
-        return EncodedCatalogue.of(
-            items, item_vectors(items, list(items), maker, ATTRIBUTES).matrix
-        )
+    sources = EmbedderSource.each(embedder, ModelSource())
+    vectors = CatalogueVectors(sources, store, ATTRIBUTES)
+    return EncodedCatalogue.of(items, vectors.of(items, Silent()))
 
 
 def _blocks(
@@ -445,7 +446,7 @@ def main() -> None:
             "published": {name: {"ndcg@10": value} for name, value in PUBLISHED.items()},
             "questions": len(protocol.test),
             "items": len(catalogue),
-            "vectors": Path(embedder).name if embedder else "LSA",
+            "vectors": _named(embedder),
             "seconds": round(time.perf_counter() - started, 1),
             "machine": machine(),
             "commit": commit(),

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from samples.tiny_model import build_model, build_tokenizer, write_embedder
-from trec_cli.core.errors import InputError, ModelError
+from trec_cli.core.errors import InputError, ModelError, UsageError
 from trec_cli.models.embedder import (
     MAX_TOKENS,
     Embedder,
@@ -75,6 +75,36 @@ def test_the_language_model_gives_the_mean_of_a_middle_layer_without_the_first_t
             output = model(input_ids=torch.tensor([ids]), output_hidden_states=True)
         expected = output.hidden_states[layer][0, 1:].mean(dim=0)
         assert vector == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_language_model_may_be_named_by_its_folder(tiny_model: Callable[..., Path]) -> None:
+    folder = tiny_model("llama")
+    named = source(folder)
+    assert named.is_llm
+    assert named.identity() == source("llm", folder).identity()
+    assert together(named.load()) == together(source("llm", folder).load())
+
+
+def test_a_language_model_that_says_how_it_pools_is_an_embedding_model(tmp_path: Path) -> None:
+    folder = write_embedder(tmp_path / "one", pooling="cls_token")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "architectures": ["Qwen3ForCausalLM"]})
+    )
+    assert not source(folder).is_llm
+    shutil.rmtree(folder / "1_Pooling")
+    assert source(folder).is_llm
+
+
+def test_several_embedders_are_named_with_commas() -> None:
+    found = EmbedderSource.each("one, llm", ModelSource("two"))
+    assert [one.model.name for one in found] == ["one", "two"]
+    assert EmbedderSource.only("one", ModelSource("two")).name == "one"
+    with pytest.raises(UsageError, match="names several embedders"):
+        EmbedderSource.only("one,two", ModelSource("two"))
+    for names in ("one,one", "", " , "):
+        with pytest.raises(UsageError, match="one embedder or several different"):
+            EmbedderSource.each(names, ModelSource("two"))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "opt", "gemma3_text"])

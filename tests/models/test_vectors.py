@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from trec_cli.core.errors import InputError
+from trec_cli.core.progress import Silent
 from trec_cli.core.records import Item
 from trec_cli.models.embedder import Embedder, EmbedderSource
 from trec_cli.models.source import ModelSource
 from trec_cli.models.vector_store import TextKeys, VectorStore
-from trec_cli.models.vectors import VectorMaker, embedding_text, item_vectors
+from trec_cli.models.vectors import CatalogueVectors, VectorMaker, embedding_text, item_vectors
 from trec_cli.summarize.engine import Generation, Store
 
 ITEMS = {
@@ -121,6 +122,23 @@ def test_vectors_of_the_language_model_do_not_depend_on_who_is_asked_about(
     cosines = everything.matrix[:-1] @ everything.matrix[:-1].T
     assert abs(float(cosines.mean())) < 0.1
     assert made.made == 50
+
+
+def test_vectors_of_several_embedders_stand_side_by_side(
+    tmp_path: Path, tiny_embedder: Path, tiny_model: Callable[..., Path]
+) -> None:
+    items = {f"i{n}": Item(f"i{n}", {"title": f"thing {n * 7}"}) for n in range(9)}
+    items["empty"] = Item("empty", {"title": ""})
+    here = ModelSource("none", device="cpu")
+    both = EmbedderSource.each(f"{tiny_embedder},{tiny_model()}", here)
+    parts = [CatalogueVectors([one], tmp_path / "s.sqlite").of(items, Silent()) for one in both]
+    chosen = CatalogueVectors(both, tmp_path / "s.sqlite")
+    joined = chosen.of(items, Silent())
+    assert joined.shape == (10, sum(part.shape[1] for part in parts))
+    assert np.linalg.norm(joined, axis=1) == pytest.approx([1.0] * 9 + [0.0], abs=1e-6)
+    cosines = sum(part @ part.T for part in parts) / 2
+    assert np.abs(joined @ joined.T - cosines).max() < 1e-6
+    assert chosen.identity()["embedder"] == [one.identity() for one in both]
 
 
 def test_no_items_give_no_vectors(tmp_path: Path, tiny_embedder: Path) -> None:

@@ -1,10 +1,14 @@
 """Embedders: one text, one vector; a sentence-embedding model or the language model itself.
 
+Several are named with commas between them; where the vectors of a whole catalogue are made,
+they are put side by side (:class:`~trec_cli.models.vectors.CatalogueVectors`).
+
 A *sentence-embedding model* is read as sentence-transformers does it: the last hidden
 states of ``AutoModel``, pooled as ``1_Pooling/config.json`` says (the mean over tokens where
 there is none), scaled to length 1.
 
-The *language model itself* (``llm``) was never trained for this.  What works, measured on
+A *language model* (``llm`` for the one that ``--model`` names, or another by its folder) was
+never trained for this.  What works, measured on
 two collections with a 135M Llama (``docs/attention.md`` has the figures): the mean over all
 tokens but the first, which only serves as attention sink (Xiao et al. 2024); hidden states
 after a third of the layers, because the last ones turn towards the next token (Skean et al.
@@ -15,6 +19,7 @@ dimensions would decide every cosine (Timkey and van Schijndel 2021).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +31,9 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file, logging
 
-from trec_cli.core.errors import InputError, ModelError
+from trec_cli.core.errors import InputError, ModelError, UsageError
 from trec_cli.core.json_file import read_json
+from trec_cli.core.options import split_names
 from trec_cli.models.chat import encode_text
 from trec_cli.models.device import choose_device
 from trec_cli.models.load import (
@@ -125,8 +131,8 @@ class EmbedderSource:
     """Which embedder, and where it runs.
 
     Attributes:
-        name: ``llm``, or a name or folder of a sentence-embedding model.
-        llm: the language model; its device, dtype and trust hold for the other, too.
+        name: ``llm``, or a name or folder of a sentence-embedding model or language model.
+        llm: what ``llm`` means; its device, dtype and trust hold for the others, too.
         served: whether that model writes on a server, so that ``llm`` is what stands here
             for its tokenizer.
     """
@@ -135,15 +141,41 @@ class EmbedderSource:
     llm: ModelSource
     served: bool = False
 
-    @property
+    @classmethod
+    def each(cls, names: str, llm: ModelSource) -> "tuple[EmbedderSource, ...]":
+        """Return the embedders that are named with commas between.
+
+        Raises:
+            UsageError: one stands there twice, or none.
+        """
+        found = split_names(names) or ()
+        if not found or len(set(found)) != len(found):
+            raise UsageError(f"--embedder {names} should name one embedder or several different")
+        return tuple(cls(name, llm) for name in found)
+
+    @classmethod
+    def only(cls, names: str, llm: ModelSource, *, served: bool = False) -> "EmbedderSource":
+        """Return the one embedder that is named.
+
+        Raises:
+            UsageError: there are several.
+        """
+        if len(cls.each(names, llm)) > 1:
+            raise UsageError(
+                f"--embedder {names} names several embedders; only --scorer blend, --scorer "
+                "sequence and trec recommend join their vectors"
+            )
+        return cls(names.strip(), llm, served=served)
+
+    @cached_property
     def is_llm(self) -> bool:
-        """Whether it is the language model itself."""
-        return self.name == LLM
+        """Whether it is a language model: ``llm``, or one that names no pooling of its own."""
+        return self.name == LLM or _is_language_model(self.model)
 
     @property
     def model(self) -> ModelSource:
         """The model to load."""
-        if self.is_llm:
+        if self.name == LLM:
             return self.llm
         return replace(self.llm, name=self.name, revision=None)
 
@@ -176,13 +208,13 @@ class EmbedderSource:
         try:
             yield
         except ModelError as error:
-            if self.is_llm and self.served:
+            if self.name == LLM and self.served:
                 raise ModelError(
                     f"--embedder llm cannot be used: {error} A server gives no vectors, so the "
                     "model itself must be here: name its folder with --tokenizer, or a "
                     "sentence-embedding model with --embedder."
                 ) from error
-            if self.is_llm:
+            if self.name == LLM:
                 raise
             raise ModelError(
                 f"--embedder {self.name} cannot be used: {error} For embedding, `make embedder` "
@@ -194,6 +226,17 @@ def middle_layer(config: Any) -> int:
     """Return after how many layers of a language model its hidden states are taken: a third."""
     layers: int = config.get_text_config().num_hidden_layers
     return max(1, round(layers / 3))
+
+
+def _is_language_model(source: ModelSource) -> bool:
+    """Check for a causal language model that does not say how to pool it.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    kinds = getattr(load_config(source), "architectures", None) or ()
+    causal = any(str(kind).endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
+    return causal and not _read_json(source.name, _POOLING_FILE.as_posix())
 
 
 def _load_llm(source: ModelSource) -> Embedder:

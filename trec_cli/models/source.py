@@ -25,8 +25,9 @@ MaxTokens = Annotated[
 EmbedderName = Annotated[
     str,
     Option(
-        "What makes vectors of items: a sentence-embedding model (a Hugging Face name or a "
-        "folder, safetensors only), or llm for the language model itself.",
+        "What makes vectors of items: a sentence-embedding model or a language model (a Hugging "
+        "Face name or a folder, safetensors only), or llm for that of --model. The blend, "
+        "sequence models and trec recommend take several, with commas between.",
         panel=PANEL,
         envvar="TREC_EMBEDDER",
     ),

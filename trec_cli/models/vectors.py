@@ -88,16 +88,16 @@ def item_vectors(
 
 @dataclass(frozen=True)
 class CatalogueVectors:
-    """How vectors of a whole catalogue are made: by which embedder, of which texts.
+    """How vectors of a whole catalogue are made: by which embedders, of which texts.
 
     Attributes:
-        source: the embedder.
+        sources: the embedders; the vectors of several stand side by side.
         store: where vectors are kept.
         attributes: of the items to embed; None takes all.
         max_tokens: of one forward pass.
     """
 
-    source: "EmbedderSource"
+    sources: "Sequence[EmbedderSource]"
     store: Path
     attributes: tuple[str, ...] | None = None
     max_tokens: int = 4096
@@ -108,17 +108,36 @@ class CatalogueVectors:
         Raises:
             ModelError: there is no such embedder.
         """
-        return {"embedder": self.source.identity(), "attributes": self.attributes}
+        found = [source.identity() for source in self.sources]
+        return {
+            "embedder": found[0] if len(found) == 1 else found,
+            "attributes": self.attributes,
+        }
 
     def of(self, items: Mapping[str, Item], progress: Progress) -> NDArray[np.float32]:
         """Embed the items, each text once: [items, size], in their order.
+
+        A row has length 1, or is zero where an item has no text.  The cosine of rows that were
+        made by several embedders is the mean of the cosines of each.
 
         Raises:
             ModelError: the embedder cannot be loaded or used.
         """
         with VectorStore(self.store) as store:
-            maker = VectorMaker(self.source, store, max_tokens=self.max_tokens, progress=progress)
-            return item_vectors(items, list(items), maker, self.attributes).matrix
+            parts = [self._by(source, store, items, progress) for source in self.sources]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+
+    def _by(
+        self,
+        source: "EmbedderSource",
+        store: VectorStore,
+        items: Mapping[str, Item],
+        progress: Progress,
+    ) -> NDArray[np.float32]:
+        maker = VectorMaker(source, store, max_tokens=self.max_tokens, progress=progress)
+        return item_vectors(items, list(items), maker, self.attributes).matrix
 
 
 def _sample(texts: Iterable[str]) -> list[str]:

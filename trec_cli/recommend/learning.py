@@ -207,5 +207,5 @@ def embed(
     from trec_cli.models.source import ModelSource
     from trec_cli.models.vectors import CatalogueVectors
 
-    source = EmbedderSource(options.embedder, ModelSource(options.embedder))
-    return CatalogueVectors(source, options.store_file).of(items, progress)
+    sources = EmbedderSource.each(options.embedder, ModelSource())
+    return CatalogueVectors(sources, options.store_file).of(items, progress)

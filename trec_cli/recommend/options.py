@@ -91,7 +91,8 @@ class RecommendOptions(FilesOfRun):
     embedder: Annotated[
         str | None,
         Option(
-            "Sentence-embedding model (a Hugging Face name or a folder) for item vectors.",
+            "Embedders of item vectors, with commas between: sentence-embedding models and "
+            "language models (Hugging Face names or folders).",
             panel=PANEL,
             default_text="none: vectors are made of term counts",
         ),

@@ -13,6 +13,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.score.options import ScoreOptions
 
 if TYPE_CHECKING:
+    from trec_cli.models.vectors import CatalogueVectors
     from trec_cli.score.job import Job
 
 LLM = "llm"
@@ -70,7 +71,7 @@ def _embedding(options: ScoreOptions, _given: frozenset[str], progress: Progress
     from trec_cli.models.embedder import EmbedderSource
     from trec_cli.score.embedding import make_embedding_job
 
-    source = EmbedderSource(options.embedding.embedder, options.source)
+    source = EmbedderSource.only(options.embedding.embedder, options.source)
     store = options.embedding.store_file(options.asked.run)
     return make_embedding_job(
         options.asked,
@@ -91,21 +92,23 @@ def _recbole(options: ScoreOptions, _given: frozenset[str], progress: Progress) 
     )
 
 
+def _vectors(options: ScoreOptions) -> "CatalogueVectors":
+    from trec_cli.models.embedder import EmbedderSource
+    from trec_cli.models.vectors import CatalogueVectors
+
+    return CatalogueVectors(
+        EmbedderSource.each(options.embedding.embedder, options.source),
+        options.embedding.store_file(options.asked.run),
+        options.prompt.attributes,
+        options.max_tokens,
+    )
+
+
 def _blend(options: ScoreOptions, given: frozenset[str], progress: Progress) -> "Job":
     """Make the blend; texts are embedded only where an embedder was named."""
     from trec_cli.score.blend import make_blend_job
 
-    vectors = None
-    if "embedder" in given:
-        from trec_cli.models.embedder import EmbedderSource
-        from trec_cli.models.vectors import CatalogueVectors
-
-        vectors = CatalogueVectors(
-            EmbedderSource(options.embedding.embedder, options.source),
-            options.embedding.store_file(options.asked.run),
-            options.prompt.attributes,
-            options.max_tokens,
-        )
+    vectors = _vectors(options) if "embedder" in given else None
     return make_blend_job(
         options.asked, progress, vectors=vectors, sequence_models=options.sequence_models
     )
@@ -118,18 +121,9 @@ def _signal(options: ScoreOptions, _given: frozenset[str], _progress: Progress) 
 
 
 def _sequence(options: ScoreOptions, _given: frozenset[str], progress: Progress) -> "Job":
-    from trec_cli.models.embedder import EmbedderSource
     from trec_cli.score.sequence import make_sequence_job
 
-    return make_sequence_job(
-        options.asked,
-        options.sequence,
-        EmbedderSource(options.embedding.embedder, options.source),
-        options.embedding.store_file(options.asked.run),
-        attributes=options.prompt.attributes,
-        max_tokens=options.max_tokens,
-        progress=progress,
-    )
+    return make_sequence_job(options.asked, options.sequence, _vectors(options), progress)
 
 
 def _lift(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":

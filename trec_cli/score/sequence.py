@@ -24,9 +24,7 @@ from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.models.device import choose_device
-from trec_cli.models.embedder import EmbedderSource
-from trec_cli.models.vector_store import VectorStore
-from trec_cli.models.vectors import VectorMaker, embedding_text, item_vectors
+from trec_cli.models.vectors import CatalogueVectors, embedding_text
 from trec_cli.score.blend import is_kept
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import SEQUENCE
@@ -39,24 +37,14 @@ from trec_cli.signals.histories import Events
 
 
 def make_sequence_job(
-    asked: Asked,
-    settings: SequenceSettings,
-    source: EmbedderSource,
-    store: Path,
-    *,
-    attributes: tuple[str, ...] | None,
-    max_tokens: int,
-    progress: Progress,
+    asked: Asked, settings: SequenceSettings, vectors: CatalogueVectors, progress: Progress
 ) -> "SequenceJob":
     """Read the files; nothing is embedded or learnt yet.
 
     Args:
         asked: the questions.
         settings: of the model and its training.
-        source: the embedder.
-        store: where its vectors are kept.
-        attributes: of the items to embed; None takes all.
-        max_tokens: of one forward pass of the embedder.
+        vectors: how those of the items are made.
         progress: where to say what goes on.
 
     Raises:
@@ -69,13 +57,8 @@ def make_sequence_job(
             "--scorer sequence has learnt the answers of split train; score valid or test"
         )
     material = read_material(asked, SEQUENCE)
-    check_attributes(attributes, material.items)
-    return SequenceJob(
-        asked,
-        material,
-        settings,
-        ItemTexts(material, source, store, attributes, max_tokens, progress),
-    )
+    check_attributes(vectors.attributes, material.items)
+    return SequenceJob(asked, material, settings, ItemTexts(material, vectors, progress))
 
 
 class ItemTexts:
@@ -89,34 +72,21 @@ class ItemTexts:
         progress: where to say what goes on.
     """
 
-    def __init__(
-        self,
-        material: Material,
-        source: EmbedderSource,
-        store: Path,
-        attributes: tuple[str, ...] | None,
-        max_tokens: int,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, material: Material, vectors: CatalogueVectors, progress: Progress) -> None:
         """Order the items; nothing is embedded yet."""
-        self._items, self._source, self._store = material.items, source, store
-        self._attributes, self._max_tokens = attributes, max_tokens
-        self.progress = progress
-        texts = {name: embedding_text(item, attributes) for name, item in self._items.items()}
+        self._items, self._vectors, self.progress = material.items, vectors, progress
+        names = vectors.attributes
+        texts = {name: embedding_text(item, names) for name, item in self._items.items()}
         self.rows = {name: row for row, name in enumerate(sorted(texts, key=texts.__getitem__))}
-        self.identity = {"embedder": source.identity(), "attributes": attributes}
+        self.identity = vectors.identity()
 
     @cached_property
     def tensor(self) -> Tensor:
         """Embed and whiten, on the device of the embedder: [items, size]."""
-        with VectorStore(self._store) as store:
-            maker = VectorMaker(
-                self._source, store, max_tokens=self._max_tokens, progress=self.progress
-            )
-            found = item_vectors(self._items, self.rows, maker, self._attributes)
-        model = self._source.model
+        found = self._vectors.of({name: self._items[name] for name in self.rows}, self.progress)
+        model = self._vectors.sources[0].model
         device = choose_device(model.device, model.dtype).device
-        return torch.from_numpy(whitened(found.matrix)).to(device)
+        return torch.from_numpy(whitened(found)).to(device)
 
 
 class SequenceJob(Job):

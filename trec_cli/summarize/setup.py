@@ -183,7 +183,8 @@ class Setup:
         options = self.options
         if options.mode != "attention":
             return None
-        return EmbedderSource(options.embedder, self.source, served=options.engine == "openai")
+        served = options.engine == "openai"
+        return EmbedderSource.only(options.embedder, self.source, served=served)
 
     def writer(self, items: Mapping[str, Item]) -> PromptWriter:
         """Load the tokenizer and the templates; no weights.
