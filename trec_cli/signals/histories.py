@@ -188,9 +188,15 @@ def _joined(examples: Sequence[Example]) -> list[str]:
     return [*before, *longest, *after]
 
 
+def distinct(values: Rows) -> Rows:
+    """Sort and leave out what repeats, as ``np.unique`` does, which takes many times as long."""
+    ordered = np.sort(values)
+    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+
+
 def takers(histories: Histories) -> NDArray[np.float64]:
     """Count the sequences that hold each item: [items]."""
-    pairs = np.unique(histories.owners * histories.catalogue + histories.items)
+    pairs = distinct(histories.owners * histories.catalogue + histories.items)
     return np.bincount(pairs % max(1, histories.catalogue), minlength=histories.catalogue).astype(
         float
     )

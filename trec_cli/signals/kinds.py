@@ -7,10 +7,11 @@ items; both give the same values.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from trec_cli.signals.histories import Histories, Rows
 from trec_cli.signals.similarity import Matrix
@@ -93,38 +94,71 @@ class LinearSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
-        if self.documents is None and len(asked) * asked.catalogue > _CELLS:
-            return self.shape(_lookup(self.query(asked), questions, candidates))
         if self.documents is None:
-            found = np.asarray(_dense(self.query(asked)), np.float32)
-            return self.shape(found[questions, candidates])
+            return self.shape(self._counted(asked, questions, candidates))
         values = np.zeros(len(candidates), np.float32)
         for start, stop in _blocks(len(asked), self.queries.shape[1]):
-            query = np.asarray(_dense(self.query(asked.block(start, stop))), np.float32)
+            query = self.query(asked.block(start, stop)).astype(np.float32)
             first, last = np.searchsorted(questions, [start, stop])
             own = slice(int(first), int(last))
-            values[own] = _products(query, self.documents, questions[own] - start, candidates[own])
+            product = _pairwise if _are_few(candidates[own], stop - start) else _products
+            values[own] = product(query, self.documents, questions[own] - start, candidates[own])
         return self.shape(values)
+
+    def _counted(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        """Score pairs where the features are the items themselves.
+
+        Few candidates of a question are looked up with each item of its history, for many all
+        counts of the history are added up first.
+        """
+        weights = asked.shares(self.decay) if self.average else asked.weights(self.decay)
+        lengths = np.diff(weights.indptr)[questions]
+        added = int(np.diff(self.queries.indptr)[weights.indices].sum())
+        if int(lengths.sum()) * _STEPS > added:
+            return _lookup(weights @ self.queries, questions, candidates)
+        pairs = np.repeat(np.arange(len(candidates)), lengths)
+        positions = _ranges(weights.indptr[questions], lengths)
+        found = _lookup(self.queries, weights.indices[positions], candidates[pairs])
+        found = weights.data[positions] * found
+        return np.bincount(pairs, found, minlength=len(candidates)).astype(np.float32)
 
 
 def _lookup(matrix: Matrix, rows: Rows, columns: Rows) -> Values:
-    """Return single entries of a CSR matrix."""
+    """Return single entries of a CSR matrix, by bisection of their rows."""
     matrix.sort_indices()
-    width = matrix.shape[1]
-    keys = np.repeat(np.arange(matrix.shape[0]) * width, np.diff(matrix.indptr)) + matrix.indices
-    if not len(keys):
+    low, ends = matrix.indptr[rows], matrix.indptr[rows + 1]
+    if not matrix.nnz:
         return np.zeros(len(rows), np.float32)
-    wanted = rows * width + columns
-    positions = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[positions] == wanted, matrix.data[positions], 0).astype(np.float32)
+    high, last = ends, matrix.nnz - 1
+    for _ in range(int((ends - low).max(initial=0)).bit_length()):
+        middle = low + (high - low) // 2
+        before = (low < high) & (matrix.indices[np.minimum(middle, last)] < columns)
+        low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+    place = np.minimum(low, last)
+    there = (low < ends) & (matrix.indices[place] == columns)
+    return np.where(there, matrix.data[place], 0).astype(np.float32)
 
 
-def _dense(matrix: Matrix) -> NDArray[np.float64]:
+def _dense(matrix: Matrix) -> Any:
     return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
-def _products(query: Values, documents: Matrix, rows: Rows, candidates: Rows) -> Values:
-    """Multiply each pair's query with its document."""
+def _are_few(candidates: Rows, questions: int) -> bool:
+    """Check whether there are hardly more candidates than questions."""
+    return len(candidates) <= 2 * questions
+
+
+def _pairwise(queries: Matrix, documents: Matrix, rows: Rows, candidates: Rows) -> Values:
+    """Multiply each pair's query with its document, all at once."""
+    if not hasattr(documents, "indptr"):
+        return np.einsum("ij,ij->i", _dense(queries)[rows], documents[candidates])
+    found = sparse.csr_matrix(queries)[rows].multiply(documents[candidates])
+    return np.asarray(found.sum(axis=1), np.float32).ravel()
+
+
+def _products(queries: Matrix, documents: Matrix, rows: Rows, candidates: Rows) -> Values:
+    """Do the same question by question, where each has many candidates."""
+    query = _dense(queries)
     if not hasattr(documents, "indptr"):
         return _each(rows, lambda row, own: documents[candidates[own]] @ query[row])
     lengths = np.diff(documents.indptr)[candidates]
@@ -150,6 +184,8 @@ def _ranges(starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> Rows:
     return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths))
 
 
+_STEPS = 12
+"""Steps of a bisection, each about as long as an addition."""
 _CELLS = 4_000_000
 """Numbers in a block of dense queries, 16 MB."""
 
@@ -173,6 +209,8 @@ class NearestSignal:
 
     def at(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
         """See :class:`Signal`."""
+        if _are_few(candidates, len(asked)):
+            return self._pairwise(asked, questions, candidates)
 
         def nearest(question: int, own: slice) -> Values:
             end = asked.ends[question + 1]
@@ -183,6 +221,15 @@ class NearestSignal:
             return np.asarray(cosines.max(axis=1))
 
         return _each(questions, nearest)
+
+    def _pairwise(self, asked: Histories, questions: Rows, candidates: Rows) -> Values:
+        best = np.full(len(candidates), -np.inf, np.float32)
+        for back in range(1, min(self.count, int(asked.lengths.max(initial=0))) + 1):
+            has = asked.lengths[questions] >= back
+            items = asked.items[asked.ends[1:][questions[has]] - back]
+            cosines = np.einsum("ij,ij->i", self.vectors[items], self.vectors[candidates[has]])
+            best[has] = np.maximum(best[has], cosines)
+        return _finite(best)
 
     def everywhere(self, asked: Histories) -> Values:
         """See :class:`Signal`."""

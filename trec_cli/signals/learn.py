@@ -21,7 +21,7 @@ from trec_cli.signals.kinds import (
 )
 from trec_cli.signals.neighbours import nearest_texts
 from trec_cli.signals.shelf import Shelf, content_key
-from trec_cli.signals.similarity import Matrix, bm25, tfidf
+from trec_cli.signals.similarity import Matrix, bm25, scaled, tfidf
 
 MEANINGS: dict[str, str] = {
     "popularity": "log of the number of train users who have taken the item",
@@ -104,8 +104,7 @@ def learn_shares(events: Events) -> dict[str, Signal]:
     A share finds what many take next; how much likelier than by itself would find what is rare.
     """
     steps = successions(events.sequences, decay=0.8, backward=0.3)
-    taken = sparse.diags(1 / np.maximum(takers(events.sequences), 1))
-    share = sparse.csr_matrix(taken @ steps).astype(np.float32)
+    share = scaled(steps, rows=1 / np.maximum(takers(events.sequences), 1))
     return {FOLLOWS: LinearSignal(share, None, DECAY, shape=logarithm(30))}
 
 
@@ -187,15 +186,15 @@ def _lifts(name: str, counts: Matrix, events: Events, near: Matrix | None) -> Na
     kind of count has few signals, since they say much the same.
     """
     taken = takers(events.sequences) + _PRIOR
-    scale = sparse.diags((1 / (_SMOOTHING * taken / taken.sum())).astype(np.float32))
+    scale = (1 / (_SMOOTHING * taken / taken.sum())).astype(np.float32)
     outgoing = np.asarray(counts.sum(axis=1), np.float64).ravel()
-    probable = sparse.csr_matrix(sparse.diags(1 / (outgoing + _UNKNOWN)) @ counts, dtype=np.float32)
-    lifted = sparse.csr_matrix(probable @ scale)
+    probable = scaled(counts, rows=1 / (outgoing + _UNKNOWN))
+    lifted = scaled(probable, columns=scale)
     yield f"{name}_last", LinearSignal(lifted, None, 0.0, shape=logarithm(1))
     if near is None:
         yield name, LinearSignal(lifted, None, DECAY, shape=logarithm(1))
         return
-    queries, documents = sparse.csr_matrix(near @ probable), sparse.csr_matrix(scale @ near)
+    queries, documents = sparse.csr_matrix(near @ probable), scaled(near, rows=scale)
     yield f"{name}_near", LinearSignal(queries, documents, DECAY, shape=logarithm(1))
 
 

@@ -58,6 +58,22 @@ def _row_sums(matrix: Matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.sum(axis=1), dtype=float).ravel()
 
 
+def scaled(
+    matrix: Matrix,
+    *,
+    rows: NDArray[np.floating] | None = None,
+    columns: NDArray[np.floating] | None = None,
+) -> Matrix:
+    """Multiply each row (or column) of a CSR matrix by its number, in single precision."""
+    data = matrix.data
+    if rows is not None:
+        data = data * np.repeat(rows, np.diff(matrix.indptr))
+    if columns is not None:
+        data = data * columns[matrix.indices]
+    parts = (data.astype(np.float32), matrix.indices, matrix.indptr)
+    return sparse.csr_matrix(parts, shape=matrix.shape)
+
+
 def unit_rows(matrix: Matrix) -> Matrix:
     """Scale every row to length 1; rows of zeros stay."""
     return divided_rows(matrix, power=1.0)
