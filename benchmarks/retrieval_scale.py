@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, commit, machine
 from trec_cli.core.records import Item
-from trec_cli.retrieve.search import ListRetriever, Retriever, Search, agreement
+from trec_cli.retrieve.search import Retriever, Search, agreement
 from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
@@ -84,11 +84,11 @@ def main() -> None:
         "mib_before": resident(),
     }
     del histories
-    wanted = RetrieveSettings(count=200)
+    wanted = RetrieveSettings(count=200, search="approximate")
     started = time.process_time()
-    near = ListRetriever.of(items, catalogue, signals, wanted)
+    near = Retriever.of(items, catalogue, signals, wanted)
     body["index_s"] = round(time.process_time() - started, 1)
-    exact = Retriever.of(items, catalogue, signals, wanted)
+    exact = Retriever.of(items, catalogue, signals, RetrieveSettings(count=200, search="exact"))
     body["approximate"] = list(run(near, sequences, given.users))
     print(json.dumps(body), flush=True)
     body["exact"] = list(run(exact, sequences, given.exact))

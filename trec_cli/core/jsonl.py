@@ -410,8 +410,8 @@ def _example_problem(
     if problem or items is None:
         return problem
     used = (*example.history, *example.candidates, *(example.missed or ()))
-    unknown = [i for i in used if i not in items]
-    if unknown:
+    if not all(map(items.__contains__, used)):
+        unknown = [i for i in used if i not in items]
         return (
             f"{len(unknown)} ids are not in the items, for example {unknown[0]!r}",
             "run trec prepare with --unknown drop, or add the items",

@@ -1,6 +1,7 @@
 """Random draws that depend on (seed, key) alone, never on order or sharding."""
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,9 +12,19 @@ def derive_seed(seed: int, *keys: str | int) -> int:
     Keys are joined with a separator that no text key can imitate (their length
     stands in front), so ``("a", "b")`` and ``("ab",)`` differ.
     """
-    texts = [f"{type(key).__name__}:{key}".encode() for key in (seed, *keys)]
-    joined = b"".join([part for text in texts for part in (len(text).to_bytes(8, "little"), text)])
+    joined = _joined(seed, *keys[:-1]) + _part(keys[-1]) if keys else _joined(seed)
     return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
+
+
+@lru_cache(64, typed=True)
+def _joined(*keys: str | int) -> bytes:
+    """Join what many calls have in common: all keys but the last."""
+    return b"".join(map(_part, keys))
+
+
+def _part(key: str | int) -> bytes:
+    text = f"{type(key).__name__}:{key}".encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def generator(seed: int, *keys: str | int) -> np.random.Generator:

@@ -6,6 +6,7 @@ articles of an impression are none, and stay as they are.
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import lt
@@ -58,11 +59,13 @@ def _ordered(question: Question, seed: int, report: Report, is_log: bool) -> Que
     if not is_log or all(map(lt, times, times[1:])):
         return question
     timeline = [*question.history, *question.positives]
-    user = question.user_id
-    order = sorted(
-        range(len(times)), key=lambda i: (times[i], derive_seed(seed, user, "tie", timeline[i]))
-    )
-    return _with_events(question, order)
+    user, shared = question.user_id, {time for time, number in Counter(times).items() if number > 1}
+
+    def place(event: int) -> tuple[float, int]:
+        tied = times[event] in shared
+        return times[event], derive_seed(seed, user, "tie", timeline[event]) if tied else 0
+
+    return _with_events(question, sorted(range(len(times)), key=place))
 
 
 def _times(question: Question) -> list[float] | None:

@@ -33,10 +33,10 @@ from trec_cli.recommend.records import Entry, Reason, UserList, question_hash
 from trec_cli.retrieve.filters import filter_items, read_excluded
 from trec_cli.retrieve.search import (
     Best,
-    ListRetriever,
     Recall,
     Reranked,
     Retrieved,
+    Retriever,
     Search,
     agreement,
     measure_recall,
@@ -328,8 +328,9 @@ class Searching:
         exact = Best(scorer=blend, allowed=filtered.allowed, settings=task.wanted)
         if not task.wanted.approximate(len(catalogue)):
             return exact
-        many = replace(task.wanted, count=max(POOL, 4 * task.wanted.count))
-        retriever = ListRetriever.of(task.items, catalogue, retrieval_signals(blend), many)
+        count = max(POOL, 4 * task.wanted.count)
+        many = replace(task.wanted, count=count, search="approximate")
+        retriever = Retriever.of(task.items, catalogue, retrieval_signals(blend), many)
         search = Reranked(
             retriever=retriever, blend=blend, allowed=filtered.allowed, settings=task.wanted
         )

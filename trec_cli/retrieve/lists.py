@@ -1,9 +1,9 @@
-"""Candidate sources that give their best items alone, never a score of every item.
+"""Where candidates come from: each source gives the head of its ranking of the catalogue.
 
-With a large catalogue a row of scores for every user and source is what takes time and memory.
-Here each source of :mod:`trec_cli.retrieve.sources` gives the head of its ranking: vectors by
-their nearest neighbours, counts and words from sparse rows, popular items from lists that are
-made once.  With exact neighbours and all words the heads are those of the exact search.
+A source is a signal of :mod:`trec_cli.signals`: vectors give their nearest neighbours, counts
+and words the entries of sparse rows, popular items come from lists that are made once.  So no
+source keeps a score of every item.  Items that a source says nothing of (score 0 or less) do
+not come from it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from trec_cli.retrieve.neighbours import ItemNeighbours, Neighbours, make_neighbours
-from trec_cli.retrieve.sources import DECIMALS, GROUP_SHARE, SHARES
+from trec_cli.retrieve.sources import DECIMALS, GROUP_SHARE, SHARES, highest
 from trec_cli.signals.histories import Histories, Mask, Rows
 from trec_cli.signals.kinds import ItemSignal, LinearSignal, NearestSignal, Signal, Values
 from trec_cli.signals.similarity import Matrix
@@ -25,9 +25,10 @@ Best = tuple[Rows, Values]
 
 WORDS = 32
 """Words of a history that BM25 looks up, those that can weigh most."""
-ALL_WORDS = 1 << 30
 SPARE = 64
 """Places beyond the wanted ones, which items of the history may take."""
+_CELLS = 4_000_000
+"""Scores in memory at once, 16 MB."""
 
 
 class ListSource(Protocol):
@@ -95,15 +96,15 @@ class NewestList:
 
     def best(self, asked: Histories, depth: int) -> Best:
         """See :class:`ListSource`."""
-        rows, values = [], []
+        rows, values, width = [], [], max(depth, self.items.depth)
         for back in range(1, self.count + 1):
             has = asked.lengths >= back
             if not has.any():
                 break
-            found = np.full((len(asked), self.items.depth), -1)
+            found = np.full((len(asked), width), -1)
             products = np.full(found.shape, -np.inf, np.float32)
             own = asked.items[asked.ends[1:][has] - back]
-            found[has], products[has] = self.items.of(own)
+            found[has], products[has] = self.items.of(own, depth)
             rows.append(found)
             values.append(products)
         if not rows:
@@ -132,34 +133,65 @@ class SparseList:
 
 @dataclass(frozen=True)
 class WordList:
-    """BM25, from the words of a history that can weigh most.
+    """BM25, from the :data:`WORDS` of a history that can weigh most.
 
     Attributes:
         signal: BM25.
         postings: its documents, transposed: [words, items].
         highest: the greatest weight of each word in any item.
-        words: looked up for each history.
     """
 
     signal: LinearSignal
     postings: Matrix
     highest: NDArray[np.float64]
-    words: int
 
     @classmethod
-    def of(cls, signal: LinearSignal, allowed: Mask, words: int) -> "WordList":
+    def of(cls, signal: LinearSignal, allowed: Mask) -> "WordList":
         """Turn the documents of the allowed items round."""
         assert signal.documents is not None
         kept = sparse.diags(allowed.astype(float)) @ signal.documents
         postings = sparse.csr_matrix(kept.T)
         postings.eliminate_zeros()
-        return cls(signal, postings, postings.max(axis=1).toarray().ravel(), words)
+        return cls(signal, postings, postings.max(axis=1).toarray().ravel())
 
     def best(self, asked: Histories, depth: int) -> Best:
         """See :class:`ListSource`."""
         query = sparse.csr_matrix(self.signal.query(asked))
-        shortened = _heaviest(query, self.highest, self.words)
+        shortened = _heaviest(query, self.highest, WORDS)
         return top_entries(shortened @ self.postings, depth, None, self.signal)
+
+
+@dataclass(frozen=True)
+class AllWords:
+    """BM25, from all words of a history.
+
+    Attributes:
+        signal: BM25.
+        documents: of the allowed items: [allowed, words].
+        rows: of the catalogue, one per document, ascending.
+    """
+
+    signal: LinearSignal
+    documents: Matrix
+    rows: Rows
+
+    @classmethod
+    def of(cls, signal: LinearSignal, allowed: Mask) -> "AllWords":
+        """Take the documents of the allowed items."""
+        rows = np.flatnonzero(allowed)
+        return cls(signal, sparse.csr_matrix(signal.documents, dtype=np.float32)[rows], rows)
+
+    def best(self, asked: Histories, depth: int) -> Best:
+        """See :class:`ListSource`."""
+        step = max(1, _CELLS // max(1, len(self.rows)))
+        found = [self._best(asked.block(n, n + step), depth) for n in range(0, len(asked), step)]
+        return np.vstack([rows for rows, _ in found]), np.vstack([values for _, values in found])
+
+    def _best(self, asked: Histories, depth: int) -> Best:
+        query = self.signal.query(asked).astype(np.float32).toarray()
+        scores = np.ascontiguousarray((self.documents @ np.ascontiguousarray(query.T)).T)
+        columns, values = highest(scores, depth, DECIMALS)
+        return self.rows[columns], values
 
 
 def _heaviest(query: Matrix, highest: NDArray[np.float64], count: int) -> Matrix:
@@ -265,20 +297,21 @@ def list_sources(
     index = make_neighbours(vectors, np.flatnonzero(allowed), approximate=approximate)
     fresh = np.flatnonzero(allowed & (unseen.values > 0))
     items = ItemNeighbours(vectors, index, depth)
+    words = _linear(signals, "bm25")
     made: dict[str, ListSource] = {
         "vector_last": NewestList(items, 1),
         "vector_nearest": NewestList(items, nearest.count),
         "vector_mean": VectorList(_linear(signals, "vector_mean"), index),
         "vector_next": VectorList(_linear(signals, "vector_next"), index),
         "follows": SparseList(_linear(signals, "follows"), allowed),
-        "bm25": WordList.of(_linear(signals, "bm25"), allowed, WORDS if approximate else ALL_WORDS),
+        "bm25": WordList.of(words, allowed) if approximate else AllWords.of(words, allowed),
         "popular": FixedList.of(popularity.values, allowed),
         "fresh": VectorList(
             _linear(signals, "vector_mean"),
             make_neighbours(vectors, fresh, approximate=approximate),
         ),
     }
-    for name, (share, _) in SHARES.items():
+    for name, share in SHARES.items():
         yield name, share, made[name]
     group = next((name for name in signals if name.startswith("same_")), None)
     if group:

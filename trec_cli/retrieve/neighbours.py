@@ -13,7 +13,7 @@ import numpy as np
 from trec_cli.core.errors import UsageError
 from trec_cli.retrieve.sources import DECIMALS, highest
 from trec_cli.signals.catalogue import Floats
-from trec_cli.signals.histories import Rows
+from trec_cli.signals.histories import Rows, distinct
 from trec_cli.signals.kinds import Values
 
 LEAST = 30_000
@@ -54,8 +54,8 @@ class ExactNeighbours:
         rows = np.full((len(queries), count), -1)
         products = np.full((len(queries), count), -np.inf, np.float32)
         for start in range(0, len(queries), step):
-            scores = np.round(queries[start : start + step] @ self.vectors.T, DECIMALS)
-            found, values = highest(scores, min(count, len(self.vectors)))
+            scores = queries[start : start + step] @ self.vectors.T
+            found, values = highest(scores, count, DECIMALS)
             rows[start : start + step, : found.shape[1]] = self.rows[found]
             products[start : start + step, : found.shape[1]] = values
         return rows, products
@@ -145,7 +145,7 @@ class ItemNeighbours:
     Attributes:
         vectors: of the catalogue.
         index: of those that may be candidates.
-        depth: neighbours of each item.
+        depth: neighbours of each item that are kept.
     """
 
     vectors: Floats
@@ -162,9 +162,11 @@ class ItemNeighbours:
         self._values = np.empty(shape, np.float32)
         self._known = np.zeros(len(self.vectors), bool)
 
-    def of(self, items: Rows) -> tuple[Rows, Values]:
-        """Return the neighbours of each item: [items, depth]."""
-        missing = np.unique(items[~self._known[items]])
+    def of(self, items: Rows, depth: int) -> tuple[Rows, Values]:
+        """Return the neighbours of each item, as many as are kept or more: [items, depth]."""
+        if depth > self.depth:
+            return self.index.search(self.vectors[items], depth)
+        missing = distinct(items[~self._known[items]])
         for start in range(0, len(missing), _PART):
             part = missing[start : start + _PART]
             self._rows[part], self._values[part] = self.index.search(self.vectors[part], self.depth)

@@ -1,16 +1,16 @@
-"""The best of the catalogue for each question, exact, in blocks of bounded memory.
+"""The best of the catalogue for each question, in blocks of bounded memory.
 
-Every source ranks all items.  What stands on a source's first ``share * count`` places is a
-candidate for certain; the rest of the list is filled by reciprocal rank fusion,
-``sum over sources of share / (60 + rank)`` (Cormack et al. 2009).  Users without history get
-popular and fresh items, since only these sources speak.
+Every source gives the head of its ranking (:mod:`trec_cli.retrieve.lists`).  What stands on
+its first ``share * count`` places is a candidate for certain; the rest of the list is filled by
+reciprocal rank fusion, ``sum over sources of share / (60 + rank)`` (Cormack et al. 2009).  Users
+without history get popular and fresh items, since only these sources speak.
 """
 
 import heapq
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +22,10 @@ from trec_cli.core.temporary import room_explained
 from trec_cli.retrieve.filters import allowed_items
 from trec_cli.retrieve.lists import SPARE, FixedList, ListSource, list_sources, merged
 from trec_cli.retrieve.settings import RetrieveSettings
-from trec_cli.retrieve.sources import CandidateSource, highest, make_sources
+from trec_cli.retrieve.sources import highest
 from trec_cli.signals.blend import Blend, Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events, Histories, Mask, Rows, right
+from trec_cli.signals.histories import Events, Histories, Mask, Rows, distinct, right
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_shares
 
@@ -35,8 +35,8 @@ _READ = 50_000
 """Histories that are looked up at once."""
 _COMPARED = 50
 """Questions on which approximate and exact search are compared."""
-_LISTED = 500
-"""Questions of a block that needs no score of every item."""
+_FUSED = 500
+"""Questions of a block whose heads are fused."""
 _CONSTANT = 60
 """Of reciprocal rank fusion, as its authors have it."""
 _CERTAIN = 1.0
@@ -99,7 +99,7 @@ class Search(ABC):
     def _highest(self, scores: Values, barred: Mask) -> Retrieved:
         """Return the highest scores of what is not barred."""
         scores[barred] = -np.inf
-        rows, values = highest(scores, min(self.settings.count, len(self.allowed)))
+        rows, values = highest(scores, self.settings.count)
         return Retrieved(np.where(np.isfinite(values), rows, -1), values)
 
 
@@ -119,13 +119,15 @@ class Best(Search):
 
 @dataclass(frozen=True, kw_only=True)
 class Retriever(Search):
-    """Fuses the ranks of several sources.
+    """Fuses the heads of several rankings.
 
     Attributes:
-        sources: of candidates.
+        sources: name, share and head of each.
+        approximate: whether neighbours are, and the words of a history are cut.
     """
 
-    sources: Sequence[CandidateSource]
+    sources: Sequence[tuple[str, float, ListSource]]
+    approximate: bool
 
     @classmethod
     def of(
@@ -135,51 +137,6 @@ class Retriever(Search):
         signals: Mapping[str, Signal],
         settings: RetrieveSettings,
     ) -> "Retriever":
-        """Make the sources of learnt signals."""
-        allowed = allowed_items(items, catalogue.rows, settings)
-        return cls(sources=make_sources(signals), allowed=allowed, settings=settings)
-
-    def _search(self, asked: Histories) -> Retrieved:
-        barred = self.barred(asked)
-        fused: Values = np.zeros(barred.shape, np.float32)
-        for source in self.sources:
-            self._add(fused, np.where(barred, -np.inf, source.scores(asked)), source)
-        return self._highest(fused, barred)
-
-    def _add(self, fused: Values, scores: Values, source: CandidateSource) -> None:
-        """Add a source's ranks to the fused score."""
-        count = min(self.settings.count, scores.shape[1])
-        rows, values = highest(scores, count)
-        gains = source.share / (_CONSTANT + 1 + np.arange(count, dtype=np.float32))
-        gains[: int(source.share * self.settings.count)] += _CERTAIN
-        added = np.where(values > 0, gains, np.float32(0))
-        owner = np.arange(len(fused))[:, None]
-        fused[owner, rows] += added
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListRetriever(Search):
-    """Fuses the heads of rankings: no score of every item is ever made.
-
-    The candidates are those of :class:`Retriever` where neighbours are exact and no history is
-    longer than :data:`~trec_cli.retrieve.lists.SPARE`.
-
-    Attributes:
-        sources: name, share and head of each.
-    """
-
-    sources: Sequence[tuple[str, float, ListSource]]
-
-    @classmethod
-    def of(
-        cls,
-        items: Mapping[str, Item],
-        catalogue: EncodedCatalogue,
-        signals: Mapping[str, Signal],
-        settings: RetrieveSettings,
-        *,
-        approximate: bool = True,
-    ) -> "ListRetriever":
         """Make the sources of learnt signals.
 
         Raises:
@@ -187,21 +144,17 @@ class ListRetriever(Search):
         """
         allowed = allowed_items(items, catalogue.rows, settings)
         depth = min(settings.count + SPARE, len(allowed))
+        approximate = settings.approximate(len(catalogue))
         sources = list(list_sources(signals, allowed, depth, approximate=approximate))
-        return cls(sources=sources, allowed=allowed, settings=settings)
+        return cls(sources=sources, allowed=allowed, settings=settings, approximate=approximate)
 
     def step(self) -> int:
         """See :class:`Search`."""
-        return _LISTED
-
-    def exact(self, signals: Mapping[str, Signal]) -> Retriever:
-        """Return the exact search that this one stands for."""
-        return Retriever(
-            sources=make_sources(signals), allowed=self.allowed, settings=self.settings
-        )
+        return _FUSED
 
     def _search(self, asked: Histories) -> Retrieved:
-        depth = min(self.settings.count + SPARE, len(self.allowed))
+        longest = 0 if self.approximate else int(asked.lengths.max(initial=0))
+        depth = min(self.settings.count + max(SPARE, longest), len(self.allowed))
         others = FixedList.of(np.zeros(len(self.allowed), np.float32), self.allowed)
         rows, gains = [], []
         for _, share, source in [*self.sources, ("", 0.0, others)]:
@@ -209,7 +162,8 @@ class ListRetriever(Search):
             found = np.where(self._taken(asked, found), -1, found)
             rows.append(found)
             gains.append(self._gains(found, values, share))
-        best, scores = merged(np.hstack(rows), np.hstack(gains), self.settings.count, np.add)
+        count = min(self.settings.count, len(self.allowed))
+        best, scores = merged(np.hstack(rows), np.hstack(gains), count, np.add)
         return Retrieved(best, scores)
 
     def _taken(self, asked: Histories, rows: Rows) -> Mask:
@@ -217,7 +171,7 @@ class ListRetriever(Search):
         if self.settings.repeats or not len(asked.items):
             return np.zeros(rows.shape, bool)
         width = len(self.allowed)
-        taken = np.unique(asked.owners * width + asked.items)
+        taken = distinct(asked.owners * width + asked.items)
         keys = np.arange(len(rows))[:, None] * width + rows
         places = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
         return np.asarray((taken[places] == keys) & (rows >= 0))
@@ -249,7 +203,7 @@ class Reranked(Search):
         blend: ranks them.
     """
 
-    retriever: ListRetriever
+    retriever: Retriever
     blend: Blend
 
     def step(self) -> int:
@@ -266,21 +220,6 @@ class Reranked(Search):
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self.settings.count]
         best = np.take_along_axis(rows, order, axis=1)
         return Retrieved(best, np.take_along_axis(scores, order, axis=1))
-
-
-def make_retriever(
-    items: Mapping[str, Item],
-    catalogue: EncodedCatalogue,
-    signals: Mapping[str, Signal],
-    settings: RetrieveSettings,
-) -> Retriever | ListRetriever:
-    """Make the search of the settings: exact, or by the heads of rankings.
-
-    Raises:
-        UsageError: approximate search needs a library that is not there.
-    """
-    way = ListRetriever if settings.approximate(len(catalogue)) else Retriever
-    return way.of(items, catalogue, signals, settings)
 
 
 def retrieve(
@@ -323,16 +262,17 @@ def retrieved(
     width = min(settings.count, len(names))
     with tempfile.TemporaryFile() as spool:
         for indices, signals in learner.parts(examples):
-            retriever = make_retriever(items, catalogue, signals, settings)
+            retriever = Retriever.of(items, catalogue, signals, settings)
             for start in range(0, len(indices), _READ):
                 own = indices[start : start + _READ]
                 asked = Histories.of((examples[n].history for n in own), catalogue.rows)
                 for first, _, found in retriever.blocks(asked):
                     with room_explained("keep the candidates"):
                         _put(spool, own[first : first + len(found.rows)], found.rows, width)
-            if progress and isinstance(retriever, ListRetriever):
+            if progress and retriever.approximate:
                 asked = Histories.of(sample(examples, indices, settings.seed), catalogue.rows)
-                progress.info(str(agreement(retriever.exact(signals), retriever, asked)))
+                exact = Retriever.of(items, catalogue, signals, replace(settings, search="exact"))
+                progress.info(str(agreement(exact, retriever, asked)))
         for index, example in enumerate(examples):
             spool.seek(4 * width * index)
             rows = np.frombuffer(spool.read(4 * width), np.int32)

@@ -1,87 +1,84 @@
-"""Where candidates come from, each source with its share of the list.
-
-A source is a signal of :mod:`trec_cli.signals`, or a product of two.  Items that it says
-nothing of (score 0 or less) do not come from it.
-"""
-
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+"""The share of each source of candidates, and the best of a ranking."""
 
 import numpy as np
 
-from trec_cli.signals.histories import Histories
-from trec_cli.signals.kinds import Signal, Values
+from trec_cli.signals.histories import Rows
+from trec_cli.signals.kinds import Values
 
 DECIMALS = 4
 """Beyond them, equal evidence would differ by the order in which a machine adds."""
 
 
-@dataclass(frozen=True)
-class CandidateSource:
-    """One source of candidates.
-
-    Attributes:
-        name: for reports.
-        share: of the list that it fills for certain, where it has so many items.
-        factors: signals whose product ranks the items.
-    """
-
-    name: str
-    share: float
-    factors: tuple[Signal, ...]
-
-    def scores(self, asked: Histories) -> Values:
-        """Score all items for each question: [questions, items]."""
-        total = self.factors[0].everywhere(asked)
-        for factor in self.factors[1:]:
-            total = total * factor.everywhere(asked)
-        return np.round(total, DECIMALS)
-
-
-SHARES: dict[str, tuple[float, tuple[str, ...]]] = {
-    "vector_last": (0.1, ("vector_last",)),
-    "vector_nearest": (0.1, ("vector_nearest",)),
-    "vector_mean": (0.1, ("vector_mean",)),
-    "vector_next": (0.1, ("vector_next",)),
-    "follows": (0.2, ("follows",)),
-    "bm25": (0.1, ("bm25",)),
-    "popular": (0.2, ("popularity",)),
-    "fresh": (0.05, ("unseen", "vector_mean")),
+SHARES = {
+    "vector_last": 0.1,
+    "vector_nearest": 0.1,
+    "vector_mean": 0.1,
+    "vector_next": 0.1,
+    "follows": 0.2,
+    "bm25": 0.1,
+    "popular": 0.2,
+    "fresh": 0.05,
 }
-"""Share and signals of each source; docs/retrieval.md has the recall of each."""
+"""Of the list, which a source fills for certain where it has so many items."""
 GROUP_SHARE = 0.05
-"""Popular items of the category (brand) of the history; only the first attribute that groups."""
+"""Of popular items of the category (brand) of the history; only the first attribute that groups."""
 
 
-def make_sources(signals: Mapping[str, Signal]) -> list[CandidateSource]:
-    """List the sources; the shares sum to 1 or less."""
-    return [
-        *(
-            CandidateSource(name, share, tuple(signals[factor] for factor in factors))
-            for name, (share, factors) in SHARES.items()
-        ),
-        *_groups(signals),
-    ]
+_GROUPS = 8
+"""Groups of scores per wanted one."""
+_CROWD = 8
+"""Scores per wanted one that are sorted; beyond, the lowest wanted one is found first."""
 
 
-def _groups(signals: Mapping[str, Signal]) -> Iterator[CandidateSource]:
-    found = next((name for name in signals if name.startswith("same_")), None)
-    if found:
-        factors = (signals[found], signals["popularity"])
-        yield CandidateSource(found.replace("same_", "popular_"), GROUP_SHARE, factors)
-
-
-def highest(scores: Values, count: int) -> tuple[np.ndarray, np.ndarray]:
+def highest(scores: Values, count: int, decimals: int | None = None) -> tuple[Rows, Values]:
     """Return the columns of the highest scores of each row, highest first, and these scores.
 
-    Columns of equal score stand in their order, which is drawn by hash in a catalogue.
+    Of equal scores the lower column comes first; in a catalogue their order is drawn by hash.
+
+    Args:
+        scores: [rows, columns].
+        count: of columns to return, or all where there are fewer.
+        decimals: to which scores are rounded before they are compared.
     """
-    width = scores.shape[1]
-    if count < width:
-        found = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        found.sort(axis=1)
-    else:
-        found = np.broadcast_to(np.arange(width), scores.shape)
-    values = np.take_along_axis(scores, found, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(values, order, axis=1)
+    count = min(count, scores.shape[1])
+    if not count:
+        return np.zeros((len(scores), 0), np.int64), np.zeros((len(scores), 0), np.float32)
+    found = np.nonzero(scores >= _bounds(scores, count, decimals)[:, None])
+    if len(found[0]) > _CROWD * count * len(scores):  # most are equal, or barred
+        scores = scores if decimals is None else np.round(scores, decimals)
+        found = _exactly(scores, count)
+    owners, columns = found
+    values = scores[owners, columns]
+    if decimals is not None:
+        values = np.round(values, decimals)
+    order = np.lexsort((-values, owners))  # stable: columns stay in order
+    starts = np.searchsorted(owners, np.arange(len(scores)))
+    chosen = order[starts[:, None] + np.arange(count)]
+    return columns[chosen], values[chosen]
+
+
+def _bounds(scores: Values, count: int, decimals: int | None) -> Values:
+    """Return a number for each row that at least ``count`` of its scores reach, and few more.
+
+    The scores are put into groups, and at least ``count`` reach the maximum of the ``count``-th
+    best group.
+    """
+    groups = _GROUPS * count
+    depth = scores.shape[1] // groups
+    if depth > 1:
+        scores = scores[:, : depth * groups].reshape(len(scores), depth, groups).max(axis=1)
+    bounds = np.partition(scores, scores.shape[1] - count, axis=1)[:, -count]
+    if decimals is None:
+        return bounds
+    return np.asarray(bounds - 10.0**-decimals - 1e-6 * np.abs(np.nan_to_num(bounds)), np.float32)
+
+
+def _exactly(scores: Values, count: int) -> tuple[Rows, Rows]:
+    """Return rows and columns of the ``count`` highest scores of each row."""
+    chosen = []
+    for row in scores:
+        least = np.partition(row, len(row) - count)[-count]
+        above = np.flatnonzero(row > least)
+        equal = np.flatnonzero(row == least)[: count - len(above)]
+        chosen.append(np.sort(np.concatenate([above, equal])))
+    return np.repeat(np.arange(len(scores)), count), np.concatenate(chosen)

@@ -176,7 +176,7 @@ def _joined(examples: Sequence[Example]) -> list[str]:
     """Join one user's examples to one sequence: each adds what its predecessors lack."""
     if len(examples) == 1:
         history = examples[0].history
-        return [*history, *dict.fromkeys(i for i in right(examples[0]) if i not in history)]
+        return [*history, *dict.fromkeys([i for i in right(examples[0]) if i not in history])]
     ordered = sorted(examples, key=lambda e: (e.timestamp or 0, e.start + len(e.history)))
     longest = max(reversed(ordered), key=lambda e: len(e.history)).history
     known = set(longest)

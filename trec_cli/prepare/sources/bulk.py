@@ -119,14 +119,14 @@ def _add(log: Log, columns: Mapping[str, Any], clock: Clock) -> None:
     """
     import pyarrow as pa
 
-    times = clock.of_numbers(columns["time"].cast(pa.int64()).to_numpy())
+    times = clock.of_numbers(_numbers(columns["time"].cast(pa.int64())))
     if times is None:
         raise _Odd
     users, items = _codes(columns["user"], log.users), _codes(columns["item"], log.items)
     ratings = np.full(len(times), np.nan, np.float32)
     if "rating" in columns:
         texts = columns["rating"]
-        ratings = texts.cast(pa.float64()).to_numpy().astype(np.float32)
+        ratings = _numbers(texts.cast(pa.float64())).astype(np.float32)
         if not np.isfinite(ratings).all():
             raise _Odd
     for column, values in (
@@ -145,7 +145,12 @@ def _codes(texts: Any, names: dict[str, int]) -> NDArray[np.int32]:
     if not all(ids):
         raise _Odd
     codes = [names.setdefault(identifier, len(names)) for identifier in ids]
-    return np.asarray(np.array(codes, np.int32)[encoded.indices.to_numpy()])
+    return np.asarray(np.array(codes, np.int32)[_numbers(encoded.indices)])
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """Return a column without nulls; Arrow's own ``to_numpy`` would import pandas."""
+    return np.from_dlpack(column)
 
 
 def _extend(column: "array[Any]", values: NDArray[Any]) -> None:

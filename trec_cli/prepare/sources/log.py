@@ -5,6 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Log:
         item = np.frombuffer(self.item, dtype=np.int32)
         order = np.lexsort((time, user))
         ends = np.cumsum(np.bincount(user, minlength=len(self.users))).tolist()
-        repeated = self._who_repeats()
+        repeated = self._who_repeats(order)
         rating = np.frombuffer(self.rating, dtype=np.float32)[order]
         unrated = np.isnan(rating)
         items, whole = item[order], np.modf(time)[0] == 0
@@ -75,18 +76,33 @@ class Log:
             plain = None if unrated[own].all() else events[2]
             yield _question(user_id, events[0], names[events[1]].tolist(), plain, file)
 
-    def _who_repeats(self) -> NDArray[np.bool_]:
-        """Mark the users who have an event twice (same item and time)."""
+    def _who_repeats(self, order: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Mark the users who have an event twice (same item and time).
+
+        Args:
+            order: of events, by user and time.
+        """
         user = np.frombuffer(self.user, dtype=np.int32)
         time = np.frombuffer(self.time, dtype=np.float64)
         item = np.frombuffer(self.item, dtype=np.int32)
-        order = np.lexsort((item, time, user))
-        same = np.ones(max(0, len(order) - 1), bool)
-        for column in (user, time, item):
-            same &= column[order[1:]] == column[order[:-1]]
+        at_once = _equal_next(user[order], time[order])
+        tied = np.zeros(len(order), bool)  # most events are alone at their time
+        tied[:-1] |= at_once
+        tied[1:] |= at_once
+        order = order[tied]
+        order = order[np.lexsort((item[order], time[order], user[order]))]
+        twice = _equal_next(user[order], time[order], item[order])
         marked = np.zeros(len(self.users), bool)
-        marked[user[order[1:][same]]] = True
+        marked[user[order[1:][twice]]] = True
         return marked
+
+
+def _equal_next(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Compare each row but the last with the next one: [max(0, rows - 1)]."""
+    same = np.ones(max(0, len(columns[0]) - 1), bool)
+    for column in columns:
+        same &= column[1:] == column[:-1]
+    return same
 
 
 class DiskLog(EventTable):
