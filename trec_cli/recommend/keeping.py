@@ -68,7 +68,8 @@ class KeptLists:
     def line(self, n: int) -> bytes:
         """Return the kept line of question ``n``, as it was written."""
         assert self._stream is not None
-        self._stream.seek(self._starts[n])
+        if self._stream.tell() != self._starts[n]:  # going anywhere empties the buffer
+            self._stream.seek(self._starts[n])
         return self._stream.readline()
 
     def read(

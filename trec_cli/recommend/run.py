@@ -1,8 +1,10 @@
 """From a run folder to one list per user: the whole catalogue ranked by the blend."""
 
+import gc
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -54,6 +56,18 @@ _DECIMALS = 5
 _NOTED = 1000
 _READ = 50_000
 """Histories that are looked up at once."""
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let nothing search for garbage while millions of objects are made that all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass
@@ -123,8 +137,9 @@ class RecommendTask:
         Raises:
             InputError: one of them is at fault, or no example is of the split.
         """
-        items = read_items(options.items_file)
-        examples = read_examples(options.examples_file, items)
+        with _uncollected():
+            items = read_items(options.items_file)
+            examples = read_examples(options.examples_file, items)
         asked = [e for e in examples if e.split == options.split][: options.limit]
         if not asked:
             fix = "run trec prepare --predict" if options.split == "predict" else "choose --split"
@@ -266,7 +281,8 @@ def _made(
     options = task.options
     if all(n in kept for n in range(len(task.asked))):
         return
-    learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
+    with _uncollected():
+        learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
     for line in learnt.told:
         progress.info(line)

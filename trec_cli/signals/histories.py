@@ -164,11 +164,13 @@ def _answered(
     """Return one user's right answers, each with the newest time that is known of it."""
     found: dict[str, float] = {}
     for example in examples:
-        known = timed and example.timestamp is not None
-        moment = float(example.timestamp or 0) if known else np.nan
+        moment = example.timestamp if timed else None
         for item in right(example):
-            if item in rows:
-                found[item] = float(np.fmax(found.get(item, np.nan), moment))
+            if item not in rows:
+                continue
+            before = found.setdefault(item, np.nan)
+            if moment is not None:
+                found[item] = float(np.fmax(before, moment))
     return found
 
 
@@ -191,7 +193,7 @@ def _joined(examples: Sequence[Example]) -> list[str]:
 def distinct(values: Rows) -> Rows:
     """Sort and leave out what repeats, as ``np.unique`` does, which takes many times as long."""
     ordered = np.sort(values)
-    return ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return np.asarray(ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0])
 
 
 def takers(histories: Histories) -> NDArray[np.float64]:
