@@ -151,7 +151,7 @@ def _are_few(candidates: Rows, questions: int) -> bool:
 def _pairwise(queries: Matrix, documents: Matrix, rows: Rows, candidates: Rows) -> Values:
     """Multiply each pair's query with its document, all at once."""
     if not hasattr(documents, "indptr"):
-        return np.einsum("ij,ij->i", _dense(queries)[rows], documents[candidates])
+        return np.asarray(np.einsum("ij,ij->i", _dense(queries)[rows], documents[candidates]))
     found = sparse.csr_matrix(queries)[rows].multiply(documents[candidates])
     return np.asarray(found.sum(axis=1), np.float32).ravel()
 
