@@ -218,7 +218,9 @@ def test_excluded_items_are_read_and_a_wrong_file_is_named(tmp_path: Path) -> No
 def _fused(signals: Mapping[str, Signal], asked: Histories, barred: Mask, count: int) -> Values:
     """Score the whole catalogue by reciprocal rank fusion, as docs/retrieval.md has it."""
     group = next(name for name in signals if name.startswith("same_"))
-    factors = {name: (share, (name,)) for name, share in SHARES.items()}
+    factors: dict[str, tuple[float, tuple[str, ...]]] = {
+        name: (share, (name,)) for name, share in SHARES.items()
+    }
     factors["popular"] = (SHARES["popular"], ("popularity",))
     factors["fresh"] = (SHARES["fresh"], ("unseen", "vector_mean"))
     factors["group"] = (GROUP_SHARE, (group, "popularity"))
