@@ -5,6 +5,7 @@ from collections import deque
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -14,7 +15,20 @@ from trec_cli.core import shelves
 from trec_cli.core.errors import InputError, PartialError
 from trec_cli.core.jsonl import read_examples
 from trec_cli.core.records import Example, Split, Summary
-from trec_cli.core.shelves import ByName, Chosen, Places, Shelf
+from trec_cli.core.shelves import (
+    ByName,
+    Chosen,
+    Columns,
+    Names,
+    Places,
+    Shelf,
+    Texts,
+    let_go,
+    parts,
+    rows,
+    scratch,
+    take,
+)
 from trec_cli.core.stored import of_split, open_examples, open_summaries
 
 
@@ -142,3 +156,53 @@ def test_an_example_takes_bytes_of_memory(tmp_path: Path, monkeypatch: pytest.Mo
         tracemalloc.stop()
         assert len(stored) == count
     assert held[1] - held[0] < 5000 * 40  # each is 170 bytes as a line
+
+
+def test_scratch_arrays_keep_what_they_hold_when_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "_IN_MEMORY", 64)
+    monkeypatch.setattr(shelves, "_ROWS", 3)
+    numbers = scratch((10, 2))
+    assert not numbers.any()
+    numbers[:] = np.arange(20).reshape(10, 2)
+    let_go(numbers[4:])
+    assert np.concatenate(list(parts(numbers))).tolist() == numbers.tolist()
+    assert rows(numbers, np.array([9, 0, 5, 5])).tolist() == [[18, 19], [0, 1], [10, 11], [10, 11]]
+    columns = [np.arange(10), np.arange(10) * 2]
+    assert take(columns, np.array([7, 1, 1, 0])).tolist() == [[7, 1, 1, 0], [14, 2, 2, 0]]
+
+
+def test_no_room_for_a_scratch_array_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "_IN_MEMORY", 64)
+    monkeypatch.setattr(shelves, "_unnamed_file", lambda: os.open("/dev/full", os.O_RDWR))
+    with pytest.raises(PartialError, match="TMPDIR"):
+        scratch((100,))
+
+
+def test_a_table_that_grows_by_rows_is_read_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelves, "_WRITTEN", 40)
+    monkeypatch.setattr(shelves, "_ROWS", 2)
+    table = Columns(3)
+    for start in range(0, 5, 2):
+        table.extend(np.arange(3 * start, 3 * min(start + 2, 5)).reshape(-1, 3))
+    assert table.read().tolist() == [[0, 3, 6, 9, 12], [1, 4, 7, 10, 13], [2, 5, 8, 11, 14]]
+
+
+def test_names_are_found_in_any_order_and_compared() -> None:
+    texts = Texts()
+    for number in range(200):
+        texts.append(f"é{number}")
+    names = Names(texts, np.array([hash(text) for text in texts]))
+    assert list(names) == [f"é{number}" for number in range(200)]
+    assert names[150] == "é150"
+    assert [names.get(f"é{n}") for n in (0, 1, 2, 199, 3, 200, 4)] == [0, 1, 2, 199, 3, None, 4]
+    assert "é7" in names
+    assert "x" not in names
+    few = names.only(np.array([5, 130, 2]))
+    assert list(few) == ["é5", "é130", "é2"]
+    assert names.places_of(few).tolist() == [5, 130, 2]
+    assert few.places_of(names)[[5, 130, 2, 3]].tolist() == [0, 1, 2, -1]
+
+
+def test_names_of_equal_hash_are_told_apart() -> None:
+    names = Names(["b", "a"], np.array([hash("a")] * 2))
+    assert names.get("a") == 1

@@ -29,7 +29,7 @@ def asked(example: str, positives: list[str], **more: object) -> Line:
 
 def read(path: Path, lines: list[Line]) -> dict[str, list[float]]:
     system = read_system(ScoresFile("x", write(path, lines)), "test", count_missed=True)
-    return {name: values.tolist() for name, values in all_metrics(rank(system.pools), KS).items()}
+    return {name: values.tolist() for name, values in all_metrics(system.ranks, KS).items()}
 
 
 def test_a_missed_positive_has_metrics_of_zero(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_a_random_order_of_the_candidates_misses_what_is_not_there(tmp_path: Pat
     system = read_system(
         ScoresFile("x", write(tmp_path / "s.jsonl", lines)), "test", count_missed=True
     )
-    expected = chance_metrics(rank(system.pools), KS)
+    expected = chance_metrics(system.ranks, KS)
     assert expected["recall@3"].tolist() == [0.375, 0.0]
     assert expected["auc"].tolist() == [0.25, 0.0]
-    same = all_metrics(chance(rank(system.pools)), KS)
+    same = all_metrics(chance(system.ranks), KS)
     for name, values in same.items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
@@ -110,7 +110,7 @@ def test_the_order_of_lines_does_not_move_a_missed_positive(tmp_path: Path) -> N
         "test",
         count_missed=True,
     )
-    one, two = (rank(system.pools) for system in align([first, other]))
+    one, two = (system.ranks for system in align([first, other]))
     assert one.example.tolist() == two.example.tolist()
     assert one.expected.tolist() == two.expected.tolist() == [math.inf, 2, math.inf, 3]
 

@@ -171,8 +171,41 @@ def test_per_user_lines_are_the_same_in_chunks(
     lines = [line(f"u{n}", [1, 2, 3], [n % 3, (n + 1) % 3]) for n in range(7)]
     evaluation = evaluation_of(tmp_path, {"x": lines})
     whole = list(per_user_lines(evaluation))
-    monkeypatch.setattr("trec_cli.evaluate.results._CHUNK", 3)
+    monkeypatch.setattr("trec_cli.core.shelves._ROWS", 3)
     assert list(per_user_lines(evaluation)) == whole
+
+
+@pytest.mark.parametrize("many", [3, 1000])
+def test_numbers_in_files_and_in_parts_are_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Several questions of a user, lists without negatives, two seeds, other orders of lines."""
+    random = np.random.default_rng(0)
+    questions = [(f"q{n}", f"u{n % 31}", 2 + n % 3, n % 4 == 0) for n in range(50)]
+
+    def lines() -> list[Line]:
+        order = random.permutation(len(questions)).tolist()
+        return [
+            line(
+                name, random.integers(4, size=width).tolist(), range(width if alone else 1), user=u
+            )
+            for name, u, width, alone in (questions[place] for place in order)
+        ]
+
+    systems = {"a": lines(), "b@1": lines(), "b@2": lines(), "a-nouser": lines()}
+    monkeypatch.setattr("trec_cli.evaluate.statistics._MANY", many)
+
+    def results() -> tuple[object, list[bytes]]:
+        found = evaluation_of(tmp_path, systems)
+        return summarise(found, Options(ks=(1, 2), replicates=20, permutations=20)), list(
+            per_user_lines(found)
+        )
+
+    whole = results()
+    for name, size in (("_IN_MEMORY", 100), ("_ROWS", 7), ("_WRITTEN", 100), ("_CHUNK", 4)):
+        monkeypatch.setattr(f"trec_cli.core.shelves.{name}", size)
+    monkeypatch.setattr("trec_cli.evaluate.scores._PART", 11)
+    assert results() == whole
 
 
 def test_users_without_negatives_do_not_dilute_the_effect_size_of_auc(tmp_path: Path) -> None:

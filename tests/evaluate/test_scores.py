@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.evaluate.folder import Line, line, write
 from trec_cli.core.errors import InputError
-from trec_cli.evaluate.metrics import evaluate, rank, recall
+from trec_cli.evaluate.metrics import Ranks, evaluate, recall
 from trec_cli.evaluate.scores import ScoresFile, System, align, at_hand, in_common, read_system
 
 
@@ -22,10 +23,11 @@ def test_a_file_becomes_arrays(tmp_path: Path) -> None:
     lines = [line("a", [1, 2, 3], [2, 0], user="x"), line("b", [5], [0])]
     system = read(write(tmp_path / "s.jsonl", lines))
     assert list(system.examples) == ["a", "b"]
-    assert system.users == ["x", "b"]
-    assert system.pools.scores.tolist() == [1, 2, 3, 5]
-    assert system.pools.offsets.tolist() == [0, 3, 4]
-    assert system.pools.positive_at.tolist() == [2, 0, 3]
+    assert list(system.users) == ["x", "b"]
+    assert system.widths.tolist() == [3, 1]
+    assert system.ranks.example.tolist() == [0, 0, 1]
+    assert system.ranks.expected.tolist() == [1, 3, 1]
+    assert system.ranks.positives.tolist() == [2, 1]
 
 
 def test_example_id_may_be_left_out_for_the_user_id(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path: Path) -> None:
 
 def test_scores_that_are_finite_but_whose_sum_is_not_are_fine(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", [line("a", [1.7e308, 1.7e308, -1])])
-    assert recall(rank(read(path).pools), 1).tolist() == [0.5]
+    assert recall(read(path).ranks, 1).tolist() == [0.5]
 
 
 def test_an_example_that_stands_twice_is_refused(tmp_path: Path) -> None:
@@ -115,11 +117,11 @@ def test_systems_are_put_in_the_order_of_the_first(tmp_path: Path) -> None:
     second = read(write(tmp_path / "b.jsonl", shuffled))
     one, two = align([first, second])
     assert list(two.examples) == list(one.examples)
-    assert list(two.examples.values()) == list(range(len(lines)))
-    assert two.pools.scores.tolist() == one.pools.scores.tolist()
-    assert two.pools.offsets.tolist() == one.pools.offsets.tolist()
-    assert two.pools.positive_at.tolist() == one.pools.positive_at.tolist()
-    assert two.users == one.users
+    assert [two.examples.get(name) for name in one.examples] == list(range(len(lines)))
+    assert two.widths.tolist() == one.widths.tolist()
+    for field in fields(Ranks):
+        assert getattr(two.ranks, field.name).tolist() == getattr(one.ranks, field.name).tolist()
+    assert list(two.users) == list(one.users)
 
 
 def test_another_order_of_candidates_is_the_same_question(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_another_order_of_candidates_is_the_same_question(tmp_path: Path) -> Non
         read(write(tmp_path / f"{name}.jsonl", [content]))
         for name, content in (("a", entry), ("b", turned))
     ]
-    values = [recall(rank(system.pools), 2).tolist() for system in align(systems)]
+    values = [recall(system.ranks, 2).tolist() for system in align(systems)]
     assert values[0] == values[1] == evaluate([[1, 2, 3]], [[1, 0, 0]], (2,))["recall@2"].tolist()
 
 
@@ -186,10 +188,10 @@ def test_on_common_examples_ranks_are_those_of_a_file_that_has_no_others(tmp_pat
     one, two = align(in_common([whole, other]))
     assert list(one.examples) == ["a", "c"] == list(two.examples)
     for system in (one, two):
-        assert system.users == ["a", "c"]
-        assert system.pools.scores.tolist() == [3, 1, 2, 1, 4, 2, 3]
-        assert system.pools.offsets.tolist() == [0, 3, 7]
-        assert system.pools.positive_at.tolist() == [1, 0, 6, -2]
+        assert list(system.users) == ["a", "c"]
+        assert system.widths.tolist() == [3, 4]
+        assert system.ranks.example.tolist() == [0, 0, 1, 1]
+        assert system.ranks.expected.tolist() == [3, 1, 2, np.inf]
     assert one.lines.tolist() == [1, 3]
 
 

@@ -112,7 +112,7 @@ def test_takers_count_users_once_and_only_of_split_train(tmp_path: Path) -> None
     found = read_background(path, system, "test")
     assert dict(found.takers) == {"a": 1, "b": 2, "c": 1, "d": 2}
     assert found.lengths.tolist() == [-1, 4, -1]
-    assert found.positives == [[], ["e"], []]
+    assert list(found.positives) == [[], ["e"], []]
     assert found.missing == 2, "one is not there, one had another positive when it was scored"
 
 

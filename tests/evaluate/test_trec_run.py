@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.evaluate.folder import line, write
-from trec_cli.evaluate.metrics import rank, reciprocal_rank
+from trec_cli.evaluate.metrics import reciprocal_rank
 from trec_cli.evaluate.outputs import export
 from trec_cli.evaluate.scores import ScoresFile, read_system
 
@@ -17,7 +17,7 @@ def test_ir_measures_reads_the_export_and_finds_the_same(tmp_path: Path) -> None
     lines = [line(f"u{n}", random.normal(size=12).tolist(), [n % 12]) for n in range(30)]
     file = ScoresFile("x", write(tmp_path / "scores-x.jsonl", lines))
     run, qrels = export(tmp_path / "out", [file], "test")
-    ours = reciprocal_rank(rank(read_system(file, "test").pools), 10).mean()
+    ours = reciprocal_rank(read_system(file, "test").ranks, 10).mean()
     theirs = ir_measures.calc_aggregate(
         [ir_measures.RR @ 10],
         list(ir_measures.read_trec_qrels(str(qrels))),

@@ -155,4 +155,5 @@ class _Answered:
             start += width
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in scores])])
         at_all = np.array(positive_at, dtype=np.int64)
-        return Pools(np.concatenate(scores), offsets, at_all, self.system.pools.catalogue)
+        catalogue = self.system.catalogue if self.system.catalogue.any() else None
+        return Pools(np.concatenate(scores), offsets, at_all, catalogue)

@@ -127,7 +127,7 @@ def _look(job: "EvalJob", terminal: Terminal) -> dict[str, Any]:
     systems = job.look()
     for system in systems:
         number = len(system.users)
-        width = len(system.pools.scores) / number
+        width = int(system.widths.sum()) / number
         terminal.info(f"{system.name}: {number} examples, {width:.1f} candidates each")
     outputs = ", ".join(map(str, job.plan.outputs())) or "no file"
     terminal.info(f"dry run: nothing written; the run would write {outputs}")

@@ -5,16 +5,23 @@ in an unnamed temporary file that vanishes with the process: what is read later 
 checked, though the input may have changed, and a stream or a ``.gz`` is no exception.  Reading
 by place is used instead of a memory map because pages of a map count as memory of the process.
 :class:`Places` finds a record by its name.
+
+Numbers are in maps all the same, because everything knows how to compute with arrays:
+:func:`scratch` makes them, :func:`parts` goes through them, and :func:`let_go` takes their pages
+out of memory again.
 """
 
+import math
+import mmap
 import os
 import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
 import numpy as np
@@ -26,8 +33,15 @@ _DOING = "keep what was read"
 _RECENT = 1 << 15
 _CACHED = 1 << 10
 _WRITTEN = 1 << 20
+_IN_MEMORY = 1 << 23
+"""Bytes of an array above which it is in a file."""
+_ROWS = 1 << 16
+"""Rows of an array that are looked at together."""
+_CHUNK = 1 << 6
+"""Names that are kept as one record."""
 Record = TypeVar("Record")
 _Ints = npt.NDArray[np.int64]
+_Array = npt.NDArray[Any]
 
 
 class Slices(Sequence[Record]):
@@ -63,7 +77,9 @@ class Chosen(Slices[Record]):
     def __init__(self, records: Sequence[Record], places: Iterable[int]) -> None:
         """Take the places of the records."""
         self._records = records
-        self._places = places if isinstance(places, range) else array("q", places)
+        if isinstance(places, np.ndarray):
+            places = array("q", places.astype(np.int64).tobytes())
+        self._places = places if isinstance(places, range | array) else array("q", places)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -74,36 +90,31 @@ class Chosen(Slices[Record]):
         return self._records[self._places[index]]
 
 
-class Shelf(Slices[Record], Generic[Record]):
-    """Records in an unnamed temporary file, at 8 bytes of memory each."""
+class _Spool:
+    """Bytes one behind the other: in memory while they are few, then in a temporary file."""
 
-    def __init__(self, kind: type[Record]) -> None:
-        """Start without records of a kind, a msgspec structure.
-
-        Raises:
-            PartialError: there is no folder for temporary files.
-        """
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._decoder = msgspec.msgpack.Decoder(kind)
-        self._ends = array("q")
+    def __init__(self) -> None:
         self._waiting = bytearray()
         self._written = 0
-        self._file = _unnamed_file()
-        weakref.finalize(self, os.close, self._file)
-        self._cached = lru_cache(_CACHED)(self._read)
+        self._file: int | None = None
 
-    def append(self, record: Record) -> None:
-        """Put a record behind the others.
+    def __len__(self) -> int:
+        return self._written + len(self._waiting)
+
+    def add(self, data: bytes) -> None:
+        """Put bytes behind the others.
 
         Raises:
-            PartialError: the disk is full.
+            PartialError: the disk is full, or there is no folder for temporary files.
         """
-        self._waiting += self._encode(record)
-        self._ends.append(self._written + len(self._waiting))
+        self._waiting += data
         if len(self._waiting) >= _WRITTEN:
             self._flush()
 
     def _flush(self) -> None:
+        if self._file is None:
+            self._file = _unnamed_file()
+            weakref.finalize(self, os.close, self._file)
         try:
             while self._waiting:
                 count = os.write(self._file, self._waiting)
@@ -111,6 +122,36 @@ class Shelf(Slices[Record], Generic[Record]):
                 del self._waiting[:count]
         except OSError as error:
             raise no_room(_DOING, Path(tempfile.gettempdir()), error) from None
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return some of the bytes."""
+        if start >= self._written:
+            start -= self._written
+            return bytes(self._waiting[start : start + size])
+        if start + size > self._written:
+            self._flush()
+        return os.pread(cast(int, self._file), size, start)
+
+
+class Shelf(Slices[Record], Generic[Record]):
+    """Records in an unnamed temporary file, at 8 bytes of memory each."""
+
+    def __init__(self, kind: type[Record], cached: int = _CACHED) -> None:
+        """Start without records of a kind that msgspec knows; the last ones read are kept."""
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._ends = array("q")
+        self._spool = _Spool()
+        self._cached = lru_cache(cached)(self._read)
+
+    def append(self, record: Record) -> None:
+        """Put a record behind the others.
+
+        Raises:
+            PartialError: the disk is full, or there is no folder for temporary files.
+        """
+        self._spool.add(self._encode(record))
+        self._ends.append(len(self._spool))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -121,10 +162,8 @@ class Shelf(Slices[Record], Generic[Record]):
         return self._cached(index)
 
     def _read(self, index: int) -> Record:
-        if self._waiting:
-            self._flush()
         start = self._ends[index - 1] if index else 0
-        return self._decoder.decode(os.pread(self._file, self._ends[index] - start, start))
+        return self._decoder.decode(self._spool.read(start, self._ends[index] - start))
 
 
 def _unnamed_file() -> int:
@@ -135,6 +174,188 @@ def _unnamed_file() -> int:
         raise no_room(_DOING, Path(tempfile.gettempdir()), error) from None
     Path(name).unlink()
     return file
+
+
+def scratch(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> _Array:
+    """Return an array of zeros; a large one is in an unnamed temporary file.
+
+    Raises:
+        PartialError: the disk is full, or there is no folder for temporary files.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size <= _IN_MEMORY:
+        return np.zeros(shape, dtype)
+    file = _unnamed_file()
+    try:
+        if hasattr(os, "posix_fallocate"):  # a map that finds no room ends the process
+            os.posix_fallocate(file, 0, size)
+        else:
+            os.truncate(file, size)
+        return np.ndarray(shape, dtype, buffer=mmap.mmap(file, size))
+    except OSError as error:
+        raise no_room(_DOING, Path(tempfile.gettempdir()), error) from None
+    finally:
+        os.close(file)
+
+
+def let_go(numbers: _Array) -> None:
+    """Take the pages of a :func:`scratch` array out of memory; what it holds stays."""
+    base: Any = numbers
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def spans(number: int) -> Iterator[slice]:
+    """Cut so many rows into parts of one size."""
+    return (slice(start, min(start + _ROWS, number)) for start in range(0, number, _ROWS))
+
+
+def parts(numbers: _Array) -> Iterator[_Array]:
+    """Yield the rows of an array, some at a time; each part is let go of when it was used."""
+    for span in spans(len(numbers)):
+        yield numbers[span]
+        let_go(numbers)
+
+
+def take(columns: Sequence[_Ints], places: _Ints) -> _Ints:
+    """Return some places of columns of one length, ``[columns, places]``, in a scratch array."""
+    found = scratch((len(columns), len(places)), np.int64)
+    for row, column in zip(found, columns, strict=True):
+        row[:] = column[places]
+        let_go(column)
+        let_go(found)
+    return found
+
+
+def rows(numbers: _Array, places: _Ints) -> _Array:
+    """Return some rows of an array, in a scratch array."""
+    found = scratch((len(places), *numbers.shape[1:]), numbers.dtype)
+    for span in spans(len(places)):
+        found[span] = numbers[places[span]]
+        let_go(numbers)
+        let_go(found)
+    return found
+
+
+class Columns:
+    """A table of whole numbers that grows by rows, and is read by columns."""
+
+    def __init__(self, width: int) -> None:
+        """Start without rows."""
+        self._width = width
+        self._spool = _Spool()
+
+    def extend(self, rows: _Ints) -> None:
+        """Put rows behind the others."""
+        self._spool.add(np.ascontiguousarray(rows, dtype=np.int64).tobytes())
+
+    def read(self) -> _Ints:
+        """Return ``[width, rows]``, as :func:`scratch` does."""
+        size = 8 * self._width
+        found = scratch((self._width, len(self._spool) // size), np.int64)
+        for span in spans(found.shape[1]):
+            rows = self._spool.read(span.start * size, (span.stop - span.start) * size)
+            found[:, span] = np.frombuffer(rows, dtype=np.int64).reshape(-1, self._width).T
+            let_go(found)
+        return found
+
+
+class Texts(Slices[str]):
+    """Short texts in a temporary file."""
+
+    def __init__(self) -> None:
+        """Start without texts."""
+        self._chunks = Shelf(list[str], cached=4)
+        self._last: list[str] = []
+
+    def append(self, text: str) -> None:
+        """Put a text behind the others."""
+        self._last.append(text)
+        if len(self._last) == _CHUNK:
+            self._chunks.append(self._last)
+            self._last = []
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._chunks) * _CHUNK + len(self._last)
+
+    def at(self, index: int) -> str:
+        """Return the text at a place from 0 on."""
+        chunk, place = divmod(index, _CHUNK)
+        return (self._chunks[chunk] if chunk < len(self._chunks) else self._last)[place]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all, in order."""
+        return chain(chain.from_iterable(self._chunks), self._last)
+
+
+class Names(Slices[str]):
+    """Names with their hashes, by which they are compared and found.
+
+    Attributes:
+        hashes: one a name; comparable within one process.
+    """
+
+    def __init__(self, texts: Sequence[str], hashes: _Ints | None = None) -> None:
+        """Take names, and their hashes where these are known."""
+        self._texts = texts
+        if hashes is None:
+            hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+        self.hashes: _Ints = hashes
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._texts)
+
+    def at(self, index: int) -> str:
+        """Return the name at a place from 0 on."""
+        return self._texts[index]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all, in order."""
+        return iter(self._texts)
+
+    def only(self, places: _Ints) -> "Names":
+        """Return some of the names."""
+        return Names(Chosen(self._texts, places), self.hashes[places])
+
+    @cached_property
+    def _sorted(self) -> tuple[_Ints, _Ints]:
+        """The hashes in order, and the place of each."""
+        order = np.argsort(self.hashes, kind="stable")
+        return self.hashes[order], order
+
+    def get(self, name: str) -> int | None:
+        """Return the place of a name, or None.
+
+        Names that are asked for in their order are found at once.
+        """
+        wanted, place = hash(name), self._next
+        if not (place < len(self) and self.hashes[place] == wanted and self.at(place) == name):
+            hashes, order = self._sorted
+            at, end = (int(np.searchsorted(hashes, wanted, side)) for side in ("left", "right"))
+            same = (int(place) for place in order[at:end])
+            found = next((place for place in same if self.at(place) == name), None)
+            if found is None:
+                return None
+            place = found
+        self._next = place + 1
+        return place
+
+    def __contains__(self, name: object) -> bool:
+        """Check for a name."""
+        return isinstance(name, str) and self.get(name) is not None
+
+    def places_of(self, others: "Names") -> _Ints:
+        """Return the places of other names, -1 for one that is not here."""
+        if np.array_equal(self.hashes, others.hashes):
+            return np.arange(len(self))
+        hashes, order = self._sorted
+        at = np.minimum(np.searchsorted(hashes, others.hashes), len(self) - 1)
+        return np.where(hashes[at] == others.hashes, order[at], -1)
 
 
 class Places:

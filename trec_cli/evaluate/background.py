@@ -1,8 +1,9 @@
 """What `examples.jsonl` says of the evaluated examples and of the training users."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.records import Identifier, Split
+from trec_cli.core.shelves import Slices
 from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.scores import System
 
@@ -64,7 +66,7 @@ class Background:
     """
 
     lengths: Ints
-    positives: list[list[str]]
+    positives: Sequence[Sequence[str]]
     takers: Mapping[str, int]
     users: int = 0
 
@@ -74,6 +76,33 @@ class Background:
         return int((self.lengths < 0).sum())
 
 
+class _Answers(Slices[list[str]]):
+    """The positives of many examples, as numbers of items; at first nobody has any."""
+
+    def __init__(self, number: int) -> None:
+        self._starts = np.zeros(number, dtype=np.int64)
+        self._sizes = np.zeros(number, dtype=np.int32)
+        self._items: dict[str, int] = {}
+        self._codes = array("i")
+
+    def put(self, index: int, items: Sequence[str]) -> None:
+        """Note the positives of an example."""
+        self._starts[index], self._sizes[index] = len(self._codes), len(items)
+        known = self._items
+        self._codes.extend([known.setdefault(item, len(known)) for item in items])
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def at(self, index: int) -> list[str]:
+        start = self._starts[index]
+        return [self._names[code] for code in self._codes[start : start + self._sizes[index]]]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self._items)
+
+
 def read_background(path: Path, asked: System, split: Split) -> Background:
     """Read what there is to know of the examples that a system was asked.
 
@@ -81,15 +110,16 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
         InputError: the file is faulty.
     """
     lengths = np.full(len(asked.examples), -1, dtype=np.int64)
-    positives: list[list[str]] = [[] for _ in asked.examples]
+    positives = _Answers(len(asked.examples))
     takers = _Takers()
     for record in read_example_lines(path, ExampleLine):
         index = asked.examples.get(record.example) if record.split == split else None
         if index is not None and asked.has_positives(index, record.right):
             lengths[index] = len(record.history)
-            positives[index] = record.right
+            positives.put(index, record.right)
         if record.split == "train":
             takers.add(record.user_id, (*record.history, *record.right))
+    asked.let_go()
     return Background(lengths, positives, takers.counts(), len(takers.users))
 
 

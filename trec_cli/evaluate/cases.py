@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 from trec_cli.core.jsonl import open_input, read_items, read_lines
 from trec_cli.core.records import Attention, Identifier, Item, Key
 from trec_cli.core.seeds import generator
+from trec_cli.core.shelves import parts
 from trec_cli.evaluate.background import AskedLine
 from trec_cli.evaluate.metrics import headline, reciprocal_rank
 from trec_cli.evaluate.results import Evaluation
@@ -145,8 +147,11 @@ class Case:
 def leader(evaluation: Evaluation) -> int:
     """Return the first run of the system with the highest mean of the last NDCG."""
     column = evaluation.metrics.index(headline(evaluation.metrics))
-    best = int(evaluation.values[:, :, column].mean(axis=1).argmax())
-    return evaluation.members[evaluation.names[best]][0]
+    means = [
+        np.concatenate([part[:, column] for part in parts(values)]).mean()
+        for values in evaluation.values
+    ]
+    return evaluation.members[evaluation.names[int(np.argmax(means))]][0]
 
 
 def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
@@ -157,11 +162,11 @@ def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
     ranks = evaluation.ranks[leader(evaluation)]
     value = reciprocal_rank(ranks, int(ranks.candidates.max()))
     shuffled = generator(seed, "cases").permutation(len(value))
-    by_value = shuffled[np.argsort(value[shuffled], kind="stable")].tolist()
+    by_value = shuffled[np.argsort(value[shuffled], kind="stable")]
     chosen: dict[int, str] = {}
     for kind, indexes in (("best", by_value[::-1]), ("worst", by_value), ("random", shuffled)):
-        fresh = [int(index) for index in indexes if int(index) not in chosen]
-        chosen.update(dict.fromkeys(fresh[:PER_KIND], kind))
+        fresh = (int(index) for index in indexes if int(index) not in chosen)
+        chosen.update(dict.fromkeys(list(islice(fresh, PER_KIND)), kind))
     return chosen
 
 

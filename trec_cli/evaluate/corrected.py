@@ -12,6 +12,7 @@ the paper's bias-variance estimator.  AUC needs no correction.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -75,22 +76,24 @@ def corrected_metrics(ranks: Ranks, items: int, ks: Iterable[int]) -> dict[str, 
         raise UsageError(f"--corrected: more candidates than the {items} items of the catalogue")
     cutoffs = list(ks)
     values = {
-        f"{name}@{k}": _estimated(ranks, items, _at(_OF_RANK[name], k))
-        for name in METRICS_AT_K
-        for k in cutoffs
+        f"{name}@{k}": _estimated(ranks, items, name, k) for name in METRICS_AT_K for k in cutoffs
     }
     return {**values, "auc": auc(ranks)}
 
 
-def _at(metric: Callable[[Floats, int], Floats], k: int) -> Value:
-    return lambda ranks: metric(ranks, k)
+@lru_cache(maxsize=1024)
+def _summed(name: str, k: int, items: int, width: int) -> Floats:
+    """Return the running sum of a corrected metric over the sampled ranks, from 0."""
+    of_rank = _OF_RANK[name]
+    values = corrected(lambda ranks: of_rank(ranks, k), items, width - 1)
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
-def _estimated(ranks: Ranks, items: int, metric: Value) -> Floats:
+def _estimated(ranks: Ranks, items: int, name: str, k: int) -> Floats:
     """Estimate one metric of every example; the estimator is made once for each list length."""
     out = np.zeros(len(ranks.candidates))
     for width in np.unique(ranks.candidates):
-        table = np.concatenate([[0.0], np.cumsum(corrected(metric, items, int(width) - 1))])
+        table = _summed(name, k, items, int(width))
         own = (ranks.candidates == width) & ~ranks.missed
         start = ranks.ahead[own]
         out[own] = (table[start + ranks.tied[own]] - table[start]) / ranks.tied[own]

@@ -179,6 +179,7 @@ def rank_shares(ranks: Ranks, bins: int) -> Floats:
     ahead, tied = ranks.ahead[~ranks.missed], ranks.tied[~ranks.missed]
     np.add.at(steps, ahead, 1 / tied)
     np.add.at(steps, ahead + tied, -1 / tied)
+    ranks.let_go()
     shares = np.maximum(np.cumsum(steps)[:longest], 0.0) / len(ranks.ahead)
     width = math.ceil(longest / bins)
     return np.add.reduceat(shares, np.arange(0, longest, width))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from trec_cli.core.shelves import let_go, spans, take
 from trec_cli.evaluate.settings import DEFAULT_KS, Family
 
 Floats = NDArray[np.float64]
@@ -116,6 +117,32 @@ class Ranks:
     def expected(self) -> Floats:
         """Expected rank of each positive, from 1: the middle of its tie group."""
         return np.where(self.missed, np.inf, self.ahead + (self.tied + 1) / 2)
+
+    def parts(self) -> Iterator[tuple[slice, "Ranks"]]:
+        """Yield the ranks of some examples at a time, and which they are."""
+        starts = np.concatenate([[0], np.cumsum(self.positives)])
+        for span in spans(len(self.candidates)):
+            own = slice(int(starts[span.start]), int(starts[span.stop]))
+            of_positives = (self.ahead, self.tied, self.tied_positives, self.positives_ahead)
+            of_examples = (self.candidates, self.positives, self.ranked)
+            numbers = *(each[own] for each in of_positives), *(each[span] for each in of_examples)
+            yield span, Ranks(self.example[own] - span.start, *numbers)
+            self.let_go()
+
+    def take(self, order: Ints) -> "Ranks":
+        """Return the ranks of some examples, in this order."""
+        number = self.positives[order]
+        starts = (np.cumsum(self.positives) - self.positives)[order]
+        at = np.arange(number.sum()) + np.repeat(starts - (np.cumsum(number) - number), number)
+        standing = (self.ahead, self.tied, self.tied_positives, self.positives_ahead)
+        owner = np.repeat(np.arange(len(order)), number)
+        of_examples = take((self.candidates, self.positives, self.ranked), order)
+        return Ranks(owner, *take(standing, at), *of_examples)
+
+    def let_go(self) -> None:
+        """Take what is in a file out of memory."""
+        let_go(self.ahead)
+        let_go(self.candidates)
 
 
 def rank(pools: Pools) -> Ranks:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import numpy as np
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
@@ -341,7 +340,7 @@ def protocol(plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
         for name, runs in evaluation.members.items()
     }
     whole = any(run.ranks_catalogue.any() for run in evaluation.runs)
-    widths = np.diff(evaluation.runs[0].pools.offsets)
+    widths = evaluation.runs[0].widths
     items = plan.sources.items
     return {
         "candidates": plan.sources.candidates(),

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.runs import NO_USER_SUFFIX
+from trec_cli.core.shelves import Names, let_go, parts, scratch, spans
 from trec_cli.evaluate.metrics import (
     Floats,
     Pools,
@@ -35,12 +36,12 @@ from trec_cli.evaluate.statistics import (
     intervals,
     paired_tests,
     ratio,
+    total,
 )
 
 SIGNIFICANT = 0.05
 SMALL_SLICE = 30
 """Users below which a slice is marked: its intervals are wide and not to be trusted."""
-_CHUNK = 10_000
 _SEEDED = re.compile(r"(?P<system>.+)@(?P<seed>0|[1-9]\d*)")
 """``NAME@SEED``: runs of one system with different seeds."""
 
@@ -54,7 +55,6 @@ class Evaluation:
 
     Attributes:
         runs: one per scores file, aligned: the same examples in the same order.
-        ranks: of the positives, by run.
         members: the indexes of each system's runs, by its name.
         metrics: names, in the order of the tables.
         run_values: ``[runs, examples, metrics]``.
@@ -63,7 +63,6 @@ class Evaluation:
     """
 
     runs: list[System]
-    ranks: list[Ranks]
     members: dict[str, list[int]]
     metrics: list[str]
     run_values: Floats
@@ -76,12 +75,17 @@ class Evaluation:
         return list(self.members)
 
     @property
-    def examples(self) -> dict[str, int]:
-        """The index of every example id."""
+    def ranks(self) -> list[Ranks]:
+        """The ranks of the positives, by run."""
+        return [run.ranks for run in self.runs]
+
+    @property
+    def examples(self) -> Names:
+        """The example ids."""
         return self.runs[0].examples
 
     @property
-    def users(self) -> list[str]:
+    def users(self) -> Names:
         """The examples' user ids."""
         return self.runs[0].users
 
@@ -150,12 +154,8 @@ def audit_entry(
     if blind.pools is None:
         return blind.summary
     values = np.stack(list(measure(rank(blind.pools)).values()), axis=1)
-    wider = replace(
-        evaluation,
-        members={NO_USER: [], **evaluation.members},
-        values=np.concatenate([values[None], evaluation.values]),
-    )
-    data = UserSums.of(wider.values, wider.users)
+    wider = replace(evaluation, members={NO_USER: [], **evaluation.members})
+    data = UserSums.of([values, *evaluation.values], evaluation.users)
     bounds = intervals(data, 0, options.replicates, options.seed)
     measured = with_intervals(wider, data, bounds)[NO_USER]
     whole = blind.summary.get("questions") in (None, len(evaluation.users))
@@ -187,15 +187,26 @@ def evaluate_systems(
         UsageError: as :func:`pool_runs`; what cannot be estimated.
     """
     members = pool_runs([run.name for run in runs], pool=pool)
-    ranks = [rank(run.pools) for run in runs]
-    names = metric_names(ks, family)
+    names, number = metric_names(ks, family), len(runs[0].users)
     measure = measure_of(ks, family, catalogue)
-    values = np.empty((len(runs), len(runs[0].users), len(names)))
-    for index, found in enumerate(ranks):
-        np.stack(list(measure(found).values()), axis=1, out=values[index])
-    blind = ranks[0] if catalogue is None else among(ranks[0], catalogue)
-    chance = np.stack(list(chance_metrics(blind, ks, family).values()), axis=1)
-    return Evaluation(list(runs), ranks, members, names, values, _pooled(values, members), chance)
+    values = scratch((len(runs), number, len(names)))
+    for index, run in enumerate(runs):
+        _fill(values[index], run.ranks, measure)
+    chance = scratch((number, len(names)))
+
+    def luck(ranks: Ranks) -> dict[str, Floats]:
+        blind = ranks if catalogue is None else among(ranks, catalogue)
+        return chance_metrics(blind, ks, family)
+
+    _fill(chance, runs[0].ranks, luck)
+    return Evaluation(list(runs), members, names, values, _pooled(values, members), chance)
+
+
+def _fill(values: Floats, ranks: Ranks, measure: "Measure") -> None:
+    """Write the metrics of all examples into ``[examples, metrics]``."""
+    for span, part in ranks.parts():
+        np.stack(list(measure(part).values()), axis=1, out=values[span])
+        let_go(values)
 
 
 def measure_of(ks: Sequence[int], family: Family, catalogue: int | None) -> Measure:
@@ -212,7 +223,13 @@ def _pooled(values: Floats, members: Mapping[str, Sequence[int]]) -> Floats:
     indexes = list(members.values())
     if indexes == [[index] for index in range(len(values))]:
         return values
-    return np.stack([values[of_system].mean(axis=0) for of_system in indexes])
+    pooled = scratch((len(indexes), *values.shape[1:]))
+    for mean, of_system in zip(pooled, indexes, strict=True):
+        for span in spans(len(mean)):
+            mean[span] = values[of_system, span].mean(axis=0)
+            let_go(values)
+            let_go(pooled)
+    return pooled
 
 
 def summarise(
@@ -261,12 +278,8 @@ def what_users_add(
     for pair in (pair for pair in pairs if pair[1] in names):
         (progress or Silent()).info(f"{pair[0]} beside {pair[1]}")
         indexes = [names.index(name) for name in pair]
-        of_pair = replace(
-            evaluation,
-            members={name: evaluation.members[name] for name in pair},
-            values=evaluation.values[indexes],
-        )
-        data = UserSums.of(of_pair.values, of_pair.users)
+        of_pair = replace(evaluation, members={name: evaluation.members[name] for name in pair})
+        data = UserSums.of([evaluation.values[index] for index in indexes], evaluation.users)
         bounds = intervals(data, 1, options.replicates, options.seed)
         found += _comparisons(of_pair, data, bounds, 1, options)
     together = holm(np.array([np.nan if e["p"] is None else e["p"] for e in found]))
@@ -276,8 +289,9 @@ def what_users_add(
 
 def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:
     """Return the mean of every metric over examples ``[examples, metrics]``."""
-    counted = np.isfinite(values)
-    means = ratio(np.where(counted, values, 0.0).sum(axis=0), counted.sum(axis=0).astype(float))
+    counted = total(np.isfinite(part) for part in parts(values))
+    sums = total(np.where(np.isfinite(part), part, 0.0) for part in parts(values))
+    means = ratio(sums, counted.astype(float))
     return {name: _number(mean) for name, mean in zip(metrics, means, strict=True)}
 
 
@@ -290,7 +304,7 @@ def _systems(evaluation: Evaluation, data: UserSums, bounds: Intervals) -> dict[
     measured = with_intervals(evaluation, data, bounds)
     entries: dict[str, Any] = {}
     for name, indexes in evaluation.members.items():
-        ties = [float(ambiguous(evaluation.ranks[index]).mean()) for index in indexes]
+        ties = [_tie_rate(evaluation.runs[index]) for index in indexes]
         entry: dict[str, Any] = {
             "examples": len(evaluation.users),
             "tie_rate": sum(ties) / len(ties),
@@ -304,9 +318,14 @@ def _systems(evaluation: Evaluation, data: UserSums, bounds: Intervals) -> dict[
     return entries
 
 
+def _tie_rate(run: System) -> float:
+    """Return the share of examples of which a positive ties with a candidate that is none."""
+    return sum(int(ambiguous(part).sum()) for _, part in run.ranks.parts()) / len(run.users)
+
+
 def _spread(evaluation: Evaluation, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Return each metric's mean of every seed, and their standard deviation."""
-    means = UserSums.of(evaluation.run_values[list(indexes)], evaluation.users).means()
+    means = UserSums.of([evaluation.run_values[i] for i in indexes], evaluation.users).means()
     deviations = means.std(axis=0, ddof=1) if len(indexes) > 1 else np.full(means.shape[1], np.nan)
     return {
         metric: {"seed_sd": _number(deviation), "by_seed": [_number(value) for value in column]}
@@ -350,7 +369,11 @@ def _comparisons(
     if not others:
         return []
     means = data.means()
-    sums = data.sums[:, others] - data.sums[:, [reference]]
+    sums = scratch((len(data.sums), len(others), data.sums.shape[2]))
+    for span in spans(len(sums)):
+        sums[span] = data.sums[span][:, others] - data.sums[span][:, [reference]]
+        let_go(data.sums)
+        let_go(sums)
     p, corrected, effect = _tests(sums, data.counts, options)
     visible = detectable(sums, data.counts)
     return [
@@ -377,8 +400,12 @@ def _tests(sums: Floats, counts: Floats, options: Options) -> tuple[Floats, Floa
     Without permutations nothing is tested, and both p are NaN.
     """
     users, *shape = sums.shape
-    defined = np.where(counts[:, None] > 0, sums, np.nan)
-    effect = effect_size(defined.reshape(users, -1)).reshape(shape)
+    defined = scratch((users, math.prod(shape)))
+    for span in spans(users):
+        here = np.where(counts[span, None] > 0, sums[span], np.nan)
+        defined[span] = here.reshape(len(here), -1)
+        let_go(defined)
+    effect = effect_size(defined).reshape(shape)
     if not options.permutations:
         return np.full(shape, np.nan), np.full(shape, np.nan), effect
     p = paired_tests(sums, options.permutations, options.seed)
@@ -415,26 +442,27 @@ def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:
         seeds = evaluation.seeds(name)
         for number, index in enumerate(indexes):
             whose = {"system": name, **({"seed": seeds[number]} if seeds else {})}
-            for start in range(0, len(evaluation.users), _CHUNK):
-                yield from _lines(evaluation, index, whose, slice(start, start + _CHUNK))
+            run, of_run = evaluation.runs[index], evaluation.run_values[index]
+            ids = zip(run.examples, run.users, strict=True)
+            for span, ranks in run.ranks.parts():
+                values = of_run[span].tolist()
+                let_go(of_run)
+                here = itertools.islice(ids, len(values))
+                yield from _lines(here, ranks, values, evaluation.metrics, whose)
 
 
 def _lines(
-    evaluation: Evaluation, index: int, whose: Mapping[str, str], chunk: slice
+    ids: Iterable[tuple[str, str]],
+    ranks: Ranks,
+    values: Iterable[Sequence[float]],
+    metrics: Sequence[str],
+    whose: Mapping[str, str],
 ) -> Iterator[bytes]:
     """Yield the lines of some examples of one run."""
-    system, ranks = evaluation.runs[index], evaluation.ranks[index]
     expected = ranks.expected
-    first = int(ranks.positives[: chunk.start].sum())
-    borders = first + np.concatenate([[0], np.cumsum(ranks.positives[chunk])])
-    for example, user, candidates, (low, high), values in zip(
-        itertools.islice(system.examples, chunk.start, chunk.stop),
-        system.users[chunk],
-        ranks.candidates[chunk].tolist(),
-        itertools.pairwise(borders.tolist()),
-        evaluation.run_values[index, chunk].tolist(),
-        strict=True,
-    ):
+    borders = np.concatenate([[0], np.cumsum(ranks.positives)]).tolist()
+    of_ranks = zip(ranks.candidates.tolist(), itertools.pairwise(borders), strict=True)
+    for (example, user), row, (candidates, (low, high)) in zip(ids, values, of_ranks, strict=True):
         line = {"example_id": example, "user_id": user, **whose}
         standing = {"candidates": candidates, "ranks": expected[low:high].tolist()}
-        yield encode({**line, **standing, **dict(zip(evaluation.metrics, values, strict=True))})
+        yield encode({**line, **standing, **dict(zip(metrics, row, strict=True))})

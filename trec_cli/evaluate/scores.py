@@ -1,12 +1,11 @@
-"""Reading scores files into arrays, and checking that systems answered the same questions."""
+"""Reading scores files as ranks, and checking that systems answered the same questions."""
 
 import shutil
 import sys
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import compress
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +17,15 @@ from trec_cli.core.errors import Fault, InputError
 from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Identifier, Split
+from trec_cli.core.shelves import Columns, Names, Texts, let_go, take
 from trec_cli.core.temporary import room_explained, temporary_folder
-from trec_cli.evaluate.metrics import Ints, Pools
+from trec_cli.evaluate.metrics import Ints, Pools, Ranks, rank
 
 _NAMED = 3
 """How many examples a message names."""
 _REPORT_EVERY = 10_000
+_PART = 1 << 14
+"""Examples whose scores are in memory together."""
 _COUNT_IT = "count it as a miss with --missed count; a retrieval must be charged for it"
 
 
@@ -103,24 +105,31 @@ def _spooled(file: ScoresFile, folder: Path) -> ScoresFile:
 
 @dataclass(frozen=True)
 class System:
-    """All scores of one system on one split, without the candidates' names.
+    """All answers of one system on one split, as the ranks of the positives.
+
+    Of an example there are some numbers, which are in a temporary file where they are many:
+    memory is the same for a thousand examples and for millions.
 
     Attributes:
         file: where they were read.
-        examples: index of every example id, in file order.
+        examples: every example id, in file order.
         users: the examples' user ids.
         lines: the examples' lines in the file.
-        contents: ``[examples, 2]`` hashes of the sets of candidates and of positives,
+        contents: ``[2, examples]`` hashes of the sets of candidates and of positives,
             comparable within one process.
-        pools: the numbers.
+        widths: the number of candidates of each example.
+        catalogue: of how many items these are the best; 0 where they are all.
+        ranks: of the positives.
     """
 
     file: ScoresFile
-    examples: dict[str, int]
-    users: list[str]
+    examples: Names
+    users: Names
     lines: Ints
     contents: Ints
-    pools: Pools
+    widths: Ints
+    catalogue: Ints
+    ranks: Ranks
 
     @property
     def name(self) -> str:
@@ -130,14 +139,12 @@ class System:
     @property
     def ranks_catalogue(self) -> NDArray[np.bool_]:
         """Which examples' candidates are the best of a catalogue: another system has others."""
-        if self.pools.catalogue is None:
-            return np.zeros(len(self.users), dtype=bool)
-        return self.pools.catalogue > 0
+        return self.catalogue > 0
 
     @property
     def missed(self) -> int:
         """How many positives are not among the candidates."""
-        return int((self.pools.positive_at < 0).sum())
+        return int(self.ranks.missed.sum())
 
     def ranking(self, catalogue: int) -> "System":
         """Return the system with candidates as the best of a catalogue of this size.
@@ -145,85 +152,74 @@ class System:
         Raises:
             InputError: it holds fewer items than an example has candidates and positives.
         """
-        own = np.zeros(len(self.users), dtype=np.int64)
-        own = own if self.pools.catalogue is None else self.pools.catalogue
-        sizes = np.where(own > 0, own, catalogue)
-        missed = np.bincount(self.pools.example[self.pools.positive_at < 0], minlength=len(sizes))
-        if short := np.flatnonzero(np.diff(self.pools.offsets) + missed > sizes).tolist():
+        sizes = np.where(self.catalogue > 0, self.catalogue, catalogue)
+        ranks = self.ranks
+        missed = np.bincount(ranks.example[ranks.missed], minlength=len(sizes))
+        if short := np.flatnonzero(self.widths + missed > sizes).tolist():
             line = int(self.lines[short[0]])
             what = f"has more candidates and positives than the catalogue of {catalogue} items"
             raise InputError([Fault(str(self.file), line, what, "check --items")])
-        return replace(self, pools=replace(self.pools, catalogue=sizes))
+        whole = replace(ranks, candidates=sizes, ranked=ranks.positives)
+        return replace(self, catalogue=sizes, ranks=whole)
 
     def has_candidates(self, index: int, candidates: Iterable[str]) -> bool:
         """Check whether an example's candidates are these, in any order."""
-        return bool(self.contents[index, 0] == hash(frozenset(candidates)))
+        return bool(self.contents[0, index] == hash(frozenset(candidates)))
 
     def has_positives(self, index: int, positives: Iterable[str]) -> bool:
         """Check whether an example's positives are these."""
-        return bool(self.contents[index, 1] == hash(frozenset(positives)))
+        return bool(self.contents[1, index] == hash(frozenset(positives)))
 
     def like(self, first: "System") -> "System":
         """Return the same system in the order of another that has the same examples and users.
 
         Ids are then the other's: there may be millions.
         """
-        order = _places(first.examples, self)
         same = replace(self, examples=first.examples, users=first.users)
+        order = self.examples.places_of(first.examples)
         return same if np.array_equal(order, np.arange(len(order))) else same._taking(order)
 
-    def only(self, wanted: Collection[str]) -> "System":
-        """Return the system's answers to those of some examples that it has, in its own order."""
-        names = [example for example in self.examples if example in wanted]
-        if len(names) == len(self.examples):
+    def only(self, wanted: NDArray[np.bool_]) -> "System":
+        """Return the system's answers to some of its examples."""
+        if wanted.all():
             return self
-        order = _places(names, self)
-        users = [self.users[index] for index in order.tolist()]
-        fewer = {name: index for index, name in enumerate(names)}
-        return replace(self, examples=fewer, users=users)._taking(order)
+        order = np.flatnonzero(wanted)
+        fewer = replace(self, examples=self.examples.only(order), users=self.users.only(order))
+        return fewer._taking(order)
 
     def _taking(self, order: Ints) -> "System":
         """Take the numbers of some examples, in this order."""
-        return replace(
-            self,
-            lines=self.lines[order],
-            contents=self.contents[order],
-            pools=_take_pools(self.pools, order),
-        )
+        numbers = take((self.lines, *self.contents, self.widths, self.catalogue), order)
+        lines, _, _, widths, catalogue = numbers
+        ranks = self.ranks.take(order)
+        names = self.file, self.examples, self.users
+        return System(*names, lines, numbers[1:3], widths, catalogue, ranks)
+
+    def let_go(self) -> None:
+        """Take what is in files out of memory; see :mod:`~trec_cli.core.shelves`."""
+        let_go(self.contents)
+        self.ranks.let_go()
 
 
-def _take_pools(pools: Pools, order: Ints) -> Pools:
-    """Return the lists of some examples, in this order."""
-    widths, starts = np.diff(pools.offsets)[order], pools.offsets[:-1][order]
-    ends = np.concatenate([[0], np.cumsum(widths)])
-    shift = ends[:-1] - starts
-    at = np.arange(ends[-1]) - np.repeat(shift, widths)
-    places = np.full(len(pools.offsets) - 1, -1)
-    places[order] = np.arange(len(order))
-    owner = places[pools.example]
-    kept = np.flatnonzero(owner >= 0)
-    kept = kept[np.argsort(owner[kept], kind="stable")]
-    positive_at, owner = pools.positive_at[kept], owner[kept]
-    moved = np.where(positive_at >= 0, positive_at + shift[owner], -1 - owner)
-    catalogue = None if pools.catalogue is None else pools.catalogue[order]
-    return Pools(pools.scores[at], ends, moved, catalogue)
-
-
-@dataclass
 class _Columns:
-    """The growing arrays of a file being read.
+    """The growing columns of a file being read; positives are ranked some examples at a time.
 
-    ``rows`` has five numbers an example: its line, the hashes of its sets of candidates and
-    of positives, how many candidates it has, and of how many items they are the best.
+    ``rows`` has seven numbers an example: its line, the hashes of its sets of candidates and
+    of positives, how many candidates it has, of how many items they are the best, and the
+    hashes of example and user.
     """
 
-    faults: FaultList
-    count_missed: bool = False
-    examples: dict[str, int] = field(default_factory=dict)
-    users: list[str] = field(default_factory=list)
-    rows: "array[int]" = field(default_factory=lambda: array("q"))
-    scores: "array[float]" = field(default_factory=lambda: array("d"))
-    positive_at: "array[int]" = field(default_factory=lambda: array("q"))
+    def __init__(self, faults: FaultList, count_missed: bool, seen: set[str] | None) -> None:
+        """Take the place of faults; ``seen`` is where example ids are looked for, if at all."""
+        self.faults, self.count_missed, self.seen = faults, count_missed, seen
+        self.examples, self.users = Texts(), Texts()
+        self._of_examples, self._of_positives = Columns(10), Columns(5)
+        self._start()
+
+    def _start(self) -> None:
+        """Start the next part."""
+        self.rows, self.scores, self.positive_at = array("q"), array("d"), array("q")
+        self.count = 0
 
     def add(self, line: int, record: ScoresLine) -> None:
         """Take one record in, or note what is wrong with it."""
@@ -234,38 +230,56 @@ class _Columns:
             len(pool) == len(candidates) == len(record.scores)
             and 0 < len(right) == len(positives)
             and right <= pool
-            and example not in self.examples
             and not record.catalogue
+            and self.seen is None
         )
-        problem = None if sound else _problem(record, self.examples, self.count_missed)
+        problem = None if sound else _problem(record, self.seen or (), self.count_missed)
         if problem:
             self.faults.add(line, f"example {example!r}: {problem[0]}", problem[1])
             return
-        self.examples[example] = len(self.users)
-        self.users.append(record.user_id)
-        catalogue = record.catalogue or 0
-        self.rows.extend((line, hash(pool), hash(right), len(candidates), catalogue))
+        if self.seen is not None:
+            self.seen.add(example)
+        user, catalogue = record.user_id, record.catalogue or 0
+        self.examples.append(example)
+        self.users.append(user)
+        self.count += 1
+        numbers = (line, hash(pool), hash(right), len(candidates), catalogue)
+        self.rows.extend((*numbers, hash(example), hash(user)))
         start = len(self.scores)
         self.scores.fromlist(record.scores)
         for item in positives:
-            at = start + candidates.index(item) if item in pool else -len(self.users)
-            self.positive_at.append(at)
+            self.positive_at.append(start + candidates.index(item) if item in pool else -self.count)
+        if self.count == _PART:
+            self._rank()
 
-    def system(self, file: ScoresFile) -> System:
-        """Return the arrays, once all lines are in."""
-        rows = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 5).T
-        lines, *contents, widths, catalogue = rows
+    def _rank(self) -> None:
+        """Rank the positives of the last examples, whose scores are needed no more."""
+        rows = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, 7)
         pools = Pools(
             np.frombuffer(self.scores, dtype=np.float64),
-            np.concatenate([[0], np.cumsum(widths)]),
+            np.concatenate([[0], np.cumsum(rows[:, 3])]),
             np.frombuffer(self.positive_at, dtype=np.int64),
-            catalogue if catalogue.any() else None,
+            rows[:, 4] if rows[:, 4].any() else None,
         )
-        return System(file, self.examples, self.users, lines, np.stack(contents, axis=1), pools)
+        found, first = rank(pools), len(self.examples) - self.count
+        numbers = (found.candidates, found.positives, found.ranked)
+        self._of_examples.extend(np.column_stack([rows, *numbers]))
+        standing = (found.ahead, found.tied, found.tied_positives, found.positives_ahead)
+        self._of_positives.extend(np.column_stack([found.example + first, *standing]))
+        self._start()
+
+    def system(self, file: ScoresFile) -> System:
+        """Return the columns, once all lines are in."""
+        self._rank()
+        numbers = self._of_examples.read()
+        lines, _, _, widths, catalogue, example, user, *standing = numbers
+        ranks = Ranks(*self._of_positives.read(), *standing)
+        names = Names(self.examples, example), Names(self.users, user)
+        return System(file, *names, lines, numbers[1:3], widths, catalogue, ranks)
 
 
 def _problem(
-    record: ScoresLine, seen: dict[str, int], count_missed: bool
+    record: ScoresLine, seen: Container[str], count_missed: bool
 ) -> tuple[str, str] | None:
     """Return the first problem of a record and its remedy, or None.
 
@@ -302,10 +316,26 @@ def read_system(
     Raises:
         InputError: faults of the lines, or no example of the split.
     """
-    columns = _Columns(FaultList(str(file)), count_missed)
+    # Ids that stand twice are looked for by their hashes.  Where there are such, or anything is
+    # at fault, the file is read again: faults are told in the order of lines.
+    with suppress(InputError):
+        system = _read(file, split, progress or Silent(), count_missed, None)
+        if len(np.unique(system.examples.hashes)) == len(system.examples):
+            return system
+    return _read(file, split, Silent(), count_missed, set())
+
+
+def _read(
+    file: ScoresFile,
+    split: Split,
+    progress: Progress,
+    count_missed: bool,
+    seen: set[str] | None,
+) -> System:
+    columns = _Columns(FaultList(str(file)), count_missed, seen)
     others: set[str] = set()
     try:
-        with (progress or Silent()).task(f"reading {file}") as task:
+        with progress.task(f"reading {file}") as task:
             for line, record in read_scores(file.path):
                 if record.split == split:
                     columns.add(line, record)
@@ -316,16 +346,16 @@ def read_system(
     except InputError as error:
         raise _renamed(error, file) from None
     columns.faults.raise_if_any()
-    if others == {"predict"} and not columns.users:
+    if len(columns.examples):
+        return columns.system(file)
+    if others == {"predict"}:
         raise InputError.of(
             file,
             "has only questions without an answer (split predict): nothing to evaluate",
             "name scores of a split whose answers are known",
         )
-    if not columns.users:
-        has = ", ".join(sorted(others))
-        raise InputError.of(file, f"has no example of split {split}", f"it has {has}: --split")
-    return columns.system(file)
+    has = ", ".join(sorted(others))
+    raise InputError.of(file, f"has no example of split {split}", f"it has {has}: --split")
 
 
 def _renamed(error: InputError, file: ScoresFile) -> InputError:
@@ -340,13 +370,13 @@ def in_common(systems: Sequence[System]) -> list[System]:
     Raises:
         InputError: there is none.
     """
-    shared = set(systems[0].examples)
+    shared = systems[0].examples
     for system in systems[1:]:
-        shared &= system.examples.keys()
+        shared = shared.only(np.flatnonzero(system.examples.places_of(shared) >= 0))
     if not shared:
         files = ", ".join(str(system.file) for system in systems)
         raise InputError.of(files, "have no example in common", "compare scores of one split")
-    return [system.only(shared) for system in systems]
+    return [system.only(shared.places_of(system.examples) >= 0) for system in systems]
 
 
 def align(systems: Sequence[System]) -> list[System]:
@@ -363,39 +393,34 @@ def align(systems: Sequence[System]) -> list[System]:
     return [first, *(system.like(first) for system in others)]
 
 
-def _places(examples: Collection[str], system: System) -> Ints:
-    """Return the indexes of some examples in a system."""
-    indexes = map(system.examples.__getitem__, examples)
-    return np.fromiter(indexes, dtype=np.int64, count=len(examples))
-
-
 def _differences(first: System, other: System) -> Iterator[Fault]:
     """Yield one fault per way in which ``other`` differs from ``first``."""
     fix = "compare systems that ranked the same candidates of the same examples"
 
-    def fault(what: str, ids: Sequence[str], holder: System) -> Iterator[Fault]:
-        if ids:
+    def fault(what: str, places: Ints, holder: System) -> Iterator[Fault]:
+        if len(places):
             named = ", ".join(
-                f"{i!r} ({holder.file}, line {holder.lines[holder.examples[i]]})"
-                for i in ids[:_NAMED]
+                f"{holder.examples[i]!r} ({holder.file}, line {holder.lines[i]})"
+                for i in places[:_NAMED].tolist()
             )
-            count = f"{len(ids)} examples" if len(ids) > 1 else "1 example"
+            count = f"{len(places)} examples" if len(places) > 1 else "1 example"
             yield Fault(str(other.file), None, f"{count} {what}, for example {named}", fix)
 
-    missing = [i for i in first.examples if i not in other.examples]
-    extra = [i for i in other.examples if i not in first.examples]
-    both = [i for i in first.examples if i in other.examples]
-    yield from fault(f"of {first.file} missing", missing, first)
+    there = other.examples.places_of(first.examples)
+    extra = np.flatnonzero(first.examples.places_of(other.examples) < 0)
+    yield from fault(f"of {first.file} missing", np.flatnonzero(there < 0), first)
     yield from fault(f"not in {first.file}", extra, other)
-    here, there = _places(both, first), _places(both, other)
-    users = zip(here.tolist(), there.tolist(), strict=True)
-    contents = first.contents[here] != other.contents[there]
+    here = np.flatnonzero(there >= 0)
+    there = there[here]
     own_lists = first.ranks_catalogue[here] & other.ranks_catalogue[there]
-    kinds: dict[str, Iterable[bool]] = {
-        "another user": (first.users[a] != other.users[b] for a, b in users),
-        "other candidates": contents[:, 0] & ~own_lists,
-        "other positives": contents[:, 1],
+    candidates, positives = (
+        of_first[here] != of_other[there]
+        for of_first, of_other in zip(first.contents, other.contents, strict=True)
+    )
+    kinds = {
+        "another user": first.users.hashes[here] != other.users.hashes[there],
+        "other candidates": candidates & ~own_lists,
+        "other positives": positives,
     }
     for what, differs in kinds.items():
-        ids = list(compress(both, differs))
-        yield from fault(f"with {what} than in {first.file}", ids, other)
+        yield from fault(f"with {what} than in {first.file}", there[differs], other)

@@ -6,12 +6,14 @@ An example with several positives belongs to every slice that one of them belong
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trec_cli.core.records import Item
+from trec_cli.core.shelves import rows
 from trec_cli.evaluate.background import Background
 from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.results import (
@@ -99,30 +101,36 @@ def popularity_slices(
     """Slice by the training users of the positive: head, mid, tail, and cold for none."""
     head, mid = popularity_limits(takers.values())
     highest = max(takers.values())
-    groups = [
-        (f"head ({_span(head, highest)})", head, highest),
-        (f"mid ({_span(mid, head - 1)})", mid, head - 1),
-        (f"tail ({_span(1, mid - 1)})", 1, mid - 1),
-        ("cold (0)", 0, 0),
+    labels = [
+        f"head ({_span(head, highest)})",
+        f"mid ({_span(mid, head - 1)})",
+        f"tail ({_span(1, mid - 1)})",
+        "cold (0)",
     ]
-    counts = [[takers.get(item, 0) for item in right] for right in positives]
-    for label, low, high in groups:
-        chosen = [any(low <= count <= high for count in of_one) for of_one in counts]
-        yield Slice(POPULARITY, label, np.array(chosen))
+    chosen = np.zeros((len(labels), len(positives)), dtype=bool)
+    for index, right in enumerate(positives):
+        for count in (takers.get(item, 0) for item in right):
+            chosen[0 if count >= head else 1 if count >= mid else 2 if count else 3, index] = True
+    for label, flags in zip(labels, chosen, strict=True):
+        yield Slice(POPULARITY, label, flags)
 
 
 def attribute_slices(
     name: str, positives: Sequence[Sequence[str]], items: Mapping[str, Item]
 ) -> Iterator[Slice]:
     """Slice by an attribute of the positive: its most frequent values, the others together."""
-    values = [{_value(items.get(item), name) for item in right} for right in positives]
-    frequency = Counter(value for of_one in values for value in of_one if value)
+    found = cache(lambda item: _value(items.get(item), name))
+    frequency = Counter(value for right in positives for value in set(map(found, right)) if value)
     top = [value for value, _ in sorted(frequency.items(), key=_most_first)[:TOP_VALUES]]
-    for value in top:
-        yield Slice(name, value, np.array([value in of_one for of_one in values]))
-    rest = set(frequency) - set(top)
-    yield Slice(name, _OTHER, np.array([not rest.isdisjoint(of_one) for of_one in values]))
-    yield Slice(name, _WITHOUT, np.array(["" in of_one for of_one in values]))
+    labels = [*top, _OTHER, _WITHOUT]
+    row_of = {**dict.fromkeys(frequency, len(top)), "": len(top) + 1}
+    row_of |= {value: row for row, value in enumerate(top)}
+    chosen = np.zeros((len(labels), len(positives)), dtype=bool)
+    for index, right in enumerate(positives):
+        for item in right:
+            chosen[row_of[found(item)], index] = True
+    for label, flags in zip(labels, chosen, strict=True):
+        yield Slice(name, label, flags)
 
 
 def _value(item: Item | None, name: str) -> str:
@@ -141,8 +149,9 @@ def slice_entries(
 
 
 def _entry(evaluation: Evaluation, part: Slice, options: Options) -> dict[str, Any]:
-    users = [evaluation.users[index] for index in np.flatnonzero(part.chosen)]
-    data = UserSums.of(evaluation.values[:, part.chosen], users)
+    chosen = np.flatnonzero(part.chosen)
+    users = evaluation.users.only(chosen)
+    data = UserSums.of([rows(values, chosen) for values in evaluation.values], users)
     bounds = intervals(data, 0, options.replicates, options.seed)
     return {
         "by": part.by,
@@ -151,5 +160,5 @@ def _entry(evaluation: Evaluation, part: Slice, options: Options) -> dict[str, A
         "users": len(data.sums),
         "small": len(data.sums) < SMALL_SLICE,
         "systems": with_intervals(evaluation, data, bounds),
-        "chance": chance_means(evaluation.metrics, evaluation.chance[part.chosen]),
+        "chance": chance_means(evaluation.metrics, rows(evaluation.chance, chosen)),
     }

@@ -4,14 +4,16 @@ Users are the unit of everything here: several examples of one user are not inde
 so they are drawn, and flipped, together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trec_cli.core.seeds import generator
+from trec_cli.core.shelves import Names, let_go, parts, scratch, spans
 from trec_cli.evaluate.metrics import Floats, Ints
 
 LEVEL, POWER = 0.95, 0.80
@@ -38,51 +40,72 @@ class UserSums:
     counts: Floats
 
     @classmethod
-    def of(cls, values: Floats, users: Sequence[str]) -> "UserSums":
-        """Sum ``values`` ``[systems, examples, metrics]`` over the examples of each user."""
+    def of(cls, values: Floats | Sequence[Floats], users: Sequence[str]) -> "UserSums":
+        """Sum the values of systems, each ``[examples, metrics]``, over the examples of a user."""
         codes = _codes(users)
         number = int(codes.max(initial=-1)) + 1
-        sums = np.stack([_sum_by(codes, _filled(system), number) for system in values], axis=1)
-        return cls(sums, _sum_by(codes, np.isfinite(values[0]), number))
-
-    def only(self, systems: Sequence[int]) -> "UserSums":
-        """Keep some systems, in this order."""
-        return UserSums(self.sums[:, list(systems)], self.counts)
+        sums = scratch((number, len(values), values[0].shape[1]))
+        for index, system in enumerate(values):
+            _add_up(codes, system, sums[:, index])
+        if all(np.isfinite(part).all() for part in parts(values[0])) and number == len(codes):
+            return cls(sums, np.broadcast_to(np.ones(1), (number, sums.shape[2])))
+        counts = scratch((number, sums.shape[2]))
+        _add_up(codes, values[0], counts, np.isfinite)
+        return cls(sums, counts)
 
     def means(self) -> Floats:
         """Return the mean over examples, ``[systems, metrics]``; NaN where nothing counts."""
-        return ratio(self.sums.sum(axis=0), self.counts.sum(axis=0))
+        return ratio(total(parts(self.sums)), total(parts(self.counts)))
+
+
+def total(blocks: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Sum the rows of an array that comes in parts, in the order in which numpy sums the whole."""
+    found: NDArray[Any] | None = None
+    for block in blocks:
+        before = block[:0] if found is None else found[None]
+        found = np.concatenate([before, block]).sum(axis=0)
+    return np.zeros(0) if found is None else found
 
 
 def _filled(values: Floats) -> Floats:
     """Fill in 0 where a value is not defined."""
-    defined = np.isfinite(values)
-    return values if defined.all() else np.where(defined, values, 0.0)
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _codes(users: Sequence[str]) -> Ints:
     """Number the users in the order of their ids: no order of lines changes a draw.
 
     Very many are numbered as they come, and put in order by their numbers in :func:`_kinds`.
+    They are told apart by their hashes, of 64 bits.
     """
-    distinct = dict.fromkeys(users)
-    if len(distinct) > _MANY and len(distinct) == len(users):
-        return np.arange(len(users))
-    ordered = distinct if len(distinct) > _MANY else sorted(distinct)
-    numbers = {user: number for number, user in enumerate(ordered)}
-    return np.fromiter((numbers[user] for user in users), dtype=np.int64, count=len(users))
+    hashes = (users if isinstance(users, Names) else Names(users)).hashes
+    if len(hashes) > _MANY and len(np.unique(hashes)) == len(hashes):
+        return np.arange(len(hashes))
+    _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    if len(first) <= _MANY:
+        ids = [users[place] for place in first[order].tolist()]
+        order = order[sorted(range(len(ids)), key=ids.__getitem__)]
+    numbers: Ints = np.empty(len(first), dtype=np.int64)
+    numbers[order] = np.arange(len(first))
+    found: Ints = numbers[codes]
+    return found
 
 
-def _sum_by(codes: Ints, values: Floats, number: int) -> Floats:
-    """Sum the rows of ``values`` ``[examples, metrics]`` that share a code."""
-    if number == len(codes):  # every user has one example
-        if np.array_equal(codes, np.arange(number)):
-            return values.astype(np.float64, copy=False)
-        ordered = np.empty(values.shape)
-        ordered[codes] = values
-        return ordered
-    columns = [np.bincount(codes, weights=column, minlength=number) for column in values.T]
-    return cast(Floats, np.stack(columns, axis=1))
+def _add_up(
+    codes: Ints, values: Floats, sums: Floats, look: Callable[[Floats], Floats] = _filled
+) -> None:
+    """Sum what is seen of the rows of ``values`` ``[examples, metrics]`` that share a code."""
+    if len(sums) == len(codes):  # every user has one example
+        for span in spans(len(codes)):
+            sums[codes[span]] = look(values[span])
+            let_go(values)
+            let_go(sums)
+        return
+    for column in range(values.shape[1]):
+        weights = np.concatenate([look(part[:, column]) for part in parts(values)])
+        sums[:, column] = np.bincount(codes, weights=weights, minlength=len(sums))
+        let_go(sums)
 
 
 def ratio(sums: Floats, counts: Floats) -> Floats:
@@ -93,21 +116,31 @@ def ratio(sums: Floats, counts: Floats) -> Floats:
     return out
 
 
-def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
+def bootstrap(
+    data: UserSums, replicates: int, seed: int, only: Sequence[int] | None = None
+) -> Floats:
     """Draw users with replacement and give the means, ``[replicates, systems, metrics]``.
 
-    All systems see the same draws, so differences of replicates are paired.  The draws
-    depend on the seed and the number of users; with very many users also on which of them
-    have equal numbers (see :func:`_kinds`).
+    ``only`` some systems are measured, in this order.  All see the same draws, so differences of
+    replicates are paired.  The draws depend on the seed and the number of users; with very many
+    users also on which of them have equal numbers (see :func:`_kinds`).
     """
     users, systems, metrics = data.sums.shape
+    chosen = list(range(systems) if only is None else only)
+    systems = len(chosen)
     if not replicates:
         return np.empty((0, systems, metrics))
     # Most metrics are defined for the same examples; equal counts are resampled once.
-    first = data.counts[:, 0]
-    own = [c for c in range(metrics) if not np.array_equal(data.counts[:, c], first)]
+    differs = total((part != part[:, :1]) for part in parts(data.counts))
+    own = np.flatnonzero(differs).tolist()
     counted = [own.index(c) + 1 if c in own else 0 for c in range(metrics)]
-    flat, sizes = _kinds(np.hstack([data.sums.reshape(users, -1), data.counts[:, [0, *own]]]))
+    columns = [0, *own]
+
+    def rows() -> Iterator[Floats]:
+        for sums, counts in zip(parts(data.sums), parts(data.counts), strict=True):
+            yield np.hstack([sums[:, chosen].reshape(len(sums), -1), counts[:, columns]])
+
+    flat, sizes = _kinds(rows, users)
     random = generator(seed, "bootstrap")
     joined = np.concatenate([drawn @ flat for drawn in _resamples(random, sizes, replicates)])
     sums = joined[:, : systems * metrics].reshape(-1, systems, metrics)
@@ -115,7 +148,7 @@ def bootstrap(data: UserSums, replicates: int, seed: int) -> Floats:
     return ratio(sums, counts[:, None])
 
 
-def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
+def _kinds(rows: Callable[[], Iterator[Floats]], users: int) -> tuple[Floats, Ints]:
     """Return the distinct rows of ``[users, columns]``, and how many users have each.
 
     A million users with 21 candidates each have few different metrics.  How many users of a
@@ -124,16 +157,38 @@ def _kinds(numbers: Floats) -> tuple[Floats, Ints]:
     worth it every user is a kind.  Of very many users the order is that of their numbers, so
     that it does not depend on the order of lines; of others it is that of their ids.
     """
-    users = len(numbers)
-    if users > _MANY:
-        import polars
+    if users <= _MANY:
+        return np.concatenate(list(rows())), np.ones(users, dtype=np.int64)
+    import polars
 
-        counted = polars.from_numpy(numbers).group_by(polars.all()).len()
-        if len(counted) * _PER_KIND <= users:
-            *columns, sizes = counted.sort(polars.all()).to_numpy().T
-            return np.stack(columns, axis=1), sizes.astype(np.int64)
-        numbers = numbers[np.lexsort(numbers.T)]
-    return numbers, np.ones(users, dtype=np.int64)
+    counted = polars.DataFrame()
+    for block in rows():
+        of_block = polars.from_numpy(block).group_by(polars.all()).len()
+        both = polars.concat([counted, of_block]) if len(counted) else of_block
+        counted = both.group_by(polars.exclude("len")).agg(polars.col("len").sum())
+        if len(counted) * _PER_KIND > users:
+            return _in_order(rows, users), np.ones(users, dtype=np.int64)
+    *columns, sizes = counted.sort(polars.all()).to_numpy().T
+    return np.stack(columns, axis=1), sizes.astype(np.int64)
+
+
+def _in_order(rows: Callable[[], Iterator[Floats]], users: int) -> Floats:
+    """Sort rows that come in parts, as ``numpy.lexsort`` does."""
+    kept, start = scratch((users, next(rows()).shape[1])), 0
+    for block in rows():
+        kept[start : start + len(block)] = block
+        start += len(block)
+        let_go(kept)
+    order = np.arange(users)
+    for number in range(kept.shape[1]):
+        column = np.concatenate([part[:, number] for part in parts(kept)])
+        order = order[np.argsort(column[order], kind="stable")]
+    found = scratch(kept.shape)
+    for span in spans(users):
+        found[span] = kept[order[span]]
+        let_go(kept)
+        let_go(found)
+    return found
 
 
 def _resamples(random: np.random.Generator, sizes: Ints, number: int) -> Iterator[Floats]:
@@ -195,7 +250,7 @@ def intervals(data: UserSums, reference: int, replicates: int, seed: int) -> Int
     found = np.zeros((4, systems, metrics))
     for other in range(systems):
         pair = [other] if other == reference else [other, reference]
-        drawn = bootstrap(data.only(pair), replicates, seed)
+        drawn = bootstrap(data, replicates, seed, pair)
         both = [*interval(drawn[:, 0]), *interval(drawn[:, 0] - drawn[:, -1])]
         found[:, other] = both
     return Intervals(*found)
@@ -231,12 +286,12 @@ def sign_flip_test(differences: Floats, permutations: int, seed: int) -> Floats:
         p-values ``[tests]``: ``(1 + patterns as extreme as the data) / (1 + patterns)``,
         which is valid for any number of patterns and never 0.
     """
-    observed = differences.sum(axis=0)
+    observed = total(parts(differences))
     # Without the margin, rounding would make patterns equal to the data look milder.
     bound = np.abs(observed) * (1 - 1e-9) - 1e-15
     extreme = np.zeros(differences.shape[1], dtype=np.int64)
     random = generator(seed, "sign flips")
-    rows, sizes = _kinds(differences)
+    rows, sizes = _kinds(lambda: parts(differences), len(differences))
     for heads in _flips(random, sizes, permutations):
         flipped = 2 * (heads @ rows) - observed
         extreme += (np.abs(flipped) >= bound).sum(axis=0)
@@ -279,12 +334,14 @@ def detectable(sums: Floats, counts: Floats) -> Floats:
     Returns:
         ``[systems, metrics]``; NaN for fewer than two users.
     """
-    users = (counts > 0).sum(axis=0)
-    total = counts.sum(axis=0)
-    rest = sums - ratio(sums.sum(axis=0), total) * counts[:, None]
-    spread = np.sqrt((rest**2).sum(axis=0) * users / np.maximum(users - 1, 1))
+    users = total(part > 0 for part in parts(counts))
+    examples = total(parts(counts))
+    means = ratio(total(parts(sums)), examples)
+    both = zip(parts(sums), parts(counts), strict=True)
+    squares = total((sum_ - means * count[:, None]) ** 2 for sum_, count in both)
+    spread = np.sqrt(squares * users / np.maximum(users - 1, 1))
     wanted = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2) + NormalDist().inv_cdf(POWER)
-    return np.where(users > 1, wanted * ratio(spread, total), np.nan)
+    return np.where(users > 1, wanted * ratio(spread, examples), np.nan)
 
 
 def effect_size(differences: Floats) -> Floats:
@@ -295,10 +352,9 @@ def effect_size(differences: Floats) -> Floats:
     NaN where the differences do not vary, or for fewer than two users.
     """
     out = np.full(differences.shape[1], np.nan)
-    defined = np.isfinite(differences)
-    number = defined.sum(axis=0)
-    means = ratio(np.where(defined, differences, 0.0).sum(axis=0), number.astype(np.float64))
-    squares = np.where(defined, differences - means, 0.0) ** 2
-    spread = np.sqrt(squares.sum(axis=0) / np.maximum(number - 1, 1))
+    number = total(np.isfinite(part) for part in parts(differences))
+    means = ratio(total(map(_filled, parts(differences))), number.astype(np.float64))
+    squares = total(_filled(part - means) ** 2 for part in parts(differences))
+    spread = np.sqrt(squares / np.maximum(number - 1, 1))
     np.divide(means, spread, out=out, where=(number > 1) & (spread > 1e-12))
     return out
