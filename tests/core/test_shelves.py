@@ -22,6 +22,7 @@ from trec_cli.core.shelves import (
     Names,
     Places,
     Shelf,
+    Takers,
     Texts,
     let_go,
     parts,
@@ -206,3 +207,14 @@ def test_names_are_found_in_any_order_and_compared() -> None:
 def test_names_of_equal_hash_are_told_apart() -> None:
     names = Names(["b", "a"], np.array([hash("a")] * 2))
     assert names.get("a") == 1
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 1000])
+def test_takers_count_users_once_for_each_item(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(shelves, "_PAIRS", pairs)
+    monkeypatch.setattr(shelves, "_ROWS", 3)
+    takers = Takers()
+    for user, items in (("u", "aab"), ("v", "b"), ("w", ""), ("u", "cb"), ("x", "cc")):
+        takers.add(user, list(items))
+    assert takers.counts() == ({"a": 1, "b": 2, "c": 2}, 4)
+    assert Takers().counts() == ({}, 0)

@@ -39,6 +39,8 @@ _ROWS = 1 << 16
 """Rows of an array that are looked at together."""
 _CHUNK = 1 << 6
 """Names that are kept as one record."""
+_PAIRS = 1 << 20
+"""Pairs of user and item that are sorted together."""
 Record = TypeVar("Record")
 _Ints = npt.NDArray[np.int64]
 _Array = npt.NDArray[Any]
@@ -260,6 +262,47 @@ class Columns:
             found[:, span] = np.frombuffer(rows, dtype=np.int64).reshape(-1, self._width).T
             let_go(found)
         return found
+
+
+class Takers:
+    """Counts the users of every item, each user once, however many lines repeat it.
+
+    Pairs of both are in a temporary file; users are told apart by their hashes, of 64 bits.
+    """
+
+    def __init__(self) -> None:
+        """Start without pairs."""
+        self._pairs = Columns(2)
+        self._items: dict[str, int] = {}
+        self._waiting = array("q"), array("q")
+
+    def add(self, user: str, items: Sequence[str]) -> None:
+        """Take in what a user has, and nobody's item, 0, by which users are counted."""
+        known, (users, codes) = self._items, self._waiting
+        codes.append(0)
+        codes.extend([known.setdefault(item, len(known) + 1) for item in items])
+        users.extend([hash(user)] * (len(items) + 1))
+        if len(users) >= _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._pairs.extend(np.array(self._waiting, dtype=np.int64).T)
+        self._waiting = array("q"), array("q")
+
+    def counts(self) -> tuple[dict[str, int], int]:
+        """Return the number of users of every item, and of all."""
+        self._flush()
+        pairs = self._pairs.read().T
+        number = np.zeros(len(self._items) + 1, dtype=np.int64)
+        pieces = 1 + len(pairs) // _PAIRS
+        for piece in range(pieces if len(pairs) else 0):
+            found = [part[part[:, 0] % pieces == piece] for part in parts(pairs)]
+            users, items = np.concatenate(found).T
+            order = np.lexsort((items, users))
+            users, items = users[order], items[order]
+            repeated = np.flatnonzero((np.diff(users) == 0) & (np.diff(items) == 0))
+            number += np.bincount(np.delete(items, repeated), minlength=len(number))
+        return dict(zip(self._items, number[1:].tolist(), strict=True)), int(number[0])
 
 
 class Texts(Slices[str]):

@@ -1,8 +1,8 @@
 """What `examples.jsonl` says of the evaluated examples and of the training users."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.records import Identifier, Split
-from trec_cli.core.shelves import Slices
+from trec_cli.core.shelves import Slices, Takers
 from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.scores import System
 
@@ -111,7 +111,7 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
     """
     lengths = np.full(len(asked.examples), -1, dtype=np.int64)
     positives = _Answers(len(asked.examples))
-    takers = _Takers()
+    takers = Takers()
     for record in read_example_lines(path, ExampleLine):
         index = asked.examples.get(record.example) if record.split == split else None
         if index is not None and asked.has_positives(index, record.right):
@@ -120,25 +120,4 @@ def read_background(path: Path, asked: System, split: Split) -> Background:
         if record.split == "train":
             takers.add(record.user_id, (*record.history, *record.right))
     asked.let_go()
-    return Background(lengths, positives, takers.counts(), len(takers.users))
-
-
-@dataclass
-class _Takers:
-    """Pairs of user and item as one number each: a user counts once per item."""
-
-    users: dict[str, int] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)
-    pairs: "array[int]" = field(default_factory=lambda: array("q"))
-
-    def add(self, user: str, items: Iterable[str]) -> None:
-        """Take in what a user has."""
-        code = self.users.setdefault(user, len(self.users)) << 32
-        known = self.items
-        self.pairs.extend([code + known.setdefault(item, len(known)) for item in items])
-
-    def counts(self) -> dict[str, int]:
-        """Count the users of every item."""
-        distinct = np.unique(np.frombuffer(self.pairs, dtype=np.int64))
-        numbers = np.bincount(distinct & 0xFFFFFFFF, minlength=len(self.items))
-        return dict(zip(self.items, numbers.tolist(), strict=True))
+    return Background(lengths, positives, *takers.counts())

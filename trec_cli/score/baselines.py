@@ -8,13 +8,14 @@ Where split ``train`` itself is scored, what a user has done is in no count that
 questions see: the counts are those of all others.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import generator
+from trec_cli.core.shelves import Places, Takers
 from trec_cli.core.text import terms
 from trec_cli.score.job import read_material
 from trec_cli.score.options import Asked
@@ -72,12 +73,22 @@ def popularity(_items: Mapping[str, Item], examples: Sequence[Example], _seed: i
     split ``train``; a user counts once per item, however many examples repeat it, and never
     for a question of split ``train`` that the user was asked.
     """
-    taken = _train_users("popularity", examples)
-    users = Counter(item for items in taken.values() for item in items)
+    takers, places = Takers(), Places()
+    for place, example in enumerate(examples):
+        if example.split == "train":
+            takers.add(example.user_id, (*example.history, *example.positives))
+            places.add(example.user_id, place)
+    if not len(places):
+        raise _nothing_to_count("popularity")
+    users, _ = takers.counts()
+
+    def own(user: str) -> set[str]:
+        asked = map(examples.__getitem__, places.maybe(user))
+        return {i for e in asked if e.user_id == user for i in (*e.history, *e.positives)}
 
     def score(example: Example) -> list[float]:
-        own = taken.get(example.user_id, {}) if example.split == "train" else {}
-        return [float(users[item] - (item in own)) for item in example.candidates]
+        left_out = own(example.user_id) if example.split == "train" else ()
+        return [float(users.get(item, 0) - (item in left_out)) for item in example.candidates]
 
     return lambda _: score
 
@@ -190,11 +201,15 @@ def _train_users(name: str, examples: Iterable[Example]) -> Mapping[str, Mapping
         if example.split == "train":
             taken[example.user_id].update(dict.fromkeys(example.history + example.positives))
     if not taken:
-        raise UsageError(
-            f"--scorer {name} learns from examples of split train, and there are none. "
-            "Add them, or choose a scorer that reads texts: bm25 or recency."
-        )
+        raise _nothing_to_count(name)
     return taken
+
+
+def _nothing_to_count(name: str) -> UsageError:
+    return UsageError(
+        f"--scorer {name} learns from examples of split train, and there are none. "
+        "Add them, or choose a scorer that reads texts: bm25 or recency."
+    )
 
 
 def _rows(keys: Iterable[str]) -> dict[str, int]:

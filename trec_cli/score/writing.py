@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import Journal, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Scores
+from trec_cli.core.temporary import temporary_folder
 from trec_cli.score.growth import Earlier, read_earlier, write_keys
 from trec_cli.score.job import Cost, Job
 from trec_cli.score.recommendations import Recommendations, best_items, write_recommendations
@@ -96,28 +97,6 @@ class Tally:
         }
 
 
-class _Keeper(Protocol):
-    seconds: float
-
-    def has(self, ids: Iterable[str]) -> bool: ...
-
-    def append(self, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None: ...
-
-
-class _Collected:
-    """The journal of a stream: nothing is kept for a second run."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, bytes] = {}
-        self.seconds = 0.0
-
-    def has(self, ids: Iterable[str]) -> bool:  # noqa: ARG002 - a journal's interface
-        return False
-
-    def append(self, records: Sequence[tuple[str, bytes]], seconds: float = 0.0) -> None:  # noqa: ARG002
-        self.records.update(records)
-
-
 @dataclass(frozen=True)
 class Top:
     """Recommendations instead of scores.
@@ -159,9 +138,10 @@ def write_scores(
         PartialError: some batches failed; the others are kept for the next run.
     """
     if is_stream(out):
-        collected = _Collected()
-        tally = _score(job, collected, Earlier(), progress)
-        _write(job, out, collected.records, top)
+        with temporary_folder("score") as folder:  # kept for no second run, but not in memory
+            journal = Journal(folder / "scores.jsonl", {})
+            tally = _score(job, journal, Earlier(), progress)
+            _write(job, out, journal.records, top)
         return tally
     settings = job.settings if top is None else {**job.settings, **asdict(top)}
     with locked(out):
@@ -193,19 +173,19 @@ def _write(job: Job, out: Path, records: Mapping[str, bytes], top: Top | None) -
         write_recommendations(out, top.lists(lines))
 
 
-def _score(job: Job, keeper: _Keeper, earlier: Earlier, progress: Progress) -> Tally:
+def _score(job: Job, journal: Journal, earlier: Earlier, progress: Progress) -> Tally:
     examples = job.examples
     batches = job.batches()
-    tally = Tally(earlier=earlier, seconds=keeper.seconds)
+    tally = Tally(earlier=earlier, seconds=journal.seconds)
     tally.added = len(examples)
     if earlier.examples:
         tally.added = sum(e.example_id not in earlier.examples for e in examples)
     failed: list[tuple[str, PartialError]] = []
     with progress.task("scoring", len(examples)) as bar:
-        kept = _keep(job, keeper, earlier, batches)
+        kept = _keep(job, journal, earlier, batches)
         tally.kept = sum(len(batches[number]) for number in kept)
         for number, batch in enumerate(batches):
-            if number not in kept and (error := _advance(job, keeper, batch, tally)):
+            if number not in kept and (error := _advance(job, journal, batch, tally)):
                 failed += [(examples[index].example_id, error) for index in batch]
             bar.advance(len(batch), tally.note())
     if failed:
@@ -214,21 +194,21 @@ def _score(job: Job, keeper: _Keeper, earlier: Earlier, progress: Progress) -> T
 
 
 def _keep(
-    job: Job, keeper: _Keeper, earlier: Earlier, batches: Sequence[Sequence[int]]
+    job: Job, journal: Journal, earlier: Earlier, batches: Sequence[Sequence[int]]
 ) -> set[int]:
     """Take over the batches that an earlier output was asked just so; return their numbers."""
     found = {n: scores for n, batch in enumerate(batches) if (scores := earlier.of(job, batch))}
     records = [one for n, scores in found.items() for one in _records(job, batches[n], scores)]
-    if not keeper.has(name for name, _ in records):
-        keeper.append(records)
+    if not journal.has(name for name, _ in records):
+        journal.append(records)
     return set(found)
 
 
-def _advance(job: Job, keeper: _Keeper, batch: Sequence[int], tally: Tally) -> PartialError | None:
+def _advance(job: Job, journal: Journal, batch: Sequence[int], tally: Tally) -> PartialError | None:
     """Score a batch, unless an earlier run has; return why it failed."""
-    if keeper.has(job.examples[index].example_id for index in batch):
+    if journal.has(job.examples[index].example_id for index in batch):
         tally.continued += len(batch)
-        if not keeper.seconds:  # nobody wrote down how long it took
+        if not journal.seconds:  # nobody wrote down how long it took
             return None
     else:
         started = time.perf_counter()
@@ -238,7 +218,7 @@ def _advance(job: Job, keeper: _Keeper, batch: Sequence[int], tally: Tally) -> P
             raise
         except PartialError as error:
             return error
-        keeper.append(records, time.perf_counter() - started)
+        journal.append(records, time.perf_counter() - started)
     tally.add(sum(map(job.cost, batch), Cost()))
     return None
 
