@@ -89,11 +89,13 @@ def setting(folder: Path) -> dict[str, Any] | None:
     if metrics is None or study is None:
         return None
     common = read(folder / "common" / "metrics.json")
+    stacked = read(folder / "stacked" / "eval-llm" / "metrics.json")
     return {
         "title": study["title"],
         "reference": study["reference"],
         "all": comparison(metrics),
         "few": comparison(common) if common else None,
+        "stacked": comparison(stacked) if stacked else None,
         "costs": costs(study),
         "failed": [arm["name"] for arm in study["arms"] if arm["state"] != "done"],
     }
@@ -213,7 +215,7 @@ def main() -> None:
     page = options.page.read_text(encoding="utf-8")
     for name, one in found.items():
         if one:
-            for part in filter(one.get, ("all", "few")):
+            for part in filter(one.get, ("all", "few", "stacked")):
                 lines = [*table(one[part], one["costs"], one["reference"]), "",
                          power(one[part], one["reference"])]  # fmt: skip
                 page = put(page, f"{name} {part}", lines)
