@@ -192,6 +192,8 @@ def test_prepare_shows_the_audit_of_what_it_wrote(tmp_path: Path) -> None:
     assert "a model that never sees the user" in told["stderr"]
     assert "Without the user (split test" in told["stderr"]
     assert told["audit"]["questions"] == told["counts"]["splits"]["test"]["examples"]
+    (manifest,) = tmp_path.glob("examples.jsonl.manifest.json")
+    assert json.loads(manifest.read_bytes())["audit"] == told["audit"]
     assert "audit" not in prepare("samples/shop", "--out", tmp_path / "dry", "--dry-run")
 
 

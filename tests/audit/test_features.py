@@ -17,7 +17,7 @@ def rows(*widths: int) -> Rows:
 
 def read(seed: int = 0) -> Questions:
     items, examples = make(World(train=30, valid=0, test=10), seed)
-    return read_questions(examples, seed, items)
+    return read_questions(examples, items)
 
 
 def test_counts_leave_out_the_own_fold() -> None:
@@ -65,7 +65,7 @@ def test_an_attribute_of_few_numbers_is_not_one() -> None:
 
 def test_a_user_is_in_one_fold_whatever_the_order() -> None:
     items, examples = make(World(train=30, valid=0, test=10), 0)
-    forward, backward = (read_questions(listed, 0, items) for listed in (examples, examples[::-1]))
+    forward, backward = (read_questions(listed, items) for listed in (examples, examples[::-1]))
     of_user = dict(zip(forward.users, forward.folds.tolist(), strict=True))
     assert of_user == dict(zip(backward.users, backward.folds.tolist(), strict=True))
     assert set(of_user.values()) == set(range(FOLDS))
@@ -99,5 +99,5 @@ def test_a_sample_is_the_same_in_any_order_and_never_empty() -> None:
 def test_an_item_counts_once_for_a_user_however_often_it_is_taken() -> None:
     items, examples = make(World(train=3, valid=0, test=10), 0)
     repeated = [*examples, *examples]
-    once, twice = (read_questions(listed, 0, items).histories for listed in (examples, repeated))
+    once, twice = (read_questions(listed, items).histories for listed in (examples, repeated))
     assert len(once.items) == len(twice.items)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.prepare.helpers import collection, prepare, question
+from tests.prepare.helpers import collection, prepare, question, settings
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import Example
+from trec_cli.core.seeds import fold_of
 from trec_cli.prepare.collection import Question, ReadOptions
 from trec_cli.prepare.negatives import Sampler
 from trec_cli.prepare.settings import parse_sizes
@@ -110,6 +111,50 @@ def test_popularity_counts_what_is_right_in_the_same_split() -> None:
     for example in examples:
         drawn[example.split].update(wrong(example))
     assert drawn == {"train": {"a": 10, "b": 10}, "test": {"c": 10, "d": 10}}
+
+
+def drawn_by_popularity(users: int, number: int) -> tuple[list[Example], list[str]]:
+    """Ask users with an answer of their own each; the last 30 test, the others train."""
+    questions = [question(f"u{n}", ["h", f"a{n}"], timestamp=n) for n in range(users)]
+    examples, prepared = prepare(
+        collection(questions, ["h", *(f"a{n}" for n in range(users))]),
+        population="seen",
+        negatives="popularity",
+        split="time",
+        sizes=parse_sizes(str(users - 30), "0", "30"),
+        number=number,
+    )
+    return examples, prepared.report.warnings()
+
+
+def test_by_popularity_train_draws_from_answers_of_its_own_fold() -> None:
+    examples, warnings = drawn_by_popularity(330, 4)
+    for example in examples:
+        users = {f"u{item[1:]}" for item in wrong(example)}
+        assert len(users) == 4
+        if example.split == "train":
+            assert {fold_of(user) for user in users} == {fold_of(example.user_id)}
+        else:
+            assert users <= {f"u{n}" for n in range(300, 330)}
+    assert not any("other folds" in warning for warning in warnings)
+
+
+def test_a_fold_with_too_few_answers_takes_those_of_others_and_says_so() -> None:
+    """With 60 users in 10 folds no fold has 21 answers; train has 59 others."""
+    examples, warnings = drawn_by_popularity(90, 20)
+    assert all(len(wrong(example)) == 20 for example in examples)
+    assert all(int(item[1:]) < 60 for e in examples if e.split == "train" for item in wrong(e))
+    own = Counter(fold_of(f"u{n}") for n in range(60))
+    others = sum(count * (20 - (count - 1)) for count in own.values())
+    (warning,) = [warning for warning in warnings if "other folds" in warning]
+    assert f"{others / (60 * 20):.1%} of the negatives" in warning
+
+
+def test_only_negatives_by_popularity_are_made_with_other_settings_than_before() -> None:
+    changed = settings(negatives="popularity", population="auto").as_dict()
+    assert changed["popularity"] == "by fold in train"
+    for same in ({"negatives": "uniform", "population": "auto"}, {"negatives": "popularity"}):
+        assert "popularity" not in settings(**same).as_dict()
 
 
 def test_the_catalogue_stays_reachable_with_a_warning() -> None:

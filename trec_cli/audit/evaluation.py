@@ -14,7 +14,6 @@ from trec_cli.audit.run import Audit, audit_examples
 from trec_cli.core.jsonl import read_items, read_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Split
-from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.metrics import Floats, Pools
 from trec_cli.evaluate.results import Blind
 from trec_cli.evaluate.scores import System
@@ -35,12 +34,12 @@ _PREPARED = 200_000
 _SHOWN = 6
 
 
-def audit_prepared(run: RunFolder, number: int, seed: int) -> Audit | None:
+def audit_prepared(items: Path, examples: Path, number: int, seed: int) -> Audit | None:
     """Audit the examples that were just written: split test, or valid where there is no test.
 
     Args:
-        run: the folder.
-        number: of examples in it.
+        items, examples: the files.
+        number: of examples.
         seed: of the audit.
 
     Returns:
@@ -48,9 +47,9 @@ def audit_prepared(run: RunFolder, number: int, seed: int) -> Audit | None:
     """
     if number > _PREPARED:
         return None
-    items, examples = read_items(run.items), list(_read(run.examples))
+    catalogue, asked = read_items(items), list(_read(examples))
     splits: tuple[Split, ...] = ("test", "valid")
-    found = (audit_examples(items, examples, split, seed) for split in splits)
+    found = (audit_examples(catalogue, asked, split, seed) for split in splits)
     return next(filter(None, found), None)
 
 
@@ -60,6 +59,9 @@ def audit_table(audit: Audit) -> Table:
     table.columns[1].justify = "right"
     style = "red" if audit.is_alarming else None
     table.add_row("a model that never sees the user", str(audit.no_user), style=style)
+    if audit.train:
+        style = "yellow" if audit.differs else None
+        table.add_row("such a model in split train, fold by fold", str(audit.train), style=style)
     table.add_section()
     for name, value in [*audit.signals.items()][:_SHOWN]:
         table.add_row(f"{name}, alone", f"{value:.3f}")
@@ -98,7 +100,7 @@ def audit_systems(
         return None
     progress.info(audit.sentence())
     pools = answered.pools(audit)
-    return Blind(audit.as_dict(), audit.warning(), pools)
+    return Blind(audit.as_dict(), audit.warnings(), pools)
 
 
 @dataclass

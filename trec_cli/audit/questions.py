@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trec_cli.core.records import PREDICT, Example, Split
-from trec_cli.core.seeds import derive_seed
+from trec_cli.core.seeds import derive_seed, fold_of
 from trec_cli.evaluate.metrics import Floats, Ints
 
 FOLDS = 5
@@ -121,9 +121,9 @@ def _borders(ends: Ints, size: int) -> list[int]:
     return np.flatnonzero(np.diff(ends // size) > 0).astype(int).tolist() if len(ends) else []
 
 
-def read_questions(examples: Iterable[Example], seed: int, known: Iterable[str] = ()) -> Questions:
+def read_questions(examples: Iterable[Example], known: Iterable[str] = ()) -> Questions:
     """Gather questions that have candidates and an answer; items ``known`` come first."""
-    reading = _Reading(seed)
+    reading = _Reading()
     for item in known:
         reading.codes[item]  # the next number
     for example in examples:
@@ -135,7 +135,6 @@ def read_questions(examples: Iterable[Example], seed: int, known: Iterable[str] 
 class _Reading:
     """Arrays that grow with every example."""
 
-    seed: int
     codes: defaultdict[str, int] = field(default_factory=lambda: defaultdict(count().__next__))
     folds: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
@@ -151,7 +150,7 @@ class _Reading:
 
     def fold(self, user: str) -> int:
         if user not in self.folds:
-            self.folds[user] = derive_seed(self.seed, "audit fold", user) % FOLDS
+            self.folds[user] = fold_of(user) % FOLDS
         return self.folds[user]
 
     def add(self, example: Example) -> None:

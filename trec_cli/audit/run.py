@@ -18,6 +18,8 @@ from trec_cli.signals.logit import ChoiceSets, fit_logit
 
 LEVEL = 0.60
 """Lower end of the interval from which the audit warns: chance is 0.5."""
+GAP = 0.05
+"""Gap between the intervals of train and of the asked split from which the audit warns."""
 NO_USER = "no user"
 _FITTED, _CHUNK = 60_000, 100_000
 """Candidates that models are fitted on, and candidates that are looked at at once."""
@@ -57,6 +59,8 @@ class Audit:
         split: that was asked.
         learnt_from: number of questions that the models were fitted on.
         no_user: AUC of the model of all signals.
+        train: AUC of such a model on split train, each fold of users by what the others have
+            taught; None where train was not learnt from, or is what was asked.
         no_text: AUC of the same without any text, but with what users have in common;
             None where it was not asked for.
         signals: AUC of a model of each signal alone, highest first.
@@ -70,6 +74,7 @@ class Audit:
     signals: dict[str, float]
     users: int
     no_text: Estimate | None = None
+    train: Estimate | None = None
     examples: list[str] = field(default_factory=list, repr=False)
     scores: list[Floats] = field(default_factory=list, repr=False)
 
@@ -77,6 +82,14 @@ class Audit:
     def is_alarming(self) -> bool:
         """Whether the whole interval lies above the level."""
         return self.no_user.low > LEVEL
+
+    @property
+    def differs(self) -> bool:
+        """Whether far more, or far less, is told without the user in train than when asked."""
+        if self.train is None:
+            return False
+        apart = max(self.train.low - self.no_user.high, self.no_user.low - self.train.high)
+        return apart > GAP
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `metrics.json` and the manifest hold."""
@@ -87,6 +100,7 @@ class Audit:
             "learnt_from": self.learnt_from,
             "level": LEVEL,
             "no_user": {"auc": self.no_user.as_dict()},
+            "train": self.train and {"auc": self.train.as_dict(), "differs": self.differs},
             "no_text": self.no_text and {"auc": self.no_text.as_dict()},
             "signals": self.signals,
         }
@@ -95,10 +109,19 @@ class Audit:
         """Describe in one sentence what was found."""
         return f"a model that never sees the user gets AUC {self.no_user} on split {self.split}"
 
-    def warning(self) -> str | None:
-        """Return a warning where the right answer can be told without the user."""
-        if not self.is_alarming:
-            return None
+    def warnings(self) -> list[str]:
+        """Return what to look at before any result of these questions is believed."""
+        found = [self._shortcut()] if self.is_alarming else []
+        if self.differs:
+            found.append(
+                f"without the user the right answer is told with AUC {self.train} in split train, "
+                f"and {self.no_user} in split {self.split}: whoever learns from train learns what "
+                "does not hold. Are negatives drawn alike in both, and is train older? See "
+                "docs/audit.md"
+            )
+        return found
+
+    def _shortcut(self) -> str:
         strongest = [f"{name} {value:.3f}" for name, value in self.signals.items()][:_TOLD]
         return (
             f"{self.sentence()}: part of any system's result needs no user. Strongest signals: "
@@ -133,7 +156,7 @@ def audit_examples(
         None where fewer than ten questions can be asked, or learnt from.
     """
     kept = _Kept(examples, _LISTED if without_text else 0)
-    questions = read_questions(kept, seed, items)
+    questions = read_questions(kept, items)
     asked = questions.of(split)
     learnt = questions.of("train", "valid")
     learnt = learnt if len(learnt) >= _LEAST else asked
@@ -146,7 +169,12 @@ def audit_examples(
     models = _fit_all(questions, fitted, asked, signals)
     scores = _score(questions, asked, signals, models)
     found = _result(questions, split, asked, scores, list(signals), len(fitted), seed)
-    return replace(found, no_text=_without_texts(kept.examples, questions, asked, split, seed))
+    taught = questions.sample(source, _FITTED, seed) if split != "train" else source[:0]
+    return replace(
+        found,
+        train=_of_train(questions, taught, signals, seed),
+        no_text=_without_texts(kept.examples, questions, asked, split, seed),
+    )
 
 
 @dataclass
@@ -192,8 +220,25 @@ def _features(signals: Mapping[str, BlindSignal], rows: Rows) -> Floats:
     return np.concatenate([basis(signal, rows) for signal in signals.values()], axis=1)
 
 
+def _of_train(
+    questions: Questions, taught: Ints, signals: Mapping[str, BlindSignal], seed: int
+) -> Estimate | None:
+    """Ask the questions that teach, each fold of users by a model of the others."""
+    if len(taught) < _LEAST:
+        return None
+    models = _fit_all(questions, taught, taught, signals, alone=False)
+    scores = _score(questions, taught, signals, models)
+    users = [questions.users[index] for index in taught.tolist()]
+    return _estimate(_areas(scores[:, 0], questions.part(taught)), users, seed)
+
+
 def _fit_all(
-    questions: Questions, fitted: Ints, asked: Ints, signals: Mapping[str, BlindSignal]
+    questions: Questions,
+    fitted: Ints,
+    asked: Ints,
+    signals: Mapping[str, BlindSignal],
+    *,
+    alone: bool = True,
 ) -> _Models:
     """Fit the models; one for each fold where users asked about are among those to learn from."""
     features = _features(signals, questions.part(fitted))
@@ -202,25 +247,28 @@ def _fit_all(
     users = [questions.users[index] for index in fitted.tolist()]
     own = {questions.users[index] for index in asked.tolist()} & set(users)
     if not own:
-        weights = _fit(ready, questions.part(fitted), len(signals))
+        weights = _fit(ready, questions.part(fitted), len(signals), alone=alone)
         return _Models(scale, np.stack([weights] * FOLDS))
     by_fold = []
     for fold in range(FOLDS):
         kept = np.flatnonzero(questions.folds[fitted] != fold)
         part = questions.part(fitted[kept])
         mask = questions.part(fitted).fold != fold
-        by_fold.append(_fit(ready[mask], part, len(signals)))
+        by_fold.append(_fit(ready[mask], part, len(signals), alone=alone))
     return _Models(scale, np.stack(by_fold))
 
 
-def _fit(ready: Floats, rows: Rows, signals: int) -> Floats:
-    """Fit the model of all signals, and one of each: ``[features, 1 + signals]``."""
+def _fit(ready: Floats, rows: Rows, signals: int, *, alone: bool) -> Floats:
+    """Fit the model of all signals, and with ``alone`` those of each: ``[features, 1 + signals]``.
+
+    What is only a warning, the model of train, has a middle prior: choosing takes longest.
+    """
     width = ready.shape[1] // signals
     weights = np.zeros((ready.shape[1], 1 + signals))
     if len(rows.starts) == 1:
         return weights
-    weights[:, 0] = _weights(ready, rows, _PRIORS)
-    for index in range(signals):
+    weights[:, 0] = _weights(ready, rows, _PRIORS if alone else _PRIORS[1:2])
+    for index in range(signals if alone else 0):
         own = slice(index * width, (index + 1) * width)
         weights[own, 1 + index] = _weights(ready[:, own], rows)
     return weights

@@ -1,7 +1,9 @@
 """``trec prepare``: a downloaded collection becomes items and examples."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
@@ -28,16 +30,23 @@ def prepare(options: PrepareOptions, invocation: Invocation, terminal: Terminal)
 
     with opened(options, invocation.given, terminal) as job:
         terminal.info(f"found {job.found}")
+        found: list[Audit] = []
+
+        def audited(items: Path, examples: Path) -> dict[str, Any] | None:
+            audit = _audit(job.prepared, items, examples)
+            found.extend([audit] if audit else [])
+            return audit.as_dict() if audit else None
+
         if invocation.dry_run:
             _preview(terminal, job.prepared)
-        elif not job.write(overwrite=invocation.overwrite):
+        elif not job.write(overwrite=invocation.overwrite, audit=audited):
             terminal.info(f"{job.run.examples} is finished already; nothing to do")
             terminal.result(out=str(job.run.path), done_before=True)
             return
         if job.growth:
             terminal.info(str(job.growth))
             terminal.result(growth=asdict(job.growth))
-        _report(terminal, job.prepared, job.run, dry_run=invocation.dry_run)
+        _report(terminal, job.prepared, job.run, found, dry_run=invocation.dry_run)
 
 
 def _preview(terminal: Terminal, prepared: "Prepared") -> None:
@@ -56,35 +65,39 @@ def _preview(terminal: Terminal, prepared: "Prepared") -> None:
             terminal.info(line)
 
 
-def _report(terminal: Terminal, prepared: "Prepared", run: RunFolder, *, dry_run: bool) -> None:
-    """Show the tables, what to look at, and what to do next."""
+def _audit(prepared: "Prepared", items: Path, examples: Path) -> "Audit | None":
+    """Measure how well the right answer is told without the user."""
+    from trec_cli.audit.evaluation import audit_prepared
+
+    return audit_prepared(items, examples, prepared.report.examples, prepared.settings.seed)
+
+
+def _report(
+    terminal: Terminal,
+    prepared: "Prepared",
+    run: RunFolder,
+    found: Sequence["Audit"],
+    *,
+    dry_run: bool,
+) -> None:
+    """Show the tables, what to look at, and what to do next; ``found`` holds an audit, or none."""
     from trec_cli.prepare.report import report_tables
 
     report = prepared.report
     for table in report_tables(report):
         terminal.table(table)
-    audit = None
-    if not dry_run and prepared.settings.asks_with_answer:
-        audit = _audit(terminal, run, report.examples, prepared.settings.seed)
-    for message in (*report.warnings(), *([audit.warning()] if audit else [])):
-        if message:
-            terminal.warn(message)
+    for audit in found:
+        from trec_cli.audit.evaluation import audit_table
+
+        terminal.table(audit_table(audit))
+    for message in (*report.warnings(), *(w for audit in found for w in audit.warnings())):
+        terminal.warn(message)
     for message in report.alarms():
         terminal.alarm(message)
-    audited = {"audit": audit.as_dict()} if audit else {}
+    audited = {"audit": found[0].as_dict()} if found else {}
     terminal.result(counts=report.as_dict(), out=str(run.path), dry_run=dry_run, **audited)
     if dry_run:
         terminal.info("dry run: nothing was written")
     else:
         following = "summarize" if prepared.settings.asks_with_answer else "recommend"
         terminal.info(f"wrote {run.items} and {run.examples}; next: trec {following} {run.path}")
-
-
-def _audit(terminal: Terminal, run: RunFolder, examples: int, seed: int) -> "Audit | None":
-    """Measure how well the right answer is told without the user, and show it."""
-    from trec_cli.audit.evaluation import audit_prepared, audit_table
-
-    audit = audit_prepared(run, examples, seed)
-    if audit is not None:
-        terminal.table(audit_table(audit))
-    return audit

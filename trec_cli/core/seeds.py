@@ -30,3 +30,17 @@ def _part(key: str | int) -> bytes:
 def generator(seed: int, *keys: str | int) -> np.random.Generator:
     """Return the random generator of ``(seed, *keys)``, for example ``(seed, user_id, epoch)``."""
     return np.random.default_rng(derive_seed(seed, *keys))
+
+
+FOLDS = 10
+
+
+def fold_of(user: str) -> int:
+    """Return the fold of a user, one of :data:`FOLDS`.
+
+    Whatever is counted for a training question is counted over users of other folds, and its
+    negatives come from answers of its own, where answers are what is drawn: so a count knows
+    neither the right answer nor the wrong ones.  The same for all seeds, or it would not hold
+    where one command draws and another counts.
+    """
+    return derive_seed(0, "fold", user) % FOLDS

@@ -299,8 +299,7 @@ def write(
     if blind:
         measure = measure_of(options.ks, options.metrics, size)
         summary["audit"] = audit_entry(evaluation, blind, options, measure)
-    warning = blind.warning if blind else None
-    for note in (*cautions(summary), *([warning] if warning else [])):
+    for note in (*cautions(summary), *(blind.warnings if blind else ())):
         (progress or Silent()).warn(note)
     if advice := too_few_permutations(summary, plan.options.permutations):
         (progress or Silent()).warn(advice)

@@ -130,13 +130,13 @@ class Blind:
 
     Attributes:
         summary: for `metrics.json`.
-        warning: why the results are to be read with care, if they are.
+        warnings: why the results are to be read with care.
         pools: the model's scores of the evaluated examples, in their order; None where the
             systems have ranked other candidates than the examples have.
     """
 
     summary: dict[str, Any]
-    warning: str | None = None
+    warnings: Sequence[str] = ()
     pools: Pools | None = None
 
 

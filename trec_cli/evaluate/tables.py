@@ -260,6 +260,11 @@ def _audit_note(audit: Mapping[str, Any]) -> str:
     strongest = next(iter(audit["signals"].items()), None)
     if strongest and (area["low"] or 0.0) > audit["level"]:
         note += f", mostly from '{strongest[0]}' ({number(strongest[1])} alone)"
+    train = audit.get("train")
+    if train and train["differs"]:
+        area = train["auc"]
+        cell = Cell(area["value"], area["low"], area["high"])
+        note += f"; in split train {cell.text} {cell.bounds}, which does not hold here"
     compared = [e for e in audit.get("differences", []) if not sees_no_user(e["system"])]
     if compared:
         metric = headline([entry["metric"] for entry in compared])

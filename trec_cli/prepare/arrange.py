@@ -16,6 +16,7 @@ import numpy as np
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import ANSWERED, PREDICT, Split
 from trec_cli.prepare.collection import Offer, Part, Question
+from trec_cli.prepare.negatives import pool_of
 from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings, SplitKind, usual_sizes
 from trec_cli.prepare.space import Shelf, Space
@@ -149,7 +150,7 @@ class Asked:
     Attributes:
         questions: all of them.
         popularity: how often an item stands in a history of split train, as it is written.
-        answers: by split, how often an item is right.
+        answers: how often an item is right, by :func:`~trec_cli.prepare.negatives.pool_of`.
     """
 
     questions: Shelf[Question]
@@ -313,7 +314,7 @@ class _Watch:
         for question in questions:
             split = question.split
             assert split is not None
-            self.answers[split].update(question.positives)
+            self.answers[pool_of(question)].update(question.positives)
             if split != PREDICT:
                 self.timed = self.timed and question.timestamp is not None
             self.times[split].append(question.timestamp or 0)

@@ -1,8 +1,9 @@
 """From a collection to examples and items: filter, split, draw negatives, count."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, fill
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import ANSWERED, PREDICT, Example, Item
+from trec_cli.core.records import PREDICT, Example, Item
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
 from trec_cli.prepare.arrange import Arrivals, Asked, arrange
@@ -29,6 +30,8 @@ from trec_cli.prepare.report import Report
 from trec_cli.prepare.settings import PrepareSettings
 from trec_cli.prepare.space import Space
 
+Auditor = Callable[[Path, Path], dict[str, Any] | None]
+"""Audits items and examples, and gives what the manifests shall say."""
 _DRAWN = 20
 _NOTED = 1000
 
@@ -79,6 +82,7 @@ class Prepared:
         for question in self.asked.questions:
             yield question, self._example(question, negatives)
         self.report.negatives_outside = negatives.outside
+        self.report.negatives_other_folds = negatives.other_folds
 
     def _named(self) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with candidates from a file or a retrieval."""
@@ -112,7 +116,7 @@ class Prepared:
         if self.settings.negatives == "popularity":
             counts = self.asked.answers
             if population == "catalogue":
-                counts = dict.fromkeys(ANSWERED, self.asked.popularity)
+                counts = {"": self.asked.popularity}
         negatives = Negatives(population, self.drawable, self.observed, counts)
         if self.settings.draws and self.settings.asks_with_answer:
             self.report.choices["population"] = negatives.described
@@ -247,11 +251,12 @@ def save(
     run: RunFolder,
     provenance: Provenance,
     change: SettingsChanged | None = None,
+    audit: Auditor | None = None,
 ) -> Growth | None:
     """Write both files, whole or not at all, and their manifests; use inside ``locked``.
 
     With ``change``, the files that are there were made from other inputs; returns what became
-    of them.
+    of them.  What ``audit`` finds in the files stands in the manifests.
 
     Raises:
         InputError: no example has a negative.
@@ -270,6 +275,8 @@ def save(
         if change is not None and run.examples.exists():
             growth = compare(run.examples, examples, change)
         details["counts"] = prepared.report.as_dict()
+        if audit is not None and prepared.settings.asks_with_answer:
+            details["audit"] = audit(items, examples)
     return growth
 
 

@@ -13,7 +13,7 @@ from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.runs import RunFolder
 from trec_cli.prepare.archive import Source
-from trec_cli.prepare.build import Prepared, build, save
+from trec_cli.prepare.build import Auditor, Prepared, build, save
 from trec_cli.prepare.collection import ReadOptions
 from trec_cli.prepare.detect import detect
 from trec_cli.prepare.formats import Found
@@ -96,8 +96,12 @@ class PrepareJob:
         collection = found.format.read(self._files, found.files, settings.read, self._progress)
         return build(collection, settings, self._progress, self._files.space)
 
-    def write(self, *, overwrite: bool = False) -> bool:
+    def write(self, *, overwrite: bool = False, audit: Auditor | None = None) -> bool:
         """Write items and examples, unless they are finished; return whether they were made.
+
+        Args:
+            overwrite: replace what was made with other settings.
+            audit: what it finds in the files stands in their manifests.
 
         Raises:
             SettingsChanged: they were made with other settings, and not ``overwrite``.
@@ -107,7 +111,7 @@ class PrepareJob:
             provenance = self._provenance()
             done, change = _is_done(self.run, provenance, overwrite=overwrite)
             if not done:
-                self.growth = save(self.prepared, self.run, provenance, change)
+                self.growth = save(self.prepared, self.run, provenance, change, audit)
             return not done
 
     def _provenance(self) -> Provenance:

@@ -7,13 +7,14 @@ what could have been the right answer at that moment (:class:`Negatives`).
 """
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trec_cli.core.seeds import fold_of
 from trec_cli.prepare.collection import Question
 from trec_cli.prepare.settings import Population
 
@@ -40,7 +41,7 @@ class Sampler:
             counts: how often; an item without count is never drawn.
             since: when each item was first known, for draws as of a time.
         """
-        kept = (item for item in ids if counts is None or counts.get(item))
+        kept = ids if counts is None else (item for item in counts.keys() & ids if counts[item])
         self._ids = sorted(kept, key=None if since is None else lambda i: (since[i], i))
         self._since = None if since is None else [since[item] for item in self._ids]
         self._weights: npt.NDArray[np.float64] | None = None
@@ -126,15 +127,34 @@ def _day(question: Question) -> int | None:
     return None if question.timestamp is None else int(question.timestamp // _DAY)
 
 
+def pool_of(question: Question) -> str:
+    """Name the questions whose answers a question draws from, where it draws by popularity.
+
+    Those of its split; in train, of its fold (:func:`~trec_cli.core.seeds.fold_of`).  Whoever
+    learns counts over train without the question that is asked.  Were its negatives answers
+    from all of train, each would be counted, and the right answer would not: "nobody else has
+    it" would mean right, in train alone.
+    """
+    assert question.split is not None
+    if question.split != "train":
+        return question.split
+    return f"train {fold_of(question.user_id)}"
+
+
 class Negatives:
     """Draws the negatives of every question from the population that the user chose.
 
     ``seen``: the items that somebody took, where the source has times by the time of the
     question.  ``shown``: what impressions showed, where there are times on the same day.
-    ``catalogue``: every item with text.  Popularity counts what is right in questions of the
-    same split, so that an answer is no more and no less popular than its negatives; for
+    ``catalogue``: every item with text.  Popularity counts what is right in other questions
+    (:func:`pool_of`), so that an answer is no more and no less popular than its negatives; for
     ``catalogue`` it counts training histories, as in the paper.  Where the population has too
-    few, the rest is drawn from all that was seen or shown at any time.
+    few, the rest is drawn from all that was seen or shown at any time; where a fold of train
+    has too few answers, from those of all of train before.
+
+    Attributes:
+        outside: negatives from outside the population.
+        other_folds: negatives of train from answers of other folds.
     """
 
     def __init__(
@@ -150,7 +170,8 @@ class Negatives:
             population: what is drawn from, never ``auto``.
             drawable: items that may stand among candidates at all.
             observed: what the source tells of its items.
-            counts: popularity by split, or None to draw all alike.
+            counts: popularity by :func:`pool_of` (for ``catalogue`` by ""), or None to draw
+                all alike.
         """
         self._population, self._drawable, self._observed = population, drawable, observed
         self._counts = counts
@@ -164,7 +185,7 @@ class Negatives:
         self._all = drawable & everything
         self._samplers: dict[tuple[int | None, str], Sampler] = {}
         self._rest: Sampler | None = None
-        self.outside = 0
+        self.outside = self.other_folds = 0
 
     @property
     def described(self) -> str:
@@ -180,8 +201,14 @@ class Negatives:
         self, question: Question, rng: np.random.Generator, number: int, banned: Set[str]
     ) -> list[str]:
         """Draw ``number`` items outside ``banned``, or all there are."""
-        drawn = self._sampler(question).draw(rng, number, banned, question.timestamp)
+        pool, time = self._pool(question), question.timestamp
+        drawn = self._sampler(question, pool).draw(rng, number, banned, time)
         missing = number - len(drawn)
+        if missing and pool.startswith("train "):
+            more = self._sampler(question, "train").draw(rng, missing, banned | set(drawn), time)
+            self.other_folds += len(more)
+            drawn += more
+            missing -= len(more)
         if missing and self._population != "catalogue":
             if self._rest is None:
                 self._rest = Sampler(self._all)
@@ -190,12 +217,24 @@ class Negatives:
             drawn += more
         return drawn
 
-    def _sampler(self, question: Question) -> Sampler:
-        assert question.split is not None
+    def _pool(self, question: Question) -> str:
+        return pool_of(question) if self._counts and self._population != "catalogue" else ""
+
+    def _sampler(self, question: Question, pool: str) -> Sampler:
         day = _day(question) if self._population == "shown" else None
-        key = (day, question.split if self._counts else "")
+        key = (day, pool)
         if key not in self._samplers:
             ids = self._all if day is None else self._observed.shown[day] & self._drawable
-            counts = self._counts[question.split] if self._counts else None
-            self._samplers[key] = Sampler(ids, counts, self._since)
+            self._samplers[key] = Sampler(ids, self._counted(pool), self._since)
         return self._samplers[key]
+
+    def _counted(self, pool: str) -> Mapping[str, int] | None:
+        if self._counts is None:
+            return None
+        if pool in self._counts:
+            return self._counts[pool]
+        total = Counter[str]()
+        for name, counts in self._counts.items():
+            if name.startswith(f"{pool} "):
+                total.update(counts)
+        return total

@@ -119,6 +119,7 @@ class Report:
         items: items written, and of these, items without text (policy ``keep``).
         choices: what ``auto`` came to.
         negatives_outside: drawn past the population, which had too few.
+        negatives_other_folds: of split train, drawn from answers of other folds of users.
         empty_by_choice: splits that the user wants empty.
     """
 
@@ -134,6 +135,7 @@ class Report:
     items: Share = field(default_factory=Share)
     choices: dict[str, str] = field(default_factory=dict)
     negatives_outside: int = 0
+    negatives_other_folds: int = 0
     empty_by_choice: frozenset[Split] = frozenset()
 
     def counts_of(self, split: Split) -> SplitCounts:
@@ -168,6 +170,7 @@ class Report:
             "splits": {split: counts.as_dict() for split, counts in self.splits.items()},
             "items": {"written": self.items.total, "without_text": self.items.part},
             "negatives_outside_population": self.negatives_outside,
+            "negatives_of_other_folds": self.negatives_other_folds,
             "training_answers_later": dict(self.later),
         }
 
@@ -208,6 +211,14 @@ class Report:
             said.append(
                 f"{outside.value:.1%} of the negatives were drawn from outside the population "
                 f"({self.choices['population']}), which had too few"
+            )
+        train = self.splits["train"]
+        folds = Share(self.negatives_other_folds, train.candidates - train.positives)
+        if folds.value > _NOTICEABLE:
+            said.append(
+                f"split train: {folds.value:.1%} of the negatives are right answers of users in "
+                "other folds, since the own fold has too few: a model learns that what nobody "
+                "else has is right, which holds in train alone (--negatives uniform, or more users)"
             )
         for split, counts in self.splits.items():
             if split in self.empty_by_choice:

@@ -497,6 +497,8 @@ class PrepareSettings(Choices):
         if self.split == "time":
             recorded["periods"] = True  # it once asked for a user's last event alone
         if self.draws and self.drawn_from != "catalogue":
+            if self.negatives == "popularity":
+                recorded["popularity"] = "by fold in train"  # it once counted all of train
             return {**recorded, "population": self.drawn_from}
         return {name: value for name, value in recorded.items() if name != "population"}
 
