@@ -150,7 +150,6 @@ def _import_slow_things() -> None:
     import accelerate  # noqa: F401
     import datasets  # noqa: F401
     import peft  # noqa: F401
-    import plotly.graph_objects  # noqa: F401
     import polars  # noqa: F401
     import pydantic.json_schema  # noqa: F401
     import scipy.optimize  # noqa: F401

@@ -5,17 +5,16 @@ that a title with a script tag stays a title.  The page's own policy forbids any
 """
 
 import base64
-import gzip
 import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
 from trec_cli import __version__
 from trec_cli.core.manifest import Provenance
@@ -88,7 +87,7 @@ def render(
                 for name, value in provenance.settings.items()
                 if name not in ("inputs", "systems")
             },
-            library=packed(get_plotlyjs()),
+            library=packed(charts_library()),
             version=__version__,
         )
     )
@@ -119,9 +118,17 @@ class Packed:
     text: str
 
 
-def packed(text: str) -> Packed:
-    """Compress a script for the page."""
-    data = gzip.compress(text.encode(), 9, mtime=0)
+def charts_library() -> bytes:
+    """Return plotly.js, its basic bundle (lines, points and bars), as gzip data.
+
+    It is the file of the package ``plotly.js-basic-dist-min`` on npm, under ``gzip -9 -n``.
+    """
+    folder = resources.files("trec_cli.evaluate") / "templates"
+    return (folder / "plotly-basic.min.js.gz").read_bytes()
+
+
+def packed(data: bytes) -> Packed:
+    """Write a compressed script for the page."""
     return Packed(len(data), base64.b85encode(data, pad=True).decode().replace("<", ","))
 
 
