@@ -14,7 +14,7 @@ RECBOLE := .recbole
 PROTOCOLS ?= runs/protocols
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo model embedder test test-slow check lint audit coverage kill-rounds format docs bench bench-page yardstick-industrial study-protocols clean
+.PHONY: help demo model embedder test test-slow check lint audit coverage kill-rounds format docs bench bench-page yardstick-industrial yardstick-mind study-protocols clean
 
 help:
 	@echo "make demo       all five stages on samples/ with a real small model (about ten minutes on two cores)"
@@ -29,6 +29,7 @@ help:
 	@echo "make docs       write docs/cli.md from the commands' own help"
 	@echo "make bench      measure against vLLM, TRL and others (an hour; leave the machine alone), on DATA=folder"
 	@echo "make yardstick-industrial  the published Industrial questions: signals, blend, published figures (minutes)"
+	@echo "make yardstick-mind  the metrics of MIND's leaderboard, every impression of DATA/mind a question (minutes)"
 	@echo "make study-protocols  the tables of docs/results.md: four settings and the published one (hours; continues)"
 	@echo "make bench-page write docs/performance.md from what was measured"
 	@echo "make clean      remove the environment, the model and the demo's run"
@@ -124,6 +125,16 @@ bench: $(INSTALLED) $(MODEL)/config.json $(PEERS)/vllm/.installed $(PEERS)/trl/.
 # Every signal and the blend on the published Industrial questions, beside the published figures.
 yardstick-industrial: $(INSTALLED) $(EMBEDDER)/config.json
 	$(BIN)/python -m benchmarks.published_industrial --data $(DATA) --learnt runs/published-industrial
+
+# With MIND's own parts (train, dev) in DATA/mind, dev is what is asked.
+yardstick-mind: export PATH := $(CURDIR)/$(BIN):$(PATH)
+yardstick-mind: $(INSTALLED)
+	trec prepare $(DATA)/mind --out runs/yardstick-mind --target impression --per-impression \
+		--min-history 0 --max-history 50 --long keep-last
+	for scorer in random popularity cooccurrence bm25 blend; do \
+		trec score runs/yardstick-mind --scorer $$scorer || exit; \
+	done
+	trec eval runs/yardstick-mind --metrics mind --reference blend
 
 $(RECBOLE)/.installed: scripts/recbole_env.py
 	$(PYTHON) scripts/recbole_env.py $(RECBOLE)
