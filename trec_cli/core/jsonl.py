@@ -4,6 +4,7 @@ Reading reports up to :data:`~trec_cli.core.errors.MAX_FAULTS` faults at once, e
 file, line and what to do.  ``-`` is standard input or output.
 """
 
+import gc
 import gzip
 import hashlib
 import io
@@ -292,6 +293,18 @@ def plain_value(value: object) -> str:
         pairs = ((name, plain_value(inner)) for name, inner in value.items())
         return ", ".join(f"{name} {inner}" for name, inner in pairs if inner)
     return str(value)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let nothing search for garbage while millions of objects are made that all stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_items(path: Path | str, *, numeric_ids: bool = False) -> dict[str, Item]:

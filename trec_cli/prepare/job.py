@@ -1,12 +1,12 @@
 """One preparation, from its options to the files in RUN: what the command and the API run."""
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
 from trec_cli.core.errors import SettingsChanged, UsageError
-from trec_cli.core.jsonl import is_stream
+from trec_cli.core.jsonl import is_stream, uncollected
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.options import declared
 from trec_cli.core.outputs import locked
@@ -63,7 +63,8 @@ class PrepareJob:
         self.found = detect(files, options.format)
         self.run = RunFolder(options.out)
         self.growth: Growth | None = None
-        if _is_big(self.found, options.engine):
+        self._engine = options.engine
+        if _is_big(self.found, self._engine):
             files.work_on_disk()
         self._refuse_foreign(given)
         self._settings = options.settings(self.found.format.defaults)
@@ -107,7 +108,8 @@ class PrepareJob:
             SettingsChanged: they were made with other settings, and not ``overwrite``.
             InputError: a file of the source is at fault, or nothing is left of it.
         """
-        with locked(self.run.examples):
+        in_memory = not _is_big(self.found, self._engine)
+        with locked(self.run.examples), uncollected() if in_memory else nullcontext():
             provenance = self._provenance()
             done, change = _is_done(self.run, provenance, overwrite=overwrite)
             if not done:

@@ -1,10 +1,8 @@
 """From a run folder to one list per user: the whole catalogue ranked by the blend."""
 
-import gc
 import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -14,7 +12,7 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.errors import InputError
-from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items
+from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items, uncollected
 from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_date
 from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
 from trec_cli.core.progress import Progress
@@ -56,18 +54,6 @@ _DECIMALS = 5
 _NOTED = 1000
 _READ = 50_000
 """Histories that are looked up at once."""
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Let nothing search for garbage while millions of objects are made that all stay."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass
@@ -137,7 +123,7 @@ class RecommendTask:
         Raises:
             InputError: one of them is at fault, or no example is of the split.
         """
-        with _uncollected():
+        with uncollected():
             items = read_items(options.items_file)
             examples = read_examples(options.examples_file, items)
         asked = [e for e in examples if e.split == options.split][: options.limit]
@@ -281,7 +267,7 @@ def _made(
     options = task.options
     if all(n in kept for n in range(len(task.asked))):
         return
-    with _uncollected():
+    with uncollected():
         learnt: Learnt = learn(options, task.items, task.examples, progress, renew=renew)
     counts.weights_kept = learnt.kept
     for line in learnt.told:
