@@ -36,10 +36,10 @@ from trec_cli.evaluate.statistics import UserSums, bootstrap, interval
 from trec_cli.models.embedder import EmbedderSource
 from trec_cli.models.source import ModelSource
 from trec_cli.models.vectors import CatalogueVectors
-from trec_cli.recommend import learning
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.sequence.stacking import NAME, SequenceSignals
+from trec_cli.signals import renewal
 from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Histories
@@ -58,7 +58,7 @@ PUBLISHED = {
 }
 """NDCG@10 in print (MiniOneRec, table of Industrial and Scientific)."""
 KS = (3, 5, 10)
-NEGATIVES = learning.NEGATIVES
+NEGATIVES = renewal.NEGATIVES
 """Wrong answers drawn per validation question, as ``trec recommend`` draws them."""
 ATTRIBUTES = ("title", "brand")
 """What the vectors are made of."""

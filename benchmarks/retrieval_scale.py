@@ -1,7 +1,7 @@
 """Retrieval from a large catalogue: users a second and memory, exact and approximate.
 
     python samples/click_log.py SHOP --items 100000 --users 100000 --clicks 2000000
-    python -m benchmarks.retrieval_scale SHOP [--exact 100] [--users 4000]
+    python -m benchmarks.retrieval_scale SHOP [--exact 2000 20000] [--users 2000 20000]
 
 Learns from all users of the log, retrieves 200 candidates for some of them (the first ones, then
 again and again: where there are more users than the log has), one thread, by processor time.
@@ -13,7 +13,7 @@ import json
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.learn import learn_shares, learn_signals
+
+_PART = 500
 
 
 def read_shop(folder: Path) -> tuple[dict[str, Item], list[list[str]]]:
@@ -47,24 +49,26 @@ def resident() -> int:
     return round(pages * resource.getpagesize() / 2**20)
 
 
-def run(search: Search, asked: Histories, users: int) -> Iterator[dict[str, Any]]:
-    """Search for users in four parts; yield rate and memory after each."""
-    part = max(1, users // 4)
-    for done in range(0, users, part):
+def run(search: Search, asked: Histories, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Search for more and more users; yield rate and memory after each number of them."""
+    done = 0
+    for users in sizes:
         started = time.process_time()
-        start = done % max(1, len(asked) - part + 1)
-        for _ in search.blocks(asked.block(start, start + part)):
-            pass
+        for start in range(done, users, _PART):
+            first = start % max(1, len(asked) - _PART + 1)
+            for _ in search.blocks(asked.block(first, first + min(_PART, users - start))):
+                pass
         took = time.process_time() - started
-        yield {"users": done + part, "users_per_s": round(part / took, 1), "mib": resident()}
+        yield {"users": users, "users_per_s": round((users - done) / took, 1), "mib": resident()}
+        done = users
 
 
 def main() -> None:
     """Measure and keep."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("shop", type=Path)
-    options.add_argument("--exact", type=int, default=100)
-    options.add_argument("--users", type=int, default=4000)
+    options.add_argument("--exact", type=int, nargs="+", default=[2000, 20_000])
+    options.add_argument("--users", type=int, nargs="+", default=[2000, 20_000])
     given = options.parse_args()
     items, histories = read_shop(given.shop)
     started = time.process_time()
@@ -92,6 +96,7 @@ def main() -> None:
     body["approximate"] = list(run(near, sequences, given.users))
     print(json.dumps(body), flush=True)
     body["exact"] = list(run(exact, sequences, given.exact))
+    print(json.dumps(body), flush=True)
     sample = sequences.where(np.arange(len(sequences)) % (len(sequences) // 50) == 0)
     found = agreement(exact, near, sample)
     body["agreement"] = {"share": round(found.share, 4), "users": found.users}

@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 from trec_cli.commands.app import app
 from trec_cli.core.jsonl import encode, read_examples
 from trec_cli.core.records import Example, Item
-from trec_cli.recommend.learning import past_examples
 from trec_cli.signals.blend import Blend, Learner, load_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
+from trec_cli.signals.renewal import past_examples
 
 Lines = list[dict[str, Any]]
 SHOP = [

@@ -4,21 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from msgspec import structs
+from msgspec import structs, to_builtins
 from typer.testing import CliRunner, Result
 
 from tests.score.small_run import make_run
 from tests.scores_file import scores_in
 from trec_cli.commands.app import app
-from trec_cli.core.jsonl import encode_all, read_examples
+from trec_cli.core.jsonl import encode_all, read_examples, read_items
 from trec_cli.core.manifest import file_hash, read_manifest
 from trec_cli.core.outputs import write_lines
+from trec_cli.core.progress import Silent
+from trec_cli.core.records import Example
+from trec_cli.score.blend import make_blend_job
 from trec_cli.score.job import read_material
 from trec_cli.score.options import Asked
-from trec_cli.signals.blend import Blend, Learner, load_logit
+from trec_cli.signals.blend import Blend, Learner, Pairs, load_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events
+from trec_cli.signals.reasons import find_reasons
 
 
 @pytest.fixture
@@ -87,6 +92,66 @@ def test_without_questions_to_learn_from_it_says_so(tmp_path: Path) -> None:
     result = trec(run)
     assert result.exit_code == 2
     assert "learns its weights from questions of split valid or train" in result.stderr
+
+
+def _ask_about_tomorrow(tmp_path: Path, users: int = 30, *, retrieved: bool = True) -> Path:
+    """Make a run of split predict alone; items of one kind follow each other."""
+    run = make_run(tmp_path / "run", {"test": 1})
+    draws = np.random.default_rng(0)
+    examples = [
+        Example(
+            example_id=f"u{n}-predict",
+            user_id=f"u{n}",
+            split="predict",
+            history=[f"i{2 * i + n % 2}" for i in draws.permutation(12)[:5]],
+            candidates=[f"i{i}" for i in draws.permutation(24)[:12]] if retrieved else [],
+            positives=[],
+        )
+        for n in range(users)
+    ]
+    write_lines(run / "examples.jsonl", encode_all(examples))
+    return run
+
+
+def test_predictions_alone_learn_from_the_newest_item_of_each_history(tmp_path: Path) -> None:
+    run = _ask_about_tomorrow(tmp_path)
+    told = fields(trec(run, "--split", "predict", "--top", "4", "--json"))
+    assert told["questions"] == 30
+    asked = {e.user_id: e for e in read_examples(run / "examples.jsonl")}
+    lines = (run / "recommendations-blend.jsonl").read_text().splitlines()
+    lists = [json.loads(line) for line in lines]
+    assert [one["user_id"] for one in lists] == list(asked)
+    reasons = [(one, item.get("because")) for one in lists for item in one["items"]]
+    assert any(because for _, because in reasons)
+    for one, because in reasons:
+        if because:
+            assert because["history_item"] in asked[one["user_id"]].history
+    trec(run, "--split", "predict", "--top", "4", "--out", run / "lists.csv")
+    assert (run / "lists.csv").read_text().startswith("user_id,item_id,rank,score\n")
+
+
+def test_reasons_are_those_of_trec_recommend(tmp_path: Path) -> None:
+    run = _ask_about_tomorrow(tmp_path, users=8)
+    trec(run, "--split", "predict", "--top", "24")
+    job = make_blend_job(Asked(run=run, split="predict"), Silent())
+    blend = job._blend
+    assert blend.learner.catalogue.rows.keys() == read_items(run / "items.jsonl").keys()
+    for line, e in zip(
+        (run / "recommendations-blend.jsonl").read_text().splitlines(), job.examples, strict=True
+    ):
+        items = json.loads(line)["items"]
+        chosen = [item["item_id"] for item in items]
+        pairs = Pairs.of([e.history], [chosen], blend.learner.catalogue.rows)
+        named = [r and to_builtins(r) for r in find_reasons(blend, pairs)]
+        assert [item.get("because") for item in items] == named
+
+
+def test_without_candidates_it_names_what_recommends(tmp_path: Path) -> None:
+    run = _ask_about_tomorrow(tmp_path, retrieved=False)
+    for arguments in (["--split", "predict"], []):
+        result = trec(run, *arguments, "--top", "10")
+        assert result.exit_code == 3
+        assert "trec recommend" in " ".join(result.stderr.split())
 
 
 def test_a_stream_leaves_nothing_behind(run: Path) -> None:

@@ -15,8 +15,9 @@ from tests.scores_file import scores_in
 from trec_cli.commands.app import app
 from trec_cli.core.jsonl import read_examples
 from trec_cli.core.manifest import read_manifest
+from trec_cli.core.records import Reason
 from trec_cli.models.vectors import ItemVectors
-from trec_cli.score.embedding import GRID, nearest
+from trec_cli.score.embedding import GRID, nearest, nearest_item
 
 VECTORS = ItemVectors(
     {"east": 0, "north": 1, "between": 2, "empty": 3},
@@ -45,6 +46,17 @@ def test_the_nearest_items_are_averaged_as_far_as_there_are_any() -> None:
         count = settings["nearest"]
         assert nearest(VECTORS, history, ["between"], count) == [round(cosines[count], 6)]
     assert nearest(VECTORS, history, ["between"], 2) == [0.7]
+
+
+def test_the_reason_is_the_nearest_history_item_and_the_newest_of_equals() -> None:
+    rows = {"a": 0, "b": 1, "a again": 2, "c": 3}
+    vectors = ItemVectors(rows, np.array([[1, 0], [0, 1], [1, 0], [0.6, 0.8]], np.float32))
+    assert nearest_item(vectors, ["a", "b"], "c") == Reason(signal="nearest_text", history_item="b")
+    found = nearest_item(vectors, ["a", "b", "a again"], "a")
+    assert found is not None
+    assert found.history_item == "a again"
+    assert nearest_item(vectors, ["a"], "b") is None  # nothing of it is near
+    assert nearest_item(vectors, [], "b") is None
 
 
 def test_without_history_all_candidates_tie() -> None:

@@ -149,6 +149,13 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     positives: list[Identifier]
 
 
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """What spoke most for an item: the signal, and the history item that it comes from."""
+
+    signal: str
+    history_item: str
+
+
 class UserSequence(msgspec.Struct, frozen=True, kw_only=True):
     """A raw user sequence of a plain JSONL collection, oldest item first."""
 

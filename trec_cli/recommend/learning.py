@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
@@ -17,37 +15,14 @@ from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.learn import missing_signals
 from trec_cli.signals.logit import ConditionalLogit
-from trec_cli.signals.renewal import Course
+from trec_cli.signals.renewal import NEGATIVES, Course
 from trec_cli.signals.shelf import Shelf, content_key
 
 if TYPE_CHECKING:
     from trec_cli.sequence.stacking import SequenceSignals
 
-NEGATIVES = 200
-"""Wrong answers drawn per question that the weights are fitted on."""
 _GROWTH = 1.2
 """Weights are fitted again when the log has grown by more than a fifth."""
-
-
-def past_examples(examples: Sequence[Example]) -> list[Example]:
-    """Return what may be learnt from before a prediction: everything is past.
-
-    Each user's whole history becomes an example of split train whose answer is its newest item.
-    """
-    asked = {e.user_id for e in examples if e.split == PREDICT}
-    past = [_newest_as_answer(e) for e in examples if e.split == PREDICT and e.history]
-    others = (e for e in examples if e.user_id not in asked)
-    return [*past, *(msgspec.structs.replace(e, split="train") for e in others)]
-
-
-def _newest_as_answer(example: Example) -> Example:
-    return msgspec.structs.replace(
-        example,
-        split="train",
-        history=example.history[:-1],
-        positives=example.history[-1:],
-        candidates=[],
-    )
 
 
 @dataclass(frozen=True)
@@ -146,7 +121,7 @@ def _course(options: RecommendOptions, examples: Sequence[Example]) -> Course:
     """Decide what is counted, and where the weights come from."""
     learnt_from: tuple[Split, ...] = ("train",) if options.split == "valid" else ("train", "valid")
     if options.split == PREDICT:
-        return Course(past_examples(examples), learnt_from, "a prediction knows everything")
+        return Course.of_past(examples, learnt_from)
     return Course.of(examples, options.split, learnt_from)
 
 

@@ -1,26 +1,11 @@
-"""A line of recommendations, with the reasons for it."""
+"""A line of recommendations, and the question that it answers."""
 
 import hashlib
 
 import msgspec
 
 from trec_cli.core.records import Example
-
-
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """What spoke most for an item: the signal, and the history item that it comes from."""
-
-    signal: str
-    history_item: str
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One item of a user's list; ranks count from 1."""
-
-    item_id: str
-    rank: int
-    score: float
-    because: Reason | None = None
+from trec_cli.score.recommendations import Recommended
 
 
 class UserList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -31,7 +16,7 @@ class UserList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     user_id: str
-    items: list[Entry]
+    items: list[Recommended]
     question: str = ""
 
 

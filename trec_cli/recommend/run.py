@@ -16,7 +16,7 @@ from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items, un
 from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_date
 from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import Example, Item
+from trec_cli.core.records import Example, Item, Reason
 from trec_cli.core.seeds import derive_seed, generator
 from trec_cli.recommend.keeping import (
     NEW_WEIGHTS,
@@ -28,8 +28,7 @@ from trec_cli.recommend.keeping import (
 )
 from trec_cli.recommend.learning import Learnt, learn
 from trec_cli.recommend.options import RecommendOptions
-from trec_cli.recommend.reasons import find_reasons
-from trec_cli.recommend.records import Entry, Reason, UserList, question_hash
+from trec_cli.recommend.records import UserList, question_hash
 from trec_cli.retrieve.filters import filter_items, read_excluded
 from trec_cli.retrieve.search import (
     Best,
@@ -44,9 +43,15 @@ from trec_cli.retrieve.search import (
     sample,
 )
 from trec_cli.retrieve.settings import POOL, RetrieveSettings, parse_only, parse_since
-from trec_cli.score.recommendations import Recommendations, Recommended, write_recommendations
+from trec_cli.score.recommendations import (
+    Recommendations,
+    Recommended,
+    has_reasons,
+    write_recommendations,
+)
 from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, right
+from trec_cli.signals.reasons import find_reasons
 
 Line = UserList | Example | bytes
 """What becomes a line of the output; bytes are one that is kept."""
@@ -380,7 +385,7 @@ class ListMaker:
         reasons = iter(self._reasons(asked, found))
         for example, items, scores in zip(examples, chosen, found.scores.tolist(), strict=True):
             entries = [
-                Entry(
+                Recommended(
                     item_id=item,
                     rank=rank,
                     score=round(score, _DECIMALS),
@@ -394,7 +399,7 @@ class ListMaker:
     def _reasons(self, asked: Histories, found: Retrieved) -> Sequence[Reason | None]:
         """Explain all items of a block, list after list; CSV and Parquet have no place for it."""
         out = self.options.out_file
-        if not self.options.reasons or not (is_stream(out) or out.suffix == ".jsonl"):
+        if not self.options.reasons or not has_reasons(out):
             return ()
         filled = found.rows >= 0
         questions = np.repeat(np.arange(len(asked)), filled.sum(axis=1))
@@ -403,15 +408,14 @@ class ListMaker:
 
 def _write(out: Path, lists: Iterator[Line]) -> None:
     """Write lists as JSONL with reasons, or as the columns of a table."""
-    if is_stream(out) or out.suffix == ".jsonl":
+    if has_reasons(out):
         write_lines(out, (one if isinstance(one, bytes) else encode(one) for one in lists))
         return
     write_recommendations(out, (_plain(one) for one in lists if isinstance(one, UserList)))
 
 
 def _plain(one: UserList) -> Recommendations:
-    items = [Recommended(item_id=e.item_id, rank=e.rank, score=e.score) for e in one.items]
-    return Recommendations(user_id=one.user_id, items=items)
+    return Recommendations(user_id=one.user_id, items=one.items)
 
 
 def chosen_to_show(task: RecommendTask) -> list[int]:

@@ -9,6 +9,7 @@ together, nearest texts, sequence models) lies in a folder beside them, ``learnt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,24 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance, is_unfinished, recorded_settings
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import PREDICT, Split
+from trec_cli.core.records import PREDICT, Example, Reason, Split
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
 from trec_cli.signals.blend import (
     Blend,
     Learner,
+    Pairs,
     feature_names,
     load_logit,
     save_logit,
     varying_of,
 )
 from trec_cli.signals.catalogue import EncodedCatalogue
+from trec_cli.signals.histories import right
 from trec_cli.signals.learn import missing_signals
-from trec_cli.signals.renewal import Course
+from trec_cli.signals.reasons import find_reasons
+from trec_cli.signals.renewal import NEGATIVES, Course
 from trec_cli.signals.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -91,7 +95,12 @@ class BlendJob(Job):
         self._material, self._seed, self._progress = material, asked.seed, progress
         self._split, self._vectors = asked.split, vectors
         self._sequence_models = sequence_models
-        self._course = Course.of(material.everything, asked.split, self._learnt_from)
+        self._negatives: int | None = None
+        if asked.split == PREDICT and not any(map(_is_answered, material.everything)):
+            self._negatives = NEGATIVES
+            self._course = Course.of_past(material.everything, self._learnt_from)
+        else:
+            self._course = Course.of(material.everything, asked.split, self._learnt_from)
         self._model: Path | None = None
         self._shelf = Shelf()
         self._reused = False
@@ -142,7 +151,7 @@ class BlendJob(Job):
 
     def _fit(self) -> Blend:
         self._progress.info("fitting the blend")
-        return self._course.fit(self._learner)
+        return self._course.fit(self._learner, self._negatives)
 
     def batches(self) -> Sequence[Sequence[int]]:
         """Cut the examples in their order; those of train fold by fold, learnt once each."""
@@ -156,6 +165,20 @@ class BlendJob(Job):
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples."""
         return self._blend.score([self.examples[index] for index in batch])
+
+    def reasons(
+        self, indices: Sequence[int], chosen: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[Reason | None]]:
+        """Name the signal and the history item that speak most for each item.
+
+        Those of split train are scored without their users, so nothing is said of them.
+        """
+        if self._split == "train":
+            return super().reasons(indices, chosen)
+        histories = (self.examples[index].history for index in indices)
+        pairs = Pairs.of(histories, chosen, self._learner.catalogue.rows)
+        found = iter(find_reasons(self._blend, pairs))
+        return [list(islice(found, len(items))) for items in chosen]
 
     def details(self) -> dict[str, Any]:
         """Return the weights, what they were fitted on and what was counted."""
@@ -186,6 +209,10 @@ class BlendJob(Job):
             *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
             *([str(self._shelf)] if self._shelf.folder else []),
         ]
+
+
+def _is_answered(example: Example) -> bool:
+    return example.split in ("train", "valid") and bool(right(example))
 
 
 def is_kept(model: Path, made: Provenance) -> bool:

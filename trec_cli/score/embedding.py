@@ -14,6 +14,7 @@ import numpy as np
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.progress import Progress
+from trec_cli.core.records import Reason
 from trec_cli.models.embedder import EmbedderSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import ItemVectors, VectorMaker, item_vectors
@@ -78,6 +79,18 @@ def nearest(
     return found
 
 
+def nearest_item(vectors: ItemVectors, history: Sequence[str], item: str) -> Reason | None:
+    """Return the history item with the highest cosine, the newest of equals; None below zero."""
+    if not history:
+        return None
+    newest_first = history[::-1]
+    cosines = np.round(vectors.of(newest_first) @ vectors.of([item])[0], _DECIMALS)
+    best = int(cosines.argmax())
+    if cosines[best] <= 0:
+        return None
+    return Reason(signal="nearest_text", history_item=newest_first[best])
+
+
 class EmbeddingJob(TunedJob):
     """A job for an embedder."""
 
@@ -119,6 +132,16 @@ class EmbeddingJob(TunedJob):
     def _make(self, settings: Settings) -> Scorer:
         count = settings["nearest"]
         return lambda e: nearest(self._vectors, e.history, e.candidates, count)
+
+    def reasons(
+        self, indices: Sequence[int], chosen: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[Reason | None]]:
+        """Name the history item nearest to each item, the newest of equals, if any is near."""
+        histories = [self.examples[index].history for index in indices]
+        return [
+            [nearest_item(self._vectors, history, item) for item in items]
+            for history, items in zip(histories, chosen, strict=True)
+        ]
 
     def details(self) -> dict[str, Any]:
         """Return how many texts were embedded, and which settings were tried and chosen."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import content_hash, hashed_while_read, is_stream, read_items
-from trec_cli.core.records import PREDICT, Example, Item, Summary
+from trec_cli.core.records import PREDICT, Example, Item, Reason, Summary
 from trec_cli.core.shards import Shard
 from trec_cli.core.stored import of_split, open_examples, open_summaries, splits_of
 from trec_cli.score.options import Asked
@@ -200,6 +200,14 @@ class Job:
         None where a score depends on more than the batch, as it does where it was learnt.
         """
         return None
+
+    def reasons(
+        self,
+        indices: Sequence[int],
+        chosen: Sequence[Sequence[str]],  # noqa: ARG002
+    ) -> Sequence[Sequence[Reason | None]]:
+        """Say why the items chosen for some examples are recommended, as far as it is known."""
+        return [() for _ in indices]
 
     def cost(self, index: int) -> Cost:
         """Return what an example costs."""

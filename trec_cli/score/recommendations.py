@@ -9,6 +9,7 @@ database takes them.
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ import numpy as np
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.outputs import atomic, write_bytes, write_lines
+from trec_cli.core.records import Reason
 from trec_cli.core.seeds import derive_seed
 
 COLUMNS = ("user_id", "item_id", "rank", "score")
@@ -24,12 +26,13 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 _ROWS_AT_ONCE = 4096
 
 
-class Recommended(msgspec.Struct, frozen=True, kw_only=True):
+class Recommended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One item of a user's list; ranks count from 1."""
 
     item_id: str
     rank: int
     score: float
+    because: Reason | None = None
 
 
 class Recommendations(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +72,18 @@ def best_items(
     return Recommendations(user_id=user_id, items=items)
 
 
+def explained(one: Recommendations, reasons: Sequence[Reason | None]) -> Recommendations:
+    """Add the reason of each item; there may be fewer reasons than items, or none."""
+    pairs = zip_longest(one.items, reasons)
+    items = [msgspec.structs.replace(item, because=reason) for item, reason in pairs]
+    return Recommendations(user_id=one.user_id, items=items)
+
+
+def has_reasons(path: Path) -> bool:
+    """Check whether a file of recommendations has a place for reasons: CSV and Parquet do not."""
+    return is_stream(path) or path.suffix == ".jsonl"
+
+
 def check_format(path: Path) -> None:
     """Refuse a file whose ending names none of the formats; a stream is JSONL.
 
@@ -92,7 +107,7 @@ def write_recommendations(path: Path, lists: Iterable[Recommendations]) -> None:
         OutputFailed: the file cannot be written.
     """
     check_format(path)
-    if is_stream(path) or path.suffix == ".jsonl":
+    if has_reasons(path):
         write_lines(path, map(encode, lists))
     elif path.suffix == ".csv":
         write_bytes(path, _csv_lines(lists))

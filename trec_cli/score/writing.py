@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,17 @@ from trec_cli.core.records import Example, Scores
 from trec_cli.core.temporary import temporary_folder
 from trec_cli.score.growth import Earlier, read_earlier, write_keys
 from trec_cli.score.job import Cost, Job
-from trec_cli.score.recommendations import Recommendations, best_items, write_recommendations
+from trec_cli.score.recommendations import (
+    Recommendations,
+    best_items,
+    explained,
+    has_reasons,
+    write_recommendations,
+)
 
 _NAMED = 20
+_EXPLAINED = 256
+"""Examples whose lists are explained at once."""
 _decode = msgspec.json.Decoder(Scores).decode
 
 
@@ -115,6 +124,14 @@ class Top:
             one = _decode(line)
             yield best_items(one.user_id, one.candidates, one.scores, self.count, self.seed)
 
+    def explained(self, job: Job, lines: Iterable[bytes]) -> Iterator[Recommendations]:
+        """Yield the same with reasons, where the scorer knows any."""
+        lists = self.lists(lines)
+        for start in range(0, len(job.examples), _EXPLAINED):
+            part = list(islice(lists, _EXPLAINED))
+            chosen = [[item.item_id for item in one.items] for one in part]
+            yield from map(explained, part, job.reasons(range(start, start + len(part)), chosen))
+
 
 def write_scores(
     job: Job, out: Path, progress: Progress, *, top: Top | None = None, overwrite: bool = False
@@ -170,7 +187,8 @@ def _write(job: Job, out: Path, records: Mapping[str, bytes], top: Top | None) -
     if top is None:
         write_lines(out, lines)
     else:
-        write_recommendations(out, top.lists(lines))
+        lists = top.explained(job, lines) if has_reasons(out) else top.lists(lines)
+        write_recommendations(out, lists)
 
 
 def _score(job: Job, journal: Journal, earlier: Earlier, progress: Progress) -> Tally:

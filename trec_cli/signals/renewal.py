@@ -21,6 +21,8 @@ from trec_cli.signals.histories import Events, Times, right
 LEAST_ASKED = 200
 """With fewer questions at the earlier cut, nothing is renewed: weights need questions."""
 MOST_ASKED = 5000
+NEGATIVES = 200
+"""Wrong answers drawn per question that has no candidates."""
 _ASKED: tuple[Split, ...] = ("valid",)
 _OLDER: dict[Split, tuple[Split, ...]] = {"test": ("valid",), "predict": ("valid", "test")}
 """Splits whose answers may be older than the questions of a split."""
@@ -88,6 +90,27 @@ def _times(examples: Sequence[Example]) -> Times | None:
     return np.array(times, float) if times and len(times) == len(examples) else None
 
 
+def past_examples(examples: Sequence[Example]) -> list[Example]:
+    """Return what may be learnt from before a prediction: everything is past.
+
+    Each user's whole history becomes an example of split train whose answer is its newest item.
+    """
+    asked = {e.user_id for e in examples if e.split == PREDICT}
+    past = [_newest_as_answer(e) for e in examples if e.split == PREDICT and e.history]
+    others = (e for e in examples if e.user_id not in asked)
+    return [*past, *(msgspec.structs.replace(e, split="train") for e in others)]
+
+
+def _newest_as_answer(example: Example) -> Example:
+    return msgspec.structs.replace(
+        example,
+        split="train",
+        history=example.history[:-1],
+        positives=example.history[-1:],
+        candidates=[],
+    )
+
+
 @dataclass(frozen=True)
 class Course:
     """How the blend learns for the questions of one split.
@@ -109,6 +132,11 @@ class Course:
         """Count what is older than the questions of a split, where times allow it."""
         ground = find_ground(examples, split)
         return cls(examples if isinstance(ground, str) else ground.counted, learnt_from, ground)
+
+    @classmethod
+    def of_past(cls, examples: Sequence[Example], learnt_from: tuple[Split, ...]) -> "Course":
+        """Count everything before a prediction, and ask each user for the newest item."""
+        return cls(past_examples(examples), learnt_from, "a prediction knows everything")
 
     @property
     def renewed(self) -> int:

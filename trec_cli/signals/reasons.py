@@ -10,7 +10,7 @@ there is no reason.
 import numpy as np
 from numpy.typing import NDArray
 
-from trec_cli.recommend.records import Reason
+from trec_cli.core.records import Reason
 from trec_cli.signals.blend import Blend, Pairs
 from trec_cli.signals.histories import Histories, Rows
 from trec_cli.signals.learn import DECAY, reads_history
