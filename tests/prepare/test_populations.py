@@ -150,6 +150,25 @@ def test_a_fold_with_too_few_answers_takes_those_of_others_and_says_so() -> None
     assert f"{others / (60 * 20):.1%} of the negatives" in warning
 
 
+def test_a_users_other_answers_in_train_are_no_negatives_by_popularity() -> None:
+    """Each user has five answers; those of the own fold are mostly drawn, the own ones never."""
+    questions = [
+        question(f"u{u}", [f"a{u}-{n}" for n in range(end)], timestamp=end, suffix=f"-{end}")
+        for u in range(40)
+        for end in range(2, 7)
+    ]
+    items = sorted({item for q in questions for item in (*q.history, *q.positives)})
+    sizes = parse_sizes("40", "0", "0")
+    examples, _ = prepare(
+        collection(questions, items), negatives="popularity", population="seen", number=9,
+        sizes=sizes,
+    )  # fmt: skip
+    assert len(examples) == 200
+    for example in examples:
+        assert len(wrong(example)) == 9
+        assert example.user_id not in {f"u{item[1:].split('-')[0]}" for item in wrong(example)}
+
+
 def test_only_negatives_by_popularity_are_made_with_other_settings_than_before() -> None:
     changed = settings(negatives="popularity", population="auto").as_dict()
     assert changed["popularity"] == "by fold in train"

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,11 @@ class Prepared:
     def _drawn(self) -> Iterator[tuple[Question, Example | None]]:
         """Yield the questions with drawn candidates, or those of the source."""
         negatives = self._negatives()
-        for question in self.asked.questions:
-            yield question, self._example(question, negatives)
+        for _, group in groupby(self.asked.questions, attrgetter("user_id")):
+            questions = list(group)
+            own = {item for q in questions if q.split == "train" for item in q.positives}
+            for question in questions:
+                yield question, self._example(question, negatives, own)
         self.report.negatives_outside = negatives.outside
         self.report.negatives_other_folds = negatives.other_folds
 
@@ -134,7 +139,7 @@ class Prepared:
     def _kept(self, question: Question) -> list[str]:
         return question.history[-self.settings.max_history :]
 
-    def _example(self, question: Question, negatives: Negatives) -> Example | None:
+    def _example(self, question: Question, negatives: Negatives, own: Set[str]) -> Example | None:
         """Choose and shuffle candidates by (seed, user); None where there is no negative.
 
         A question about the future has those of the source alone, if it has any.
@@ -144,7 +149,9 @@ class Prepared:
         if future and not question.offered:
             return self._bare(question)
         rng = generator(self.settings.seed, question.user_id, "candidates", question.suffix)
-        wrong = list(question.offered or ()) if future else self._wrong(question, negatives, rng)
+        wrong = (
+            list(question.offered or ()) if future else self._wrong(question, negatives, rng, own)
+        )
         if not wrong and not future:
             return None
         candidates = sorted({*question.positives, *wrong})
@@ -168,7 +175,7 @@ class Prepared:
         )
 
     def _wrong(
-        self, question: Question, negatives: Negatives, rng: np.random.Generator
+        self, question: Question, negatives: Negatives, rng: np.random.Generator, own: Set[str]
     ) -> list[str]:
         """Draw negatives, or take those of the source; none is in the history or right."""
         assert question.split is not None
@@ -177,7 +184,7 @@ class Prepared:
         number = self.settings.number
         if question.offered is None:
             number = number or _DRAWN
-            drawn = negatives.draw(question, rng, number, banned)
+            drawn = negatives.draw(question, rng, number, banned, own)
             counts.too_few_negatives += len(drawn) < number
             return drawn
         distinct = set(question.offered) - banned

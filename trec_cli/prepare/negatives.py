@@ -198,10 +198,21 @@ class Negatives:
         return "catalogue"
 
     def draw(
-        self, question: Question, rng: np.random.Generator, number: int, banned: Set[str]
+        self,
+        question: Question,
+        rng: np.random.Generator,
+        number: int,
+        banned: Set[str],
+        own: Set[str] = frozenset(),
     ) -> list[str]:
-        """Draw ``number`` items outside ``banned``, or all there are."""
+        """Draw ``number`` items outside ``banned``, or all there are.
+
+        ``own`` are the user's answers to all questions of train: among those of a fold they
+        would be drawn too often.
+        """
         pool, time = self._pool(question), question.timestamp
+        if pool.startswith("train "):
+            banned = banned | own
         drawn = self._sampler(question, pool).draw(rng, number, banned, time)
         missing = number - len(drawn)
         if missing and pool.startswith("train "):
