@@ -18,7 +18,7 @@ from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.json_file import read_json
 from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example, Split
-from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.core.seeds import FOLDS, derive_seed, fold_of, generator
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories, Rows, right
 from trec_cli.signals.kinds import Signal, Values
@@ -30,7 +30,6 @@ MOST_QUESTIONS = 5000
 """Questions that the weights are fitted on at most."""
 ENOUGH_QUESTIONS = 1000
 """From so many questions of split valid on, none of train is added."""
-FOLDS = 10
 VARYING = ("popularity", "unseen", "next", "next_near", "bm25", "vector_last", "vector_nearest")
 """Signals whose weight depends on the length of the history, where questions are many:
 popularity counts for more where little is known of a user, and the nearest of many items is
@@ -139,7 +138,7 @@ class Learner:
 
     def fold(self, user: str) -> int:
         """Return the fold of a user, whatever the order of users."""
-        return derive_seed(self.seed, "fold", user) % FOLDS
+        return fold_of(user)
 
     def over(self, events: Events) -> "Learner":
         """Return a learner of the same from other events."""
