@@ -18,8 +18,8 @@ SearchKind = Literal["auto", "exact", "approximate"]
 _SECONDS = 1e11
 """The year 5138; larger numbers are milliseconds."""
 EXACT_MOST = 100_000
-"""Items up to which the search is exact, where the user leaves it open: beyond, a user takes
-40 milliseconds and more (docs/retrieval.md)."""
+"""Items up to which the search is exact, where the user leaves it open: its time grows with
+them (docs/retrieval.md has figures)."""
 
 
 POOL = 400
