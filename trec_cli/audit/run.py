@@ -325,8 +325,7 @@ def _without_texts(
     if not examples or len(questions.of(*splits)) < _LEAST:
         return None
     bare = EncodedCatalogue.of({item: Item(item, {}) for item in questions.ids})
-    # Whatever the seed: these are the folds that negatives may be drawn by (fold_of).
-    learner = Learner(bare, Events.of(examples, bare.rows), seed=0)
+    learner = Learner(bare, Events.of(examples, bare.rows), seed)
     blend = fit_blend(learner, examples, splits=splits)
     wanted = [questions.examples[index] for index in asked.tolist()]
     by_id = {example.example_id: example for example in examples}
