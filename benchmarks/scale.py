@@ -1,7 +1,7 @@
 """Big inputs: time and memory of ``trec prepare``, and memory over the number of users.
 
     python -m benchmarks.scale prepare KIND FOLDER [--share 0.1]
-    python -m benchmarks.scale users [--sizes 1000 100000] [--stages score summarize train]
+    python -m benchmarks.scale users [--sizes 1000 100000] [--stages score eval summarize train]
 
 ``prepare`` writes a collection of :mod:`benchmarks.big_inputs` into FOLDER, unless it is there,
 and prepares it with both engines; of Amazon's reviews pandas does the join in the same run.
@@ -102,6 +102,8 @@ def stage_command(stage: str, run: Path, model: str) -> list[str]:
     """Return the command that is watched."""
     return {
         "score": ["score", str(run), "--scorer", "random", "--quiet"],
+        "score-popularity": ["score", str(run), "--scorer", "popularity", "--quiet"],
+        "eval": ["eval", str(run), "--no-audit", "--quiet"],
         "score-llm": ["score", str(run), "--mode", "none", "--model", model, "--zero-shot"],
         "summarize": ["summarize", str(run), "--mode", "none", "--quiet"],
         "train": ["train", str(run), "--mode", "none", "--model", model, "--epochs", "1"],

@@ -64,6 +64,21 @@ def test_what_was_fitted_is_taken_again_to_the_same_bytes(run: Path) -> None:
     assert "nothing to do" in trec(run).stderr
 
 
+def test_what_other_signals_have_begun_is_not_continued(run: Path) -> None:
+    assert trec(run).exit_code == 0
+    out = run / "scores-blend.jsonl"
+    manifest = read_manifest(out)
+    assert manifest is not None
+    header = json.dumps({"settings": manifest["settings"]}).encode() + b"\n"
+    (run / ".scores-blend.jsonl.partial").write_bytes(header + out.read_bytes().splitlines(True)[0])
+    assert "nothing to do" in trec(run).stderr, "finished scores stay"
+    out.unlink()
+    refused = trec(run)
+    assert refused.exit_code == 2
+    assert "signals: none before, 2 now" in refused.stderr
+    assert trec(run, "--overwrite").exit_code == 0
+
+
 def test_other_examples_or_another_seed_are_fitted_again(run: Path) -> None:
     trec(run)
     assert fields(trec(run, "--seed", 1, "--name", "seed", "--json"))["reused"] is False

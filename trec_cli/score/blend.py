@@ -6,11 +6,12 @@ same items and examples with the same seed.  What took long to learn (counts of 
 together, nearest texts, sequence models) lies in a folder beside them, ``learnt-blend``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from trec_cli.core.attributes import check_attributes
@@ -33,7 +34,7 @@ from trec_cli.signals.blend import (
 )
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import right
-from trec_cli.signals.learn import missing_signals
+from trec_cli.signals.learn import SIGNALS, missing_signals
 from trec_cli.signals.reasons import find_reasons
 from trec_cli.signals.renewal import NEGATIVES, Course
 from trec_cli.signals.shelf import Shelf
@@ -71,6 +72,8 @@ def make_blend_job(
 
 class BlendJob(Job):
     """A job for the blend; it is fitted, or read, when the first batch is scored."""
+
+    unfinished: Mapping[str, Any] = MappingProxyType({"signals": SIGNALS})
 
     def __init__(
         self,

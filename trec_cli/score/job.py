@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from trec_cli.core.errors import InputError
@@ -166,7 +167,10 @@ class Job:
         inputs: the files that decide them.
         fixed: the last of these, which are the same model: they never grow.
         hashes: those of the inputs that are known already, by path.
+        unfinished: what else must be the same for an unfinished output to be continued.
     """
+
+    unfinished: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

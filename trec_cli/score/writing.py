@@ -170,7 +170,7 @@ def write_scores(
         except SettingsChanged as change:
             earlier = read_earlier(job, out, provenance.settings, change, top=top is not None)
         again = overwrite or bool(earlier.examples)
-        journal = Journal(out, provenance.settings, overwrite=again)
+        journal = Journal(out, {**provenance.settings, **job.unfinished}, overwrite=again)
         provenance.earlier_seconds = journal.seconds
         tally = _score(job, journal, earlier, progress)
         with provenance.publish(out) as details:

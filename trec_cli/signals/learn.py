@@ -58,6 +58,8 @@ _LATE = 3
 
 _OF_ITEMS = ("popularity", "answers", "late", "unseen", "never_right", "words")
 
+SIGNALS = 2
+"""Raise it when signals come or go, or say something else: unfinished scores start again."""
 DECAY = 0.8
 """Weight of a history item relative to its successor, where the whole history counts."""
 FOLLOWS = "follows"
