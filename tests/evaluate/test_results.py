@@ -171,7 +171,7 @@ def test_per_user_lines_are_the_same_in_chunks(
     lines = [line(f"u{n}", [1, 2, 3], [n % 3, (n + 1) % 3]) for n in range(7)]
     evaluation = evaluation_of(tmp_path, {"x": lines})
     whole = list(per_user_lines(evaluation))
-    monkeypatch.setattr("trec_cli.core.shelves._ROWS", 3)
+    monkeypatch.setattr("trec_cli.evaluate.results._LINES", 3)
     assert list(per_user_lines(evaluation)) == whole
 
 

@@ -35,7 +35,7 @@ _CACHED = 1 << 10
 _WRITTEN = 1 << 20
 _IN_MEMORY = 1 << 23
 """Bytes of an array above which it is in a file."""
-_ROWS = 1 << 16
+_ROWS = 1 << 14
 """Rows of an array that are looked at together."""
 _CHUNK = 1 << 6
 """Names that are kept as one record."""
@@ -209,9 +209,10 @@ def let_go(numbers: _Array) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def spans(number: int) -> Iterator[slice]:
+def spans(number: int, most: int | None = None) -> Iterator[slice]:
     """Cut so many rows into parts of one size."""
-    return (slice(start, min(start + _ROWS, number)) for start in range(0, number, _ROWS))
+    size = most or _ROWS
+    return (slice(start, min(start + size, number)) for start in range(0, number, size))
 
 
 def parts(numbers: _Array) -> Iterator[_Array]:

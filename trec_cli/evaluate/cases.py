@@ -160,7 +160,8 @@ def choose(evaluation: Evaluation, seed: int) -> dict[int, str]:
     Equal ones are chosen by a seeded shuffle; no example is shown twice.
     """
     ranks = evaluation.ranks[leader(evaluation)]
-    value = reciprocal_rank(ranks, int(ranks.candidates.max()))
+    longest = int(ranks.candidates.max())
+    value = np.concatenate([reciprocal_rank(part, longest) for _, part in ranks.parts()])
     shuffled = generator(seed, "cases").permutation(len(value))
     by_value = shuffled[np.argsort(value[shuffled], kind="stable")]
     chosen: dict[int, str] = {}

@@ -168,18 +168,19 @@ def label(name: str) -> str:
     return "<br>".join(map(plain, textwrap.wrap(name, _LABEL)))
 
 
-def rank_shares(ranks: Ranks, bins: int) -> Floats:
+def rank_shares(ranks: Ranks, bins: int, *, by_chance: bool = False) -> Floats:
     """Share of positives at each rank, in ``bins`` equal bins up to the longest list.
 
     A tied positive counts at each rank of its group with equal probability, and one that is
-    not among the candidates at none.
+    not among the candidates at none.  ``by_chance`` the ranks are those of a random order.
     """
     longest = int(ranks.candidates.max())
     steps = np.zeros(longest + 1)
-    ahead, tied = ranks.ahead[~ranks.missed], ranks.tied[~ranks.missed]
-    np.add.at(steps, ahead, 1 / tied)
-    np.add.at(steps, ahead + tied, -1 / tied)
-    ranks.let_go()
+    for sign in (1, -1):  # a tied positive is added from the first rank of its group to the last
+        for _, part in ranks.parts():
+            here = chance(part) if by_chance else part
+            ahead, tied = here.ahead[~here.missed], here.tied[~here.missed]
+            np.add.at(steps, ahead if sign > 0 else ahead + tied, sign / tied)
     shares = np.maximum(np.cumsum(steps)[:longest], 0.0) / len(ranks.ahead)
     width = math.ceil(longest / bins)
     return np.add.reduceat(shares, np.arange(0, longest, width))
@@ -192,7 +193,9 @@ def rank_figure(evaluation: Evaluation, summary: Summary) -> Figure:
     width = math.ceil(longest / bins)
     starts = range(1, longest + 1, width)
     labels = [str(a) if width == 1 else f"{a}–{min(a + width - 1, longest)}" for a in starts]
-    luck = _line(labels, rank_shares(chance(evaluation.ranks[0]), bins), CHANCE, GREY, "dash")
+    luck = _line(
+        labels, rank_shares(evaluation.ranks[0], bins, by_chance=True), CHANCE, GREY, "dash"
+    )
     layout = {
         "xaxis": {"title": {"text": "rank of a positive"}, "type": "category"},
         "yaxis": {

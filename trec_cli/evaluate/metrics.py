@@ -118,10 +118,10 @@ class Ranks:
         """Expected rank of each positive, from 1: the middle of its tie group."""
         return np.where(self.missed, np.inf, self.ahead + (self.tied + 1) / 2)
 
-    def parts(self) -> Iterator[tuple[slice, "Ranks"]]:
-        """Yield the ranks of some examples at a time, and which they are."""
+    def parts(self, most: int | None = None) -> Iterator[tuple[slice, "Ranks"]]:
+        """Yield the ranks of some examples (of ``most``) at a time, and which they are."""
         starts = np.concatenate([[0], np.cumsum(self.positives)])
-        for span in spans(len(self.candidates)):
+        for span in spans(len(self.candidates), most):
             own = slice(int(starts[span.start]), int(starts[span.stop]))
             of_positives = (self.ahead, self.tied, self.tied_positives, self.positives_ahead)
             of_examples = (self.candidates, self.positives, self.ranked)

@@ -341,7 +341,7 @@ def protocol(plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
     whole = any(run.ranks_catalogue.any() for run in evaluation.runs)
     widths = evaluation.runs[0].widths
     items = plan.sources.items
-    return {
+    stated = {
         "candidates": plan.sources.candidates(),
         "ranking": "catalogue" if whole else "candidates",
         "corrected": plan.options.corrected,
@@ -352,6 +352,9 @@ def protocol(plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
         "positives_missed": max(missed.values()),
         **({"missed_by_system": missed} if whole else {}),
     }
+    for run in evaluation.runs:
+        run.let_go()
+    return stated
 
 
 def cautions(summary: Summary) -> list[str]:

@@ -40,6 +40,8 @@ from trec_cli.evaluate.statistics import (
 )
 
 SIGNIFICANT = 0.05
+_LINES = 1 << 12
+"""Examples whose lines are made together."""
 SMALL_SLICE = 30
 """Users below which a slice is marked: its intervals are wide and not to be trusted."""
 _SEEDED = re.compile(r"(?P<system>.+)@(?P<seed>0|[1-9]\d*)")
@@ -444,7 +446,7 @@ def per_user_lines(evaluation: Evaluation) -> Iterator[bytes]:
             whose = {"system": name, **({"seed": seeds[number]} if seeds else {})}
             run, of_run = evaluation.runs[index], evaluation.run_values[index]
             ids = zip(run.examples, run.users, strict=True)
-            for span, ranks in run.ranks.parts():
+            for span, ranks in run.ranks.parts(_LINES):
                 values = of_run[span].tolist()
                 let_go(of_run)
                 here = itertools.islice(ids, len(values))
