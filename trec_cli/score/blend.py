@@ -204,11 +204,12 @@ class BlendJob(Job):
         )
         strongest = ", ".join(f"{name} {weight:+.2f}" for name, weight in found[:_SHOWN])
         how = "read from" if self._reused else "kept in" if self._model else "not kept in"
-        sources = self._course.asked_of
+        past = self._negatives is not None
+        sources = "the newest item of each history" if past else self._course.asked_of
         return [
             f"blend: weights of {logit.questions} questions of {sources}, "
             f"{how} {self._model or 'a file'}; strongest: {strongest}",
-            str(self._course),
+            *([] if past else [str(self._course)]),
             *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
             *([str(self._shelf)] if self._shelf.folder else []),
         ]
