@@ -187,7 +187,7 @@ def order_table(found: Record) -> Iterator[str]:
 
 def level_table(found: Record) -> Iterator[str]:
     """Write the level of some arms under every protocol."""
-    arms = ["popularity", "late", "follows", "vector_nearest", "blend", "no user"]
+    arms = ["popularity", "late", "next_near", "vector_nearest", "blend", "no user"]
     yield _line(["protocol", "metric", *arms])
     yield _line(["---"] * (len(arms) + 2))
     for name, one in found["protocols"].items():
