@@ -101,6 +101,13 @@ def setting(folder: Path) -> dict[str, Any] | None:
     }
 
 
+def kept(earlier: Record | None, now: Record | None) -> Record | None:
+    """Return what was measured now, and what was measured earlier where nothing was now."""
+    if earlier is None or now is None:
+        return now or earlier
+    return {**earlier, **{name: value for name, value in now.items() if value is not None}}
+
+
 def table(found: Record, costs: Record, reference: str) -> Iterator[str]:
     """Write an evaluation as Markdown, best AUC (or NDCG) first."""
     names = list(next(iter(found["systems"].values())))
@@ -211,7 +218,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    found = {name: setting(options.out / name) for name in (*SETTINGS, CASCADE)}
+    out = options.results / "protocols.json"
+    earlier = (read(out) or {}).get("settings", {})
+    found = {
+        name: kept(earlier.get(name), setting(options.out / name)) for name in (*SETTINGS, CASCADE)
+    }
     page = options.page.read_text(encoding="utf-8")
     for name, one in found.items():
         if one:
@@ -228,7 +239,6 @@ def main() -> None:
         page = put(page, "levels", level_table(order))
     options.page.write_text(page, encoding="utf-8")
     content = {"settings": found, "commit": commit()}
-    out = options.results / "protocols.json"
     out.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
