@@ -37,7 +37,7 @@ def test_every_scores_file_of_a_run_is_compared(tmp_path: Path) -> None:
         for name in ("recall", "mrr", "ndcg"):
             for k in (3, 5, 10):
                 assert set(system[f"{name}@{k}"]) == {"value", "low", "high"}
-    assert len((run / "report.html").read_bytes()) > 1_000_000, "the charts' library is within"
+    assert len((run / "report.html").read_bytes()) > 400_000, "the charts' library is within"
     assert len((run / "per_user.jsonl").read_text().splitlines()) == 80
 
 
