@@ -200,7 +200,7 @@ def make_stack_job(asked: Asked, stack: Sequence[str] | None) -> StackJob:
     if len(set(names)) != len(names):
         raise UsageError(f"--stack has two systems of one name: {', '.join(names)}")
     known = [
-        path.with_name(RunFolder(path.parent).scores(f"{name}{_behind(_VALID)}").name)
+        RunFolder(path.parent).scores(f"{name}{_behind(_VALID)}")
         for path, name in zip(asked_files, names, strict=True)
     ]
     files = [*asked_files, *known]
