@@ -308,8 +308,9 @@ class Bench:
         learnt_from: tuple[Split, ...] = ("train", "valid")
         known = [*self.protocol.train, *self.protocol.valid]
         if not renewed:
-            return Course(known, learnt_from, "the published systems did no more")
-        return Course.of([*known, *self.protocol.test], "test", learnt_from)
+            why = "the published systems did no more"
+            return Course(known, learnt_from, why, NEGATIVES)
+        return Course.of([*known, *self.protocol.test], "test", learnt_from, NEGATIVES)
 
     def fit(self, *, renewed: bool, models: int) -> tuple[Blend, float]:
         """Fit a blend with so many sequence models, or take the weights of a stopped run.
@@ -329,7 +330,7 @@ class Bench:
         kept = self.shelf.folder and self.shelf.folder / f"{arm('blend', models, renewed)}.json"
         if kept and kept.exists():
             return Blend(learner, load_logit(kept)), json.loads(kept.read_text())["seconds"]
-        blend = course.fit(learner, NEGATIVES)
+        blend = course.fit(learner)
         learner.signals()
         seconds = round(time.process_time() - started, 1)
         if NAME in self.shelf.kept[before:]:

@@ -235,12 +235,13 @@ def test_in_a_split_by_time_older_answers_are_counted(
     write_lines(run / "examples.jsonl", encode_all(timed))
     result = trec(run, "--json")
     told = fields(result)
-    assert (told["renewed"], told["questions"]) == (20, 10)
+    assert (told["renewed"], told["questions"]) == (20, 20)
     assert "recent" in told["weights"]
     assert "20 answers of split valid, all older than the questions" in result.stderr
     manifest = read_manifest(run / "model-blend.json")
     assert manifest is not None
     assert manifest["settings"]["renewed"] == ["valid"]
+    assert manifest["settings"]["cut"] == "between splits"
     assert fields(trec(run, "--name", "again", "--json"))["reused"] is True
 
 

@@ -101,7 +101,7 @@ def learn(
         blend = _kept(path, made_with, learner) if path is not None and usable else None
         kept = blend is not None
         if blend is None:
-            blend = course.fit(learner, NEGATIVES)
+            blend = course.fit(learner)
             if path is not None:
                 details = {
                     "made_with": {**made_with, "signals": list(blend.signals)},
@@ -122,7 +122,7 @@ def _course(options: RecommendOptions, examples: Sequence[Example]) -> Course:
     learnt_from: tuple[Split, ...] = ("train",) if options.split == "valid" else ("train", "valid")
     if options.split == PREDICT:
         return Course.of_past(examples, learnt_from)
-    return Course.of(examples, options.split, learnt_from)
+    return Course.of(examples, options.split, learnt_from, NEGATIVES)
 
 
 def _made_with(

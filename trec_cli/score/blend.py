@@ -36,7 +36,7 @@ from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import right
 from trec_cli.signals.learn import SIGNALS, missing_signals
 from trec_cli.signals.reasons import find_reasons
-from trec_cli.signals.renewal import NEGATIVES, Course
+from trec_cli.signals.renewal import Course
 from trec_cli.signals.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ class BlendJob(Job):
         self._material, self._seed, self._progress = material, asked.seed, progress
         self._split, self._vectors = asked.split, vectors
         self._sequence_models = sequence_models
-        self._negatives: int | None = None
         if asked.split == PREDICT and not any(map(_is_answered, material.everything)):
-            self._negatives = NEGATIVES
             self._course = Course.of_past(material.everything, self._learnt_from)
         else:
             self._course = Course.of(material.everything, asked.split, self._learnt_from)
@@ -154,7 +152,7 @@ class BlendJob(Job):
 
     def _fit(self) -> Blend:
         self._progress.info("fitting the blend")
-        return self._course.fit(self._learner, self._negatives)
+        return self._course.fit(self._learner)
 
     def batches(self) -> Sequence[Sequence[int]]:
         """Cut the examples in their order; those of train fold by fold, learnt once each."""
@@ -204,7 +202,7 @@ class BlendJob(Job):
         )
         strongest = ", ".join(f"{name} {weight:+.2f}" for name, weight in found[:_SHOWN])
         how = "read from" if self._reused else "kept in" if self._model else "not kept in"
-        past = self._negatives is not None
+        past = self._course.negatives is not None
         sources = "the newest item of each history" if past else self._course.asked_of
         return [
             f"blend: weights of {logit.questions} questions of {sources}, "

@@ -2,9 +2,14 @@
 
 In a split by time every answer of split valid is older than the questions of split test, so it
 may be counted when these are asked.  But weights that are fitted on questions whose own answers
-are in the counts are wrong.  So they are fitted at an earlier cut, made the same way: the older
-half of the answers is known there, the newer half is asked.  What is learnt at the earlier cut is
-as old against its questions as what is learnt now is against those to be scored.
+are in the counts are wrong.  So they are fitted at an earlier cut, made the same way: older
+answers are known there, newer ones are asked.  What is learnt at the earlier cut is as old
+against its questions as what is learnt now is against those to be scored.
+
+The wrong answers must be as unknown at the cut as the right ones.  Where they are drawn from the
+catalogue they are, and the cut halves the answers.  The candidates that a question brings may be
+answers of its own split (``trec prepare --negatives popularity``).  Were half of these counted,
+a counted candidate would be wrong; so that cut lies between splits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +20,8 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.records import PREDICT, Example, Split
-from trec_cli.signals.blend import Blend, Learner, fit_blend
-from trec_cli.signals.histories import Events, Times, right
+from trec_cli.signals.blend import MOST_QUESTIONS, Blend, Learner, fit_blend
+from trec_cli.signals.histories import Events, Mask, Times, right
 
 LEAST_ASKED = 200
 """With fewer questions at the earlier cut, nothing is renewed: weights need questions."""
@@ -47,12 +52,14 @@ class Ground:
     renewed: int
 
 
-def find_ground(examples: Sequence[Example], split: Split) -> Ground | str:
+def find_ground(examples: Sequence[Example], split: Split, *, drawn: bool) -> Ground | str:
     """Find what else may be counted when the questions of ``split`` are asked.
 
     Args:
         examples: of all splits.
         split: that is to be scored; nothing is older than the questions of train and valid.
+        drawn: whether the wrong answers are drawn from the catalogue; if not, each question
+            is asked with its candidates, and no split is cut in two.
 
     Returns:
         Why only split train can be counted, where times are missing, an answer is not older
@@ -69,19 +76,31 @@ def find_ground(examples: Sequence[Example], split: Split) -> Ground | str:
     questions = _times([e for e in examples if e.split == split])
     if split != PREDICT and (questions is None or times.max() >= questions.min()):
         return f"not every answer of split {names} is older than the questions"
-    cut = np.sort(times)[max(len(times) // 2, len(times) - MOST_ASKED)]
-    late = times >= cut
-    if late.sum() < LEAST_ASKED or late.all():
-        return f"split {names} has too few answers to ask one half after the other"
     train = [e for e in examples if e.split == "train"]
     known = [msgspec.structs.replace(e, split="train") for e in older]
+    late = _newer_half(times) if drawn else _newest_splits(older, times)
+    earlier = [*train, *(known[n] for n in np.flatnonzero(~late))]
+    if late.sum() < LEAST_ASKED or not earlier or (drawn and late.all()):
+        return f"split {names} has too few answers to ask some where others are counted"
     return Ground(
         counted=[*train, *known],
-        earlier=[*train, *(known[n] for n in np.flatnonzero(~late))],
+        earlier=earlier,
         asked=[msgspec.structs.replace(older[n], split="valid") for n in np.flatnonzero(late)],
         splits=splits,
         renewed=len(older),
     )
+
+
+def _newer_half(times: Times) -> Mask:
+    """Return which answers are in the newer half, :data:`MOST_ASKED` and those of one time."""
+    return np.asarray(times >= np.sort(times)[max(len(times) // 2, len(times) - MOST_ASKED)])
+
+
+def _newest_splits(older: Sequence[Example], times: Times) -> Mask:
+    """Return which answers are of split test, where there is one after all of valid; else all."""
+    test = np.array([e.split == "test" for e in older], bool)
+    apart = 0 < test.sum() < len(test) and times[~test].max() < times[test].min()
+    return test if apart else np.ones(len(test), bool)
 
 
 def _times(examples: Sequence[Example]) -> Times | None:
@@ -119,24 +138,33 @@ class Course:
         counted: examples that signals are learnt from; those of split train alone count.
         learnt_from: splits whose questions the weights are fitted on, where nothing is renewed.
         ground: what is counted at two cuts, or why there are none.
+        negatives: wrong answers drawn for each question that the weights are fitted on; None
+            asks it with its candidates.
     """
 
     counted: Sequence[Example]
     learnt_from: tuple[Split, ...]
     ground: Ground | str
+    negatives: int | None = None
 
     @classmethod
     def of(
-        cls, examples: Sequence[Example], split: Split, learnt_from: tuple[Split, ...]
+        cls,
+        examples: Sequence[Example],
+        split: Split,
+        learnt_from: tuple[Split, ...],
+        negatives: int | None = None,
     ) -> "Course":
         """Count what is older than the questions of a split, where times allow it."""
-        ground = find_ground(examples, split)
-        return cls(examples if isinstance(ground, str) else ground.counted, learnt_from, ground)
+        ground = find_ground(examples, split, drawn=negatives is not None)
+        counted = examples if isinstance(ground, str) else ground.counted
+        return cls(counted, learnt_from, ground, negatives)
 
     @classmethod
     def of_past(cls, examples: Sequence[Example], learnt_from: tuple[Split, ...]) -> "Course":
         """Count everything before a prediction, and ask each user for the newest item."""
-        return cls(past_examples(examples), learnt_from, "a prediction knows everything")
+        why = "a prediction knows everything"
+        return cls(past_examples(examples), learnt_from, why, NEGATIVES)
 
     @property
     def renewed(self) -> int:
@@ -146,7 +174,10 @@ class Course:
     @property
     def settings(self) -> dict[str, Any]:
         """What a file of weights says of it."""
-        return {} if isinstance(self.ground, str) else {"renewed": self.ground.splits}
+        if isinstance(self.ground, str):
+            return {}
+        cut = {} if self.negatives is not None else {"cut": "between splits"}
+        return {"renewed": self.ground.splits, **cut}
 
     @property
     def asked_of(self) -> str:
@@ -159,21 +190,21 @@ class Course:
         """Collect what is counted when the questions are asked."""
         return Events.of(self.counted, rows, timed=self.renewed > 0)
 
-    def fit(self, learner: Learner, negatives: int | None = None) -> Blend:
+    def fit(self, learner: Learner) -> Blend:
         """Fit the weights, at the earlier cut where there is one.
 
         Args:
             learner: of the signals from :meth:`events`.
-            negatives: see :func:`~trec_cli.signals.blend.fit_blend`.
 
         Raises:
             UsageError: no split has a question.
         """
         learner.signals()
         with learner.shelf.passing():
-            return replace(self._fitted(learner, negatives), learner=learner)
+            return replace(self._fitted(learner), learner=learner)
 
-    def _fitted(self, learner: Learner, negatives: int | None) -> Blend:
+    def _fitted(self, learner: Learner) -> Blend:
+        negatives = self.negatives
         if isinstance(self.ground, str):
             return fit_blend(learner, self.counted, negatives=negatives, splits=self.learnt_from)
         earlier = Events.of(self.ground.earlier, learner.catalogue.rows, timed=True)
@@ -184,8 +215,9 @@ class Course:
         """Write for people what is counted."""
         if isinstance(self.ground, str):
             return f"counted: split train alone, since {self.ground}"
+        asked = min(len(self.ground.asked), MOST_QUESTIONS)
         return (
             f"counted: split train and {self.renewed:,} answers of split "
             f"{' and '.join(self.ground.splits)}, all older than the questions; the weights are "
-            f"of the newest {len(self.ground.asked):,} of them, asked where they were not counted"
+            f"of {asked:,} of them, asked where they were not counted"
         )
