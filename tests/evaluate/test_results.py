@@ -202,8 +202,9 @@ def test_numbers_in_files_and_in_parts_are_those_in_memory(
         )
 
     whole = results()
-    for name, size in (("_IN_MEMORY", 100), ("_ROWS", 7), ("_WRITTEN", 100), ("_CHUNK", 4)):
-        monkeypatch.setattr(f"trec_cli.core.shelves.{name}", size)
+    small = {"arrays._IN_MEMORY": 100, "arrays._ROWS": 7, "spool._WRITTEN": 100, "names._CHUNK": 4}
+    for name, size in small.items():
+        monkeypatch.setattr(f"trec_cli.core.{name}", size)
     monkeypatch.setattr("trec_cli.evaluate.scores._PART", 11)
     assert results() == whole
 

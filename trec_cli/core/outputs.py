@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
 from trec_cli.core.json_file import UNREADABLE, decode_json
 from trec_cli.core.jsonl import encode, is_stream
+from trec_cli.core.names import Places
 from trec_cli.core.processes import is_running
-from trec_cli.core.shelves import Places
 
 Settings = Mapping[str, Any]
 

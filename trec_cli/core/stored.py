@@ -6,8 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 from trec_cli.core.jsonl import iter_examples, iter_summaries
+from trec_cli.core.names import ByName
 from trec_cli.core.records import SPLITS, Example, Item, Split, Summary
-from trec_cli.core.shelves import ByName, Chosen, Slices
+from trec_cli.core.shelves import Chosen, Slices
 
 
 class Examples(Slices[Example]):

@@ -10,9 +10,10 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from trec_cli.core.arrays import Takers
 from trec_cli.core.jsonl import read_lines
 from trec_cli.core.records import Identifier, Split
-from trec_cli.core.shelves import Slices, Takers
+from trec_cli.core.shelves import Slices
 from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.scores import System
 

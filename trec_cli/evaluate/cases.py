@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from trec_cli.core.arrays import parts
 from trec_cli.core.jsonl import open_input, read_items, read_lines
 from trec_cli.core.records import Attention, Identifier, Item, Key
 from trec_cli.core.seeds import generator
-from trec_cli.core.shelves import parts
 from trec_cli.evaluate.background import AskedLine
 from trec_cli.evaluate.metrics import headline, reciprocal_rank
 from trec_cli.evaluate.results import Evaluation

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trec_cli.core.shelves import let_go, spans, take
+from trec_cli.core.arrays import let_go, spans, take
 from trec_cli.evaluate.settings import DEFAULT_KS, Family
 
 Floats = NDArray[np.float64]

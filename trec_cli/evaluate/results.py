@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from trec_cli.core.arrays import let_go, parts, scratch, spans
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import encode
+from trec_cli.core.names import Names
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.runs import NO_USER_SUFFIX
-from trec_cli.core.shelves import Names, let_go, parts, scratch, spans
 from trec_cli.evaluate.metrics import (
     Floats,
     Pools,

@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trec_cli.core.arrays import Columns, let_go, take
 from trec_cli.core.errors import Fault, InputError
 from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
+from trec_cli.core.names import Names, Texts
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Identifier, Split
-from trec_cli.core.shelves import Columns, Names, Texts, let_go, take
 from trec_cli.core.temporary import room_explained, temporary_folder
 from trec_cli.evaluate.metrics import Ints, Pools, Ranks, rank
 
@@ -196,7 +197,7 @@ class System:
         return System(*names, lines, numbers[1:3], widths, catalogue, ranks)
 
     def let_go(self) -> None:
-        """Take what is in files out of memory; see :mod:`~trec_cli.core.shelves`."""
+        """Take what is in files out of memory; see :mod:`~trec_cli.core.arrays`."""
         let_go(self.contents)
         self.ranks.let_go()
 

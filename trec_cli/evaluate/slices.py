@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trec_cli.core.arrays import rows
 from trec_cli.core.records import Item
-from trec_cli.core.shelves import rows
 from trec_cli.evaluate.background import Background
 from trec_cli.evaluate.metrics import Ints
 from trec_cli.evaluate.results import (

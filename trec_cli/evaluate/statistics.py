@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trec_cli.core.arrays import let_go, parts, scratch, spans
+from trec_cli.core.names import Names
 from trec_cli.core.seeds import generator
-from trec_cli.core.shelves import Names, let_go, parts, scratch, spans
 from trec_cli.evaluate.metrics import Floats, Ints
 
 LEVEL, POWER = 0.95, 0.80

@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from trec_cli.core.arrays import Takers
 from trec_cli.core.errors import UsageError
+from trec_cli.core.names import Places
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import generator
-from trec_cli.core.shelves import Places, Takers
 from trec_cli.core.text import terms
 from trec_cli.score.job import read_material
 from trec_cli.score.options import Asked
