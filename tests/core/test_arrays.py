@@ -2,9 +2,12 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from trec_cli.core import arrays, spool
-from trec_cli.core.arrays import Columns, Takers, let_go, parts, rows, scratch, take
+from trec_cli.core.arrays import Columns, Takers, distinct, let_go, parts, rows, scratch, take
 from trec_cli.core.errors import PartialError
 
 
@@ -46,3 +49,15 @@ def test_takers_count_users_once_for_each_item(monkeypatch: pytest.MonkeyPatch, 
         takers.add(user, list(items))
     assert takers.counts() == ({"a": 1, "b": 2, "c": 2}, 4)
     assert Takers().counts() == ({}, 0)
+
+
+@hypothesis_settings(deadline=None)
+@given(st.lists(st.sampled_from([-(2**63), -1, 0, 1, 7, 2**63 - 1])))
+def test_distinct_values_are_those_of_a_set_in_order(values: list[int]) -> None:
+    assert distinct(np.array(values, np.int64)).tolist() == sorted(set(values))
+
+
+def test_distinct_values_keep_their_kind_of_number() -> None:
+    found = distinct(np.array([2**64 - 1, 0, 2**64 - 1, 5], np.uint64))
+    assert found.tolist() == [0, 5, 2**64 - 1]
+    assert found.dtype == np.uint64

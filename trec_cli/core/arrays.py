@@ -9,7 +9,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ _PAIRS = 1 << 20
 """Pairs of user and item that are sorted together."""
 Ints = npt.NDArray[np.int64]
 _Array = npt.NDArray[Any]
+_Whole = TypeVar("_Whole", bound=np.integer[Any])
 
 
 def scratch(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> _Array:
@@ -90,11 +91,11 @@ def rows(numbers: _Array, places: Ints) -> _Array:
     return found
 
 
-def distinct(values: Ints) -> Ints:
+def distinct(values: npt.NDArray[_Whole]) -> npt.NDArray[_Whole]:
     """Return the distinct values of a one-dimensional array, sorted.
 
     ``np.unique`` returns the same, but has hashed whole numbers since NumPy 2.3, which takes
-    many times as long where most are distinct.
+    many times as long where most values are distinct.
     """
     ordered = np.sort(values)
     kept = np.ones(len(ordered), bool)

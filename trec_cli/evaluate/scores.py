@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trec_cli.core.arrays import Columns, let_go, take
+from trec_cli.core.arrays import Columns, distinct, let_go, take
 from trec_cli.core.errors import Fault, InputError
 from trec_cli.core.jsonl import FaultList, candidates_problem, is_stream, read_lines
 from trec_cli.core.names import Names, Texts
@@ -321,7 +321,7 @@ def read_system(
     # at fault, the file is read again: faults are told in the order of lines.
     with suppress(InputError):
         system = _read(file, split, progress or Silent(), count_missed, None)
-        if len(np.unique(system.examples.hashes)) == len(system.examples):
+        if len(distinct(system.examples.hashes)) == len(system.examples):
             return system
     return _read(file, split, Silent(), count_missed, set())
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trec_cli.core.arrays import let_go, parts, scratch, spans
+from trec_cli.core.arrays import distinct, let_go, parts, scratch, spans
 from trec_cli.core.names import Names
 from trec_cli.core.seeds import generator
 from trec_cli.evaluate.metrics import Floats, Ints
@@ -80,7 +80,7 @@ def _codes(users: Sequence[str]) -> Ints:
     They are told apart by their hashes, of 64 bits.
     """
     hashes = (users if isinstance(users, Names) else Names(users)).hashes
-    if len(hashes) > _MANY and len(np.unique(hashes)) == len(hashes):
+    if len(hashes) > _MANY and len(distinct(hashes)) == len(hashes):
         return np.arange(len(hashes))
     _, first, codes = np.unique(hashes, return_index=True, return_inverse=True)
     order = np.argsort(first)

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from trec_cli.core.arrays import distinct
 from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import FaultList
 from trec_cli.core.records import PREDICT
@@ -114,7 +115,7 @@ def _cuts(timelines: Iterable[Question], settings: PrepareSettings) -> CutTimes:
     if settings.valid_from_time is not None and settings.test_from_time is not None:
         return cuts_by_dates(settings.valid_from_time, settings.test_from_time)
     places = array("Q", (place_of(settings.seed, q.user_id) for q in timelines))
-    users = np.unique(np.frombuffer(places, dtype=np.uint64))
+    users = distinct(np.frombuffer(places, dtype=np.uint64))
     sizes = settings.sizes or usual_sizes(len(users))
     chosen: Iterable[Question] = timelines
     if sizes.absolute and 0 < sizes.total < len(users):

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from trec_cli.core.arrays import distinct
 from trec_cli.core.errors import UsageError
 from trec_cli.retrieve.sources import DECIMALS, highest
 from trec_cli.signals.catalogue import Floats
-from trec_cli.signals.histories import Rows, distinct
+from trec_cli.signals.histories import Rows
 from trec_cli.signals.kinds import Values
 
 LEAST = 30_000

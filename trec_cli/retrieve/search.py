@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
+from trec_cli.core.arrays import distinct
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import derive_seed, generator
@@ -25,7 +26,7 @@ from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.retrieve.sources import highest
 from trec_cli.signals.blend import Blend, Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events, Histories, Mask, Rows, distinct, right
+from trec_cli.signals.histories import Events, Histories, Mask, Rows, right
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_shares
 

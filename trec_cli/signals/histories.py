@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from trec_cli.core.arrays import distinct
 from trec_cli.core.records import Example
 from trec_cli.core.seeds import derive_seed
 from trec_cli.signals.similarity import Matrix
@@ -188,12 +189,6 @@ def _joined(examples: Sequence[Example]) -> list[str]:
     known.update(before)
     after = dict.fromkeys(item for e in ordered for item in right(e) if item not in known)
     return [*before, *longest, *after]
-
-
-def distinct(values: Rows) -> Rows:
-    """Sort and leave out what repeats, as ``np.unique`` does, which takes many times as long."""
-    ordered = np.sort(values)
-    return np.asarray(ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0])
 
 
 def takers(histories: Histories) -> NDArray[np.float64]:
