@@ -5,9 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# On a machine with other work a test is slow by chance, and no test is about time.
+settings.register_profile("trec", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trec")
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = Path(os.environ.get("TREC_REAL_DATA", ROOT.parent / "shared" / "data"))

@@ -3,7 +3,6 @@ import os
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trec_cli.core import arrays, spool
@@ -51,7 +50,6 @@ def test_takers_count_users_once_for_each_item(monkeypatch: pytest.MonkeyPatch, 
     assert Takers().counts() == ({}, 0)
 
 
-@hypothesis_settings(deadline=None)
 @given(st.lists(st.sampled_from([-(2**63), -1, 0, 1, 7, 2**63 - 1])))
 def test_distinct_values_are_those_of_a_set_in_order(values: list[int]) -> None:
     assert distinct(np.array(values, np.int64)).tolist() == sorted(set(values))

@@ -19,7 +19,7 @@ def test_an_empty_history_has_no_blocks() -> None:
     assert split_blocks(0, 5) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 200), st.integers(1, 20))
 def test_every_item_lies_in_exactly_one_block_and_only_the_last_is_short(
     length: int, size: int
@@ -30,7 +30,7 @@ def test_every_item_lies_in_exactly_one_block_and_only_the_last_is_short(
     assert all(0 < end - start <= size for start, end in spans[-1:])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 100), st.integers(1, 10), st.integers(1, 30))
 def test_a_grown_history_keeps_its_full_blocks(length: int, size: int, more: int) -> None:
     full = [span for span in split_blocks(length, size) if span[1] - span[0] == size]
@@ -43,7 +43,7 @@ def test_neighbours_are_grouped_from_the_left() -> None:
     assert group_consecutive([9, 1], 8) == [(0, 1), (1, 2)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(lengths, st.integers(1, 100))
 def test_groups_cover_everything_and_fit_unless_they_are_one(sizes: list[int], budget: int) -> None:
     groups = group_consecutive(sizes, budget)
@@ -52,7 +52,7 @@ def test_groups_cover_everything_and_fit_unless_they_are_one(sizes: list[int], b
         assert end - start == 1 or sum(sizes[start:end]) <= budget
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 10), min_size=2, max_size=30), st.integers(20, 60))
 def test_where_two_fit_the_number_of_groups_shrinks(sizes: list[int], budget: int) -> None:
     assert len(group_consecutive(sizes, budget)) <= (len(sizes) + 1) // 2
@@ -65,7 +65,7 @@ def test_long_texts_are_shortened_evenly_and_short_ones_left_whole() -> None:
     assert even_cap([], 12) == 0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(lengths, st.integers(0, 400))
 def test_the_cap_is_the_largest_that_fits(sizes: list[int], budget: int) -> None:
     cap = even_cap(sizes, budget)
@@ -99,7 +99,7 @@ def test_borders_are_anchored_in_the_whole_history(
     assert split_blocks(length, 5, start) == spans
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(1, 9), st.integers(1, 60), st.integers(0, 80))
 def test_a_new_item_under_a_cap_changes_no_whole_block(size: int, cap: int, past: int) -> None:
     def whole(total: int) -> set[tuple[int, int]]:

@@ -444,7 +444,7 @@ def test_none_is_left_out_of_what_is_written() -> None:
     assert json.loads(line) == GOOD
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.text(max_size=5).filter(lambda name: name != "item_id"), st.text(max_size=20), max_size=4

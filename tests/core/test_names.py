@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trec_cli.core import names
@@ -9,7 +8,6 @@ from trec_cli.core.names import ByName, Names, Places, Texts
 from trec_cli.core.records import Summary
 
 
-@hypothesis_settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2**40)), max_size=40))
 def test_the_last_place_of_a_name_comes_first(pairs: list[tuple[str, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -39,7 +39,7 @@ def test_keys_do_not_run_together_and_numbers_are_no_text() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(), KEYS, st.integers(), KEYS)
 def test_seeds_are_equal_only_where_seed_and_keys_are(
     one: int, keys: list[str | int], other: int, others: list[str | int]

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trec_cli.core import names, shelves, spool
@@ -47,7 +46,6 @@ def test_records_are_read_by_place_in_any_order() -> None:
         shelf[3000]
 
 
-@hypothesis_settings(deadline=None)
 @given(st.lists(st.integers()), st.slices(12), st.slices(6))
 def test_slices_are_those_of_a_list(numbers: list[int], first: slice, second: slice) -> None:
     view = Chosen(numbers, range(len(numbers)))

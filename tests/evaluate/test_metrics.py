@@ -111,7 +111,7 @@ pools = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_si
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(pools, min_size=1, max_size=3))
 def test_ties_count_at_their_mean_over_all_orders(
     examples: list[list[tuple[int, bool]]],
@@ -311,7 +311,6 @@ def by_definition(order: list[int], right: set[int], k: int) -> dict[str, float]
     data=st.data(),
     k=st.integers(1, 8),
 )
-@settings(deadline=None)
 def test_ties_of_the_other_metrics_are_the_mean_over_all_orders(
     scores: list[int], data: st.DataObject, k: int
 ) -> None:

@@ -241,14 +241,14 @@ def test_a_prompt_too_long_for_the_budget_runs_alone() -> None:
     assert plan_batches([], max_new_tokens=2, max_tokens=10) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 9), st.integers(60, 300))
 def test_batches_hold_every_prompt_once(lengths: list[int], new: int, budget: int) -> None:
     batches = plan_batches(lengths, max_new_tokens=new, max_tokens=budget)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(20, 120))
 def test_no_more_tokens_are_held_than_the_budget_allows(lengths: list[int], budget: int) -> None:
     model, prompts = build_model("llama"), make_prompts(lengths)

@@ -133,7 +133,7 @@ def reference(prefix: list[int], branch: list[int]) -> float:
     return REFERENCE[key]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     shapes=st.lists(
         st.tuples(st.integers(1, 40), st.lists(st.integers(1, 12), min_size=1, max_size=6)),

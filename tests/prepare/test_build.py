@@ -31,7 +31,7 @@ def by_id(examples: list[Example]) -> dict[str, Example]:
     return {example.example_id: example for example in examples}
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(timelines, timelines, st.integers(0, 2), st.sampled_from(["users", "leave-last-out"]))
 def test_an_example_does_not_change_with_other_users_or_the_order_of_the_file(
     users: dict[str, list[str]], others: dict[str, list[str]], seed: int, split: str
@@ -43,7 +43,7 @@ def test_an_example_does_not_change_with_other_users_or_the_order_of_the_file(
     assert order == [e.example_id for e in alone]
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(
     timelines,
     st.sampled_from(["uniform", "popularity"]),
@@ -72,7 +72,7 @@ def test_no_negative_is_in_the_history_or_right(
         assert example.start == len(full) - len(example.history)
 
 
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(max_examples=40)
 @given(timelines)
 def test_splits_do_not_leak(users: dict[str, list[str]]) -> None:
     examples, _ = prepare(collection(of(users), IDS), split="users")

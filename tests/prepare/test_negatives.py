@@ -11,7 +11,7 @@ from trec_cli.prepare.negatives import Sampler
 IDS = {f"i{n}" for n in range(40)}
 
 
-@hypothesis_settings(deadline=None, max_examples=100)
+@hypothesis_settings(max_examples=100)
 @given(
     st.sets(st.sampled_from(sorted(IDS))),
     st.integers(1, 60),

@@ -38,7 +38,7 @@ def test_what_nobody_took_is_no_negative() -> None:
     assert prepared.report.choices["population"] == "seen (no times)"
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(0, 20), min_size=2, max_size=6), min_size=2, max_size=8),
     st.sampled_from(["uniform", "popularity"]),

@@ -52,7 +52,7 @@ def by_time(questions: list[Question], sizes: Sizes) -> list[str]:
 ids = st.text("abcxyz-1", min_size=1, max_size=6)
 
 
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(st.sets(ids, min_size=1), st.sets(ids), st.integers(0, 3))
 def test_a_users_split_does_not_change_with_the_other_users(
     users: set[str], others: set[str], seed: int

@@ -128,7 +128,7 @@ def test_a_core_is_cut_until_nothing_changes() -> None:
     assert report.left_out == {"not in the 2-core": 4}
 
 
-@hypothesis_settings(deadline=None, max_examples=100)
+@hypothesis_settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40), st.integers(1, 4))
 def test_a_core_is_the_largest_set_in_which_all_have_enough(
     events: list[tuple[int, int]], k: int

@@ -172,7 +172,7 @@ def test_the_oldest_item_is_cut_first_and_the_summary_last(
     assert tree.cuts == cuts
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(0, 80), max_size=5),
     summary=st.integers(0, 80),

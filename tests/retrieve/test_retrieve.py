@@ -71,7 +71,7 @@ def test_highest_orders_scores_and_keeps_the_columns_order_in_ties() -> None:
     assert highest(np.array([[1, 2]], np.float32), 9)[0].tolist() == [[1, 0]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 30))
 def test_highest_equals_a_full_sort(scores: list[int], count: int) -> None:
     columns, values = highest(np.array([scores, scores], np.float32), count)

@@ -177,7 +177,7 @@ def test_an_empty_history_speaks_for_nothing_but_what_is_of_items(
         assert _scores(signals[name], "") == [0, 0, 0, 0], name
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text(alphabet="abcd", max_size=12), min_size=1, max_size=5))
 def test_chosen_pairs_equal_the_whole_catalogue(
     signals: dict[str, Signal], histories: Sequence[str]

@@ -87,7 +87,7 @@ def test_unknown_history_and_candidates_score_zero() -> None:
     assert scorer([], ["a", "b"]) == [0.0, 0.0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     texts=st.lists(st.text(alphabet="ab c", max_size=8), min_size=1, max_size=6),
     history=st.lists(st.integers(0, 5), max_size=5),

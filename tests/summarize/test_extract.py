@@ -135,7 +135,7 @@ def test_a_title_ends_where_its_description_begins(title: str, wanted: str) -> N
     assert short_title(title) == wanted
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), max_size=6), st.lists(st.text(max_size=30), max_size=3))
 def test_it_fits_and_is_never_empty_where_there_is_anything_to_say(
     titles: list[str], summaries: list[str]

@@ -87,7 +87,7 @@ def test_a_prompt_with_its_answer_fits_the_models_positions() -> None:
     assert len(writer.block(list(LONG)).ids) + writer.settings.summary_tokens <= 256
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.text(max_size=80), min_size=1, max_size=5),
     st.text(min_size=1, max_size=200),

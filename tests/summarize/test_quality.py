@@ -115,7 +115,7 @@ def test_coverage_weighs_brands_by_how_many_items_have_them() -> None:
     assert coverage("anything", [Item("x", {"title": "Ippodo"})], ("brand",)) is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_what_an_item_says_is_always_supported_by_it(title: str, other: str) -> None:
     items = [Item("a", {"title": title}), Item("b", {"title": other})]

@@ -83,7 +83,7 @@ def test_nothing_stays_nothing() -> None:
     assert ground("xenon. x!", holds).text == ""
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(st.sampled_from(["tea", "xenon", "black jazz", "日本", "The user likes x"])))
 def test_what_is_left_holds_and_grounding_again_changes_nothing(parts: list[str]) -> None:
     once = ground(", ".join(parts), holds)

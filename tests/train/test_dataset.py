@@ -240,7 +240,7 @@ def steps_of(plan: StepPlan, processes: int = 1) -> list[list[list[Draw]]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 400), min_size=4, max_size=60),
     epochs=st.integers(1, 3),

@@ -139,7 +139,8 @@ _time = st.one_of(st.integers(_T, _T + 3).map(str), st.sampled_from(["", "7", "x
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     events=st.lists(

@@ -68,7 +68,7 @@ def timelines(log: list[Event]) -> dict[str, list[tuple[int, str, float | None]]
     }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @pytest.mark.parametrize("write", [as_csv, as_tsv, as_jsonl, as_parquet, as_atomic])
 @given(log=events, data=st.data())
 def test_the_form_of_a_log_changes_nothing(

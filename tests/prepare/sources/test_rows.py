@@ -45,7 +45,7 @@ def test_csv_of_any_delimiter_is_read(tmp_path: Path, delimiter: str, end: str) 
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5))
 def test_what_the_csv_writer_writes_comes_back(
     tmp_path_factory: pytest.TempPathFactory, table: list[tuple[str, str]]
