@@ -11,8 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from benchmarks.optional import needed
 
+pd: Any = needed("pandas", "pandas")
 _CHUNK = 200_000
 _TEXTS = ["title", "main_category", "store", "categories", "price", "features", "description"]
 

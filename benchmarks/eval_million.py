@@ -18,14 +18,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import ir_measures
 import numpy as np
-from ir_measures import Qrel, R, ScoredDoc, nDCG
 
 from benchmarks.common import compare, in_turns
+from benchmarks.optional import needed
 from trec_cli.evaluate.scores import read_scores
 
+ir_measures: Any = needed("ir_measures", "ir_measures>=0.3.7")
 CANDIDATES = 21
 ITEMS = 10_000
 SUBSET = 20_000
@@ -63,12 +64,14 @@ def ours(path: Path) -> None:
     subprocess.run([*command, "--bootstrap", "0", "--quiet"], check=True)
 
 
-def subset(path: Path, users: int) -> tuple[list[Qrel], list[ScoredDoc]]:
+def subset(path: Path, users: int) -> tuple[list[Any], list[Any]]:
     """Return the first users of the file as ir_measures takes them."""
     records = [record for _, record in itertools.islice(read_scores(path), users)]
-    right = [Qrel(record.example, item, 1) for record in records for item in record.positives]
+    right = [
+        ir_measures.Qrel(record.example, item, 1) for record in records for item in record.positives
+    ]
     ranked = [
-        ScoredDoc(record.example, item, score)
+        ir_measures.ScoredDoc(record.example, item, score)
         for record in records
         for item, score in zip(record.candidates, record.scores, strict=True)
     ]
@@ -87,7 +90,8 @@ def main() -> None:
         with path.open("w", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines(asked.users))
         right, ranked = subset(path, part)
-        wanted = [measure @ k for measure in (R, ir_measures.RR, nDCG) for k in KS]
+        measures = ir_measures.R, ir_measures.RR, ir_measures.nDCG
+        wanted = [measure @ k for measure in measures for k in KS]
 
         def theirs(_: int) -> float:
             started = time.perf_counter()

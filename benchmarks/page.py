@@ -1,18 +1,21 @@
 """Write docs/performance.md (and its figure) from benchmarks/results/*.json.
 
-python -m benchmarks.page [--check]
+    python -m benchmarks.page [--check]
+
+The figure needs matplotlib, which ``make bench-page`` installs; without it nothing is written.
 """
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, ROOT
+from benchmarks.optional import needed
 
 PAGE = ROOT / "docs" / "performance.md"
 FIGURE = ROOT / "docs" / "growth.svg"
+MATPLOTLIB = "matplotlib>=3.8"
 NOTES = ROOT / "benchmarks" / "notes"
 Result = Mapping[str, Any]
 
@@ -148,12 +151,10 @@ def watched(result: Result) -> str:
 
 def draw(result: Result) -> None:
     """Draw time and memory over size, one column a kind."""
-    import matplotlib as mpl
-
+    mpl: Any = needed("matplotlib", MATPLOTLIB)
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "trec"
-    from matplotlib import pyplot as plt
-
+    plt: Any = needed("matplotlib.pyplot", MATPLOTLIB)
     kinds = result["points"]
     figure, axes = plt.subplots(2, len(kinds), figsize=(3.2 * len(kinds), 5), layout="constrained")
     for column, (kind, points) in enumerate(kinds.items()):
@@ -210,9 +211,9 @@ def main() -> None:
         if PAGE.read_text("utf-8") != text:
             raise SystemExit("docs/performance.md is not up to date: python -m benchmarks.page")
         return
-    Path(PAGE).write_text(text, encoding="utf-8")
     if "growth" in found:
         draw(found["growth"])
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer
 
+from benchmarks.optional import needed
 from benchmarks.quality import published
 from benchmarks.quality.q4 import dequantised, llama_name, permuted_back
 
@@ -70,13 +71,12 @@ def pack_minilm(model: Path, used: NDArray[np.int64], target: Path) -> None:
 
 def pack_smollm(model: Path, gguf: Path, used: NDArray[np.int64], target: Path) -> None:
     """Save the language model's blocks in parts of about the same size."""
-    from gguf import GGUFReader
-
+    gguf_reader: Any = needed("gguf", "gguf").GGUFReader
     want = load_file(model / "model.safetensors")
     config = json.loads((model / "config.json").read_text())
     parts: list[Arrays] = [{} for _ in range(PARTS)]
     sizes = [0] * PARTS
-    for tensor in GGUFReader(gguf).tensors:
+    for tensor in gguf_reader(gguf).tensors:
         name = llama_name(tensor.name)
         if name is None:
             continue
