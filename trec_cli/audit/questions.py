@@ -149,6 +149,7 @@ class _Reading:
     lateness: "array[float]" = field(default_factory=lambda: array("d"))
 
     def fold(self, user: str) -> int:
+        """Return the fold of a user; one fold of the audit is two of the draws."""
         if user not in self.folds:
             self.folds[user] = fold_of(user) % FOLDS
         return self.folds[user]

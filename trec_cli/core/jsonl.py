@@ -123,7 +123,11 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def open_input(path: Path | str) -> Iterator[BinaryIO]:
-    """Open a file (``.gz`` unpacked on the way) or standard input, as bytes."""
+    """Open a file (``.gz`` unpacked on the way) or standard input, as bytes.
+
+    Raises:
+        InputError: it is missing, a folder, or cannot be read.
+    """
     if is_stream(path):
         yield sys.stdin.buffer
         return

@@ -65,7 +65,11 @@ def _make_folder(path: Path) -> None:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` at the end, or vanishes on any error."""
+    """Yield a temporary path that becomes ``path`` at the end, or vanishes on any error.
+
+    Raises:
+        OutputFailed: the system refuses to write or to rename.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _make_folder(path)
     _remove_leftovers(path)
@@ -91,7 +95,11 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def write_bytes(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write ``chunks`` to ``path``, whole or not at all, flushed to the disk."""
+    """Write ``chunks`` to ``path``, whole or not at all, flushed to the disk.
+
+    Raises:
+        OutputFailed: it cannot be written.
+    """
     with atomic(path) as temporary:
         fill(temporary, chunks)
 
@@ -105,7 +113,12 @@ def fill(temporary: Path, chunks: Iterable[bytes]) -> None:
 
 
 def write_lines(path: Path | str, lines: Iterable[bytes]) -> None:
-    """Write encoded lines to a file (whole or not at all) or to standard output."""
+    """Write encoded lines to a file (whole or not at all) or to standard output.
+
+    Raises:
+        OutputFailed: they cannot be written.
+        BrokenPipeError: who reads standard output has left.
+    """
     if not is_stream(path):
         write_bytes(Path(path), lines)
         return
@@ -327,6 +340,9 @@ class Journal:
         """Add a finished batch of (id, encoded line) and flush it to the disk.
 
         ``seconds`` that it took are kept for whoever continues.
+
+        Raises:
+            OutputFailed: the journal cannot be written.
         """
         spent = encode({"seconds": round(seconds, 3)}) if seconds else b""
         try:

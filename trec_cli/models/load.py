@@ -246,7 +246,11 @@ def _folder_fingerprint(folder: Path) -> str:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn the many errors of loading into one clear sentence."""
+    """Turn the many errors of loading into one clear sentence.
+
+    Raises:
+        ModelError: in their place.
+    """
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:

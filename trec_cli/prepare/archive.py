@@ -134,6 +134,9 @@ class Source:
         """Yield a path to read ``member`` from; faults found there name it as the user knows it.
 
         ``plain`` unpacks a .gz too; otherwise the reader does that on the way.
+
+        Raises:
+            InputError: the faults found, or it cannot be unpacked.
         """
         path = self._path_of(member, plain)
         try:

@@ -86,6 +86,9 @@ def by_fixed(points: Points, offered: npt.NDArray[np.bool_], sizes: Sizes) -> Sp
         points: :func:`share_of` each user.
         offered: whether the user has fixed candidates.
         sizes: of the splits.
+
+    Raises:
+        UsageError: the shares leave nobody to learn from, or numbers ask for too many users.
     """
     found = np.full(len(points), TEST, dtype=np.int8)
     if sizes.absolute:

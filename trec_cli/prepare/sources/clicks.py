@@ -192,7 +192,11 @@ class _LogReader:
         return item
 
     def finish(self, progress: Progress) -> None:
-        """Parse the dates that are not in ISO form, and report how times were read."""
+        """Parse the dates that are not in ISO form, and report how times were read.
+
+        Raises:
+            InputError: there are times as numbers and as dates, or dates of no known form.
+        """
         if self._dates and self._clock.unit is not None:
             raise InputError.of(
                 self._file, "has times as numbers and as dates", "write all in one way"

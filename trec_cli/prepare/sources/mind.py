@@ -174,6 +174,9 @@ def shown_articles(source: Source) -> Iterator[tuple[str, str, list[str]]]:
     """Yield (example id, impression id, articles as shown) of every impression, in file order.
 
     The example id is the one of a question without labels.
+
+    Raises:
+        InputError: there are no impressions, or some are at fault.
     """
     members = sorted(source.find(r"behaviors\.tsv"), key=_order)
     if not members:
