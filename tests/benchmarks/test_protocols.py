@@ -10,7 +10,6 @@ from benchmarks.published_industrial import Collection, Question, _examples, mak
 from trec_cli.core.jsonl import read_examples, read_items
 from trec_cli.core.records import Example, Item
 from trec_cli.evaluate.metrics import Pools, chance_metrics, rank
-from trec_cli.signals.histories import right
 from trec_cli.study.plan import read_study
 
 FOLDER = Path(order.__file__).parent
@@ -72,7 +71,7 @@ def test_the_cascade_has_the_blend_s_best_and_counts_what_it_missed(
     assert len(asked) == 75
     assert len({e.user_id for e in asked}) == 75
     for example in asked:
-        (target,) = right(example)
+        (target,) = example.right
         assert len(example.candidates) == 2
         assert (target in example.candidates) == bool(example.positives)
 

@@ -129,7 +129,7 @@ class _Answered:
     def _note(self, example: Example) -> None:
         """Note the list of an example that was answered as it stands here."""
         index = self.system.examples.get(example.example_id)
-        right = [*example.positives, *(example.missed or ())]
+        right = example.right
         if index is None or not self.system.has_candidates(index, example.candidates):
             return
         if self.system.has_positives(index, right):

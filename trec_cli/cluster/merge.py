@@ -69,7 +69,8 @@ def merge(out: Path, *, overwrite: bool = False) -> int | None:
         if _is_there(out, parts, overwrite=overwrite):
             return None
         command = str(first.manifest["command"])
-        provenance = Provenance(command, _without_inputs(settings), list(inputs), inputs)
+        own = {name: value for name, value in settings.items() if name != "inputs"}
+        provenance = Provenance(command, own, list(inputs), inputs)
         _keep_texts(out, parts)
         with provenance.publish(out) as details:
             details.update(_details(parts))
@@ -85,10 +86,6 @@ def _keep_texts(out: Path, parts: Sequence[Part]) -> None:
     with Store(RunFolder(out.parent).store) as whole:
         for store in stores:
             whole.absorb(store)
-
-
-def _without_inputs(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "inputs"}
 
 
 def _is_there(out: Path, parts: Sequence[Part], *, overwrite: bool) -> bool:
@@ -205,11 +202,8 @@ def _expected(out: Path, part: Part) -> Iterator[tuple[str, str]]:
 def _examples(part: Part) -> tuple[str, str]:
     """Return name and hash of the examples among the inputs: behind the items, where read."""
     inputs: dict[str, str] = part.manifest["inputs"]
-    return list(inputs.items())[1 if _reads_items(part) else 0]
-
-
-def _reads_items(part: Part) -> bool:
-    return bool(part.manifest["command"] == "score" or part.settings["mode"] != "none")
+    reads_items = part.manifest["command"] == "score" or part.settings["mode"] != "none"
+    return list(inputs.items())[1 if reads_items else 0]
 
 
 def _find(name: str, out: Path) -> Path:

@@ -28,7 +28,7 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
     own = content.get(context.info_name or "")
     _check_tables(context, path, content)
     if not isinstance(own, dict):
-        own = _without_tables(content)
+        own = {name: value for name, value in content.items() if not isinstance(value, dict)}
     context.default_map = {**(context.default_map or {}), **_known(context, path, own)}
     return path
 
@@ -70,10 +70,6 @@ def _check_tables(context: typer.Context, path: Path, content: dict[str, Any]) -
             f"{path}: {', '.join(loose)} above [{context.info_name}]; "
             "move it into the tables of the commands that it is for"
         )
-
-
-def _without_tables(content: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if not isinstance(value, dict)}
 
 
 def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[str, Any]:

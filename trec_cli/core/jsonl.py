@@ -270,10 +270,6 @@ def _explain(error: jsonlines.InvalidLineError, *, whole: bool) -> tuple[str, st
     return f"is not JSON: {shown!r} ({cause})", "repair or remove the line"
 
 
-def _decoder(kind: type[Record]) -> Callable[[str], Record]:
-    return msgspec.json.Decoder(kind).decode
-
-
 def _decode_item(line: str, *, numeric_ids: bool = False) -> Item:
     """Read an item: ``item_id`` and any texts; numbers and lists become text."""
     fields = msgspec.json.decode(line, type=dict[str, Any])
@@ -341,7 +337,7 @@ def iter_sequences(path: Path | str) -> Iterator[tuple[int, UserSequence]]:
 
     Ids that are written as whole numbers are read as texts.
     """
-    for line, raw in read_lines(path, _decoder(_RawSequence)):
+    for line, raw in read_lines(path, msgspec.json.Decoder(_RawSequence).decode):
         yield (
             line,
             UserSequence(

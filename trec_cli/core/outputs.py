@@ -25,6 +25,7 @@ from trec_cli.core.json_file import UNREADABLE, decode_json
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.names import Places
 from trec_cli.core.processes import is_running
+from trec_cli.core.text import setting_text
 
 Settings = Mapping[str, Any]
 
@@ -170,18 +171,7 @@ def _changes(name: str, old: Any, new: Any, words: tuple[str, str]) -> list[str]
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         inner = sorted(old.keys() | new.keys())
         return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n), words)]
-    return [f"{name}: {_in_words(old)} {words[0]}, {_in_words(new)} {words[1]}"]
-
-
-def _in_words(value: Any) -> str:
-    """Write a setting for people: nothing is ``none``, a list is its parts."""
-    if isinstance(value, list):
-        return ", ".join(map(_in_words, value)) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items()) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    return [f"{name}: {setting_text(old)} {words[0]}, {setting_text(new)} {words[1]}"]
 
 
 def _changed_inputs(

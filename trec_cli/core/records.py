@@ -82,6 +82,11 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     missed: list[Identifier] | None = None
     start: Annotated[int, msgspec.Meta(ge=0)] = 0
 
+    @property
+    def right(self) -> list[str]:
+        """The right answers, those that a retrieval missed included."""
+        return [*self.positives, *(self.missed or ())]
+
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A summary of the history items ``start`` to ``end`` (end excluded).

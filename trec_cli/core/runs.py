@@ -74,12 +74,10 @@ class RunFolder:
 
     def all_summaries(self) -> dict[str, Path]:
         """Find every summaries file in the folder, by mode: trec's own modes first."""
-        found = {file.name[len("summaries-") : -len(".jsonl")]: file for file in self._summaries()}
+        files = sorted(file for file in self.path.glob("summaries-*.jsonl") if file.is_file())
+        found = {file.name[len("summaries-") : -len(".jsonl")]: file for file in files}
         own: dict[str, Path] = {mode: found.pop(mode) for mode in MODES if mode in found}
         return {**own, **found}
-
-    def _summaries(self) -> list[Path]:
-        return sorted(p for p in self.path.glob("summaries-*.jsonl") if p.is_file())
 
     def all_recommendations(self) -> dict[str, Path]:
         """Find every file of recommendations in the folder, by name of the system."""

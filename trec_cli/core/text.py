@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # Scripts written without blanks give one term per character, all others one per word.
 _TERM = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
@@ -32,3 +34,14 @@ def _stand_in(character: str) -> str:
     if ord(character) < _FIRST_PRINTABLE:
         return chr(_CONTROL_PICTURES + ord(character))
     return " " if character.isspace() else "\ufffd"
+
+
+def setting_text(value: Any) -> str:
+    """Write a setting for people: nothing is ``none``, a list is its parts."""
+    if isinstance(value, list):
+        return ", ".join(map(setting_text, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {setting_text(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from trec_cli import __version__
 from trec_cli.core.manifest import Provenance
+from trec_cli.core.text import setting_text
 from trec_cli.evaluate.cases import cases, leader
 from trec_cli.evaluate.figures import all_figures, slice_figures
 from trec_cli.evaluate.recommended import recommended
@@ -83,7 +84,7 @@ def render(
             origins=origins(manifests),
             versions=versions(manifests),
             settings={
-                name: _in_words(value)
+                name: setting_text(value)
                 for name, value in provenance.settings.items()
                 if name not in ("inputs", "systems")
             },
@@ -258,12 +259,3 @@ def versions(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         stated = manifest.get("versions", {})
         found.setdefault(", ".join(f"{n} {v}" for n, v in stated.items()), []).append(name)
     return {", ".join(names): stated for stated, names in found.items() if stated}
-
-
-def _in_words(value: Any) -> str:
-    """Write a setting for people: no brackets, no None."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)

@@ -134,7 +134,7 @@ class PackedTrees:
                 seen = torch.ones(run.tokens, run.at + run.tokens, dtype=torch.bool, device=device)
                 seen[:, run.at :] = (own[:, None] == own).tril()
                 keys = _joined(slice(start, start + run.at), slice(middle, end))
-                parts.append(Part(slice(middle, end), keys, _additive(seen, dtype)))
+                parts.append(Part(slice(middle, end), keys, additive(seen, dtype)[None, None]))
                 middle = end
             start = middle
         return parts
@@ -160,7 +160,7 @@ class PackedTrees:
         seen &= (index[query, None] >= index) & (tree[query, None] == tree)
         if window is not None:
             seen &= position[query, None] - position < window
-        return _additive(seen, dtype)
+        return additive(seen, dtype)[None, None]
 
 
 def _joined(prefix: slice, own: slice) -> tuple[slice, ...]:
@@ -168,9 +168,10 @@ def _joined(prefix: slice, own: slice) -> tuple[slice, ...]:
     return (slice(prefix.start, own.stop),) if prefix.stop == own.start else (prefix, own)
 
 
-def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Write what may be seen as a mask to add to logits: 0, else the least number."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

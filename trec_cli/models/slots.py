@@ -17,7 +17,7 @@ try:
 except ImportError:  # not part of its public interface
     DynamicLayer = None
 
-from trec_cli.models.packing import attention_windows
+from trec_cli.models.packing import additive, attention_windows
 
 _Layer: Any = DynamicLayer or object
 
@@ -139,8 +139,8 @@ class Slots:
         keys = torch.arange(width, device=self._device)
         seen = keys <= ends[:, None]
         masks = {
-            kind: self._additive(
-                seen if window is None else seen & (ends[:, None] - keys < window)
+            kind: additive(
+                seen if window is None else seen & (ends[:, None] - keys < window), self._dtype
             )[:, None, None]
             for kind, window in self._windows.items()
         }
@@ -163,14 +163,12 @@ class Slots:
         seen = (index[query, None] >= index) & real[:, None, :]
         distance = position[:, query, None] - position[:, None, :]
         masks = {
-            kind: self._additive(seen if window is None else seen & (distance < window))[:, None]
+            kind: additive(seen if window is None else seen & (distance < window), self._dtype)[
+                :, None
+            ]
             for kind, window in self._windows.items()
         }
         return {"position_ids": position[:, query], "attention_mask": _one_or_all(masks)}
-
-    def _additive(self, seen: Tensor) -> Tensor:
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=self._device)
-        return mask.masked_fill_(~seen, torch.finfo(self._dtype).min)
 
 
 def _one_or_all(masks: dict[str, Tensor]) -> Any:

@@ -136,9 +136,6 @@ class Prepared:
         yield from (Item(item_id, {}) for item_id in unknown)
         self.report.items.add(len(unknown), len(wanted) + len(unknown))
 
-    def _kept(self, question: Question) -> list[str]:
-        return question.history[-self.settings.max_history :]
-
     def _example(self, question: Question, negatives: Negatives, own: Set[str]) -> Example | None:
         """Choose and shuffle candidates by (seed, user); None where there is no negative.
 
@@ -167,7 +164,7 @@ class Prepared:
             example_id=question.example_id,
             user_id=question.user_id,
             split=question.split,
-            history=self._kept(question),
+            history=question.history[-self.settings.max_history :],
             candidates=[],
             positives=question.positives,
             timestamp=question.timestamp,

@@ -4,12 +4,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trec_cli.core.errors import InputError
 from trec_cli.core.progress import Progress
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import Collection, Defaults, ReadOptions
 
 Files = Mapping[str, list[Member]]
 """The files of a collection by what they hold, for example ``{"items": [...]}``."""
+
+
+def one_of_each(source: Source, *names: str, ending: str) -> Files | None:
+    """Find a file of each name; None where one of them is not there.
+
+    Args:
+        source: to look into.
+        names: of the files, without their ending.
+        ending: a regular expression.
+
+    Raises:
+        InputError: there are several of one name.
+    """
+    files = {name: source.find(name + ending) for name in names}
+    if not all(files.values()):
+        return None
+    for members in files.values():
+        if len(members) > 1:
+            raise InputError.of(
+                source.path, f"holds several: {', '.join(map(str, members))}", "name one folder"
+            )
+    return files
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _check(
         if summary is None:
             missing.add(example)
         # Examples prepared anew keep their ids, and the old summary may speak of the target.
-        elif _end(summary) > len(example.history):
+        elif any(block.end > len(example.history) for block in summary.blocks):
             beyond.add(example)
         elif target is not None and target.missing(example):
             without.add(example)
@@ -157,11 +157,6 @@ def without_user(question: SummarizedExample) -> SummarizedExample:
     """Leave summary and history out: what is asked then is the same of everybody."""
     example = msgspec.structs.replace(question.example, history=[])
     return SummarizedExample(example, "", question.target)
-
-
-def _end(summary: Summary) -> int:
-    """Return the index behind the last history item that a summary speaks of."""
-    return max((block.end for block in summary.blocks), default=0)
 
 
 def fingerprint(questions: Iterable[SummarizedExample]) -> str:

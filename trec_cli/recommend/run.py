@@ -50,7 +50,7 @@ from trec_cli.score.recommendations import (
     write_recommendations,
 )
 from trec_cli.signals.blend import Blend, Pairs
-from trec_cli.signals.histories import Histories, right
+from trec_cli.signals.histories import Histories
 from trec_cli.signals.reasons import find_reasons
 
 Line = UserList | Example | bytes
@@ -366,7 +366,7 @@ class ListMaker:
         """Return a question with the best candidates, in an order that tells nothing."""
         ordered = sorted(chosen)
         draws = generator(self.options.seed, example.user_id, "retrieved", example.example_id)
-        answers = right(example)
+        answers = example.right
         return msgspec.structs.replace(
             example,
             candidates=[ordered[n] for n in draws.permutation(len(ordered)).tolist()],
@@ -411,11 +411,9 @@ def _write(out: Path, lists: Iterator[Line]) -> None:
     if has_reasons(out):
         write_lines(out, (one if isinstance(one, bytes) else encode(one) for one in lists))
         return
-    write_recommendations(out, (_plain(one) for one in lists if isinstance(one, UserList)))
-
-
-def _plain(one: UserList) -> Recommendations:
-    return Recommendations(user_id=one.user_id, items=one.items)
+    made = (one for one in lists if isinstance(one, UserList))
+    plain = (Recommendations(user_id=one.user_id, items=one.items) for one in made)
+    write_recommendations(out, plain)
 
 
 def chosen_to_show(task: RecommendTask) -> list[int]:

@@ -26,7 +26,7 @@ from trec_cli.retrieve.settings import RetrieveSettings
 from trec_cli.retrieve.sources import highest
 from trec_cli.signals.blend import Blend, Learner, Pairs
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
-from trec_cli.signals.histories import Events, Histories, Mask, Rows, right
+from trec_cli.signals.histories import Events, Histories, Mask, Rows
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_shares
 
@@ -372,7 +372,7 @@ def measure_recall(examples: Sequence[Example], candidates: Sequence[Sequence[st
     """Count the right answers that are among the candidates, over all examples with one."""
     found = asked = 0
     for example, chosen in zip(examples, candidates, strict=True):
-        answers, among = right(example), set(chosen)
+        answers, among = example.right, set(chosen)
         asked += len(answers)
         found += sum(item in among for item in answers)
     return Recall(found, asked)

@@ -19,7 +19,7 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance, is_unfinished, recorded_settings
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import PREDICT, Example, Reason, Split
+from trec_cli.core.records import PREDICT, Reason, Split
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
@@ -33,7 +33,6 @@ from trec_cli.signals.blend import (
     varying_of,
 )
 from trec_cli.signals.catalogue import EncodedCatalogue
-from trec_cli.signals.histories import right
 from trec_cli.signals.learn import SIGNALS, missing_signals
 from trec_cli.signals.reasons import find_reasons
 from trec_cli.signals.renewal import Course
@@ -98,7 +97,9 @@ class BlendJob(Job):
         self._material, self._seed, self._progress = material, asked.seed, progress
         self._split, self._vectors = asked.split, vectors
         self._sequence_models = sequence_models
-        if asked.split == PREDICT and not any(map(_is_answered, material.everything)):
+        if asked.split == PREDICT and not any(
+            e.right for e in material.everything if e.split in ("train", "valid")
+        ):
             self._course = Course.of_past(material.everything, self._learnt_from)
         else:
             self._course = Course.of(material.everything, asked.split, self._learnt_from)
@@ -211,10 +212,6 @@ class BlendJob(Job):
             *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
             *([str(self._shelf)] if self._shelf.folder else []),
         ]
-
-
-def _is_answered(example: Example) -> bool:
-    return example.split in ("train", "valid") and bool(right(example))
 
 
 def is_kept(model: Path, made: Provenance) -> bool:

@@ -105,11 +105,12 @@ def _choose(asked: Asked, examples: Sequence[Example]) -> Sequence[Example]:
     """
     chosen = of_split(examples, asked.split, asked.limit)
     if not chosen:
+        there = set(splits_of(examples))
         raise InputError.of(
             asked.examples_file,
-            f"holds no example of split {asked.split}; it has {_splits(examples)}",
+            f"holds no example of split {asked.split}; it has {', '.join(sorted(there))}",
             "choose one with --split; for recommendations run trec recommend"
-            if PREDICT in splits_of(examples)
+            if PREDICT in there
             else "choose one with --split, or prepare the data with this one",
         )
     bare = sum(not example.candidates for example in chosen)
@@ -121,10 +122,6 @@ def _choose(asked: Asked, examples: Sequence[Example]) -> Sequence[Example]:
             "trec recommend",
         )
     return chosen
-
-
-def _splits(examples: Sequence[Example]) -> str:
-    return ", ".join(sorted(set(splits_of(examples))))
 
 
 @dataclass(frozen=True)

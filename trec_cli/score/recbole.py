@@ -126,7 +126,8 @@ class RecboleJob(Job):
         python = self._options.recbole_python
         assert python is not None  # its version is known
         run_worker(python, self.work / "task.json", self._progress)
-        trials = [self._trial(number) for number in range(len(self.settings["grid"]))]
+        files = [self.work / f"trial-{n}.json" for n in range(len(self.settings["grid"]))]
+        trials = [read_json(file, _Trial) for file in files]
         best = max(trials, key=lambda trial: trial.valid_mrr)
         silent = sum(answer is None for answer in best.answers)
         if silent == len(questions):
@@ -173,9 +174,6 @@ class RecboleJob(Job):
             **{name: self.settings[name] for name in names},
             "settings": plain_settings(self.settings),
         }
-
-    def _trial(self, number: int) -> _Trial:
-        return read_json(self.work / f"trial-{number}.json", _Trial)
 
     def details(self) -> dict[str, Any]:
         """Return which settings were tried and chosen, and what the model did not know."""

@@ -7,7 +7,7 @@ What is chosen depends on the examples and the seed, never on the order of a fil
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import nsmallest
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trec_cli.core.arrays import spans
 from trec_cli.core.records import Example
 from trec_cli.core.seeds import derive_seed
 from trec_cli.evaluate.metrics import Floats, Pools, rank, reciprocal_rank
@@ -190,13 +191,9 @@ def validation_mrr(scorer: Scorer, examples: Sequence[Example]) -> float:
 
     The sum is exact, so the order of the examples cannot decide between two trials.
     """
-    values = [value for part in _parts(examples) for value in _reciprocal_ranks(scorer, part)]
+    parts = (examples[span] for span in spans(len(examples), _TOGETHER))
+    values = [value for part in parts for value in _reciprocal_ranks(scorer, part)]
     return math.fsum(values) / len(values)
-
-
-def _parts(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
-    for start in range(0, len(examples), _TOGETHER):
-        yield examples[start : start + _TOGETHER]
 
 
 def _reciprocal_ranks(scorer: Scorer, examples: Sequence[Example]) -> Floats:

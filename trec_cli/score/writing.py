@@ -271,5 +271,5 @@ def _as_record(example: Example, scores: list[float]) -> Scores:
         split=example.split,
         candidates=example.candidates,
         scores=scores,
-        positives=[*example.positives, *(example.missed or ())],
+        positives=example.right,
     )

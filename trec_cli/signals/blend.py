@@ -20,7 +20,7 @@ from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Example, Split
 from trec_cli.core.seeds import FOLDS, derive_seed, fold_of, generator
 from trec_cli.signals.catalogue import EncodedCatalogue
-from trec_cli.signals.histories import Events, Histories, Rows, right
+from trec_cli.signals.histories import Events, Histories, Rows
 from trec_cli.signals.kinds import Signal, Values
 from trec_cli.signals.learn import learn_signals, meaning
 from trec_cli.signals.logit import Array, ChoiceSets, ConditionalLogit, fit_logit
@@ -264,7 +264,7 @@ def choose_questions(
     :data:`ENOUGH_QUESTIONS`, questions of train are added fold by fold.
     """
     ordered = sorted(
-        (e for e in examples if e.split in splits and e.split in ("train", "valid") and right(e)),
+        (e for e in examples if e.split in splits and e.split in ("train", "valid") and e.right),
         key=lambda e: derive_seed(learner.seed, "question", e.user_id, e.example_id),
     )
     chosen = [e for e in ordered if e.split == "valid"][:MOST_QUESTIONS]
@@ -278,7 +278,7 @@ def choose_questions(
 
 def drawn_candidates(example: Example, items: Sequence[str], count: int, seed: int) -> list[str]:
     """Return the right answers and ``count`` wrong ones of ``items``, or as many as there are."""
-    answers = right(example)
+    answers = example.right
     draws = generator(seed, example.user_id, example.example_id)
     size = min(count + len(answers), len(items))
     drawn = [items[n] for n in draws.choice(len(items), size, replace=False)]
@@ -299,7 +299,7 @@ def _choices(
         pairs = Pairs.of((examples[n].history for n in indices), own, learner.catalogue.rows)
         features.append(pairs.features(signals, varying))
         lengths += [len(one) for one in own]
-        answers += [i in right(examples[n]) for n in indices for i in candidates[n]]
+        answers += [i in examples[n].right for n in indices for i in candidates[n]]
     return ChoiceSets.of(
         np.concatenate(features), np.cumsum([0, *lengths]), np.array(answers, bool)
     )

@@ -122,18 +122,13 @@ def find_groups(items: Iterable[Item]) -> dict[str, Matrix]:
     listed = list(items)
     names = sorted({name for item in listed for name in item.attributes} - {"title"})
     values = {name: [_value(item, name) for item in listed] for name in names}
-    chosen = sorted(
-        filter(lambda name: _is_group(values[name]), names), key=lambda name: -_filled(values[name])
-    )
+    groups = [name for name in names if _is_group(values[name])]
+    chosen = sorted(groups, key=lambda name: -sum(map(bool, values[name])))
     return {name: _one_hot(values[name]) for name in chosen[:_MOST_GROUPS]}
 
 
 def _value(item: Item, name: str) -> str:
     return " ".join(item.attributes.get(name, "").split()).casefold()
-
-
-def _filled(values: Sequence[str]) -> int:
-    return sum(map(bool, values))
 
 
 def _is_group(values: Sequence[str]) -> bool:

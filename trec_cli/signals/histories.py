@@ -154,11 +154,6 @@ class Events:
         return Events(users, self.sequences.where(kept), self.answers.where(kept), moments)
 
 
-def right(example: Example) -> list[str]:
-    """Return the right answers, those that a retrieval missed included."""
-    return [*example.positives, *(example.missed or ())]
-
-
 def _answered(
     examples: Sequence[Example], rows: Mapping[str, int], *, timed: bool
 ) -> dict[str, float]:
@@ -166,7 +161,7 @@ def _answered(
     found: dict[str, float] = {}
     for example in examples:
         moment = example.timestamp if timed else None
-        for item in right(example):
+        for item in example.right:
             if item not in rows:
                 continue
             before = found.setdefault(item, np.nan)
@@ -179,7 +174,7 @@ def _joined(examples: Sequence[Example]) -> list[str]:
     """Join one user's examples to one sequence: each adds what its predecessors lack."""
     if len(examples) == 1:
         history = examples[0].history
-        return [*history, *dict.fromkeys([i for i in right(examples[0]) if i not in history])]
+        return [*history, *dict.fromkeys([i for i in examples[0].right if i not in history])]
     ordered = sorted(examples, key=lambda e: (e.timestamp or 0, e.start + len(e.history)))
     longest = max(reversed(ordered), key=lambda e: len(e.history)).history
     known = set(longest)
@@ -187,7 +182,7 @@ def _joined(examples: Sequence[Example]) -> list[str]:
         item for item in dict.fromkeys(i for e in ordered for i in e.history) if item not in known
     ]
     known.update(before)
-    after = dict.fromkeys(item for e in ordered for item in right(e) if item not in known)
+    after = dict.fromkeys(item for e in ordered for item in e.right if item not in known)
     return [*before, *longest, *after]
 
 

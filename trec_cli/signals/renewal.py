@@ -21,7 +21,7 @@ import numpy as np
 
 from trec_cli.core.records import PREDICT, Example, Split
 from trec_cli.signals.blend import MOST_QUESTIONS, Blend, Learner, fit_blend
-from trec_cli.signals.histories import Events, Mask, Times, right
+from trec_cli.signals.histories import Events, Mask, Times
 
 LEAST_ASKED = 200
 """With fewer questions at the earlier cut, nothing is renewed: weights need questions."""
@@ -68,7 +68,7 @@ def find_ground(examples: Sequence[Example], split: Split, *, drawn: bool) -> Gr
     splits = tuple(name for name in _OLDER.get(split, ()) if any(e.split == name for e in examples))
     if not splits:
         return "no other split is older"
-    older = [e for e in examples if e.split in splits and right(e)]
+    older = [e for e in examples if e.split in splits and e.right]
     names = " and ".join(splits)
     times = _times(older)
     if times is None:

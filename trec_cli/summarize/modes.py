@@ -56,7 +56,7 @@ def summarize_hierarchical(
     A block whose summary is empty is kept in the record and left out of merges.
     """
     levels = [_block_summaries(histories, writer, ask, starts)]
-    fronts = [_without_empty(blocks) for blocks in levels[0]]
+    fronts = [[block for block in blocks if block.summary] for blocks in levels[0]]
     while any(len(front) > 1 for front in fronts):
         made, fronts = _merge_level(fronts, histories, writer, ask, len(levels))
         levels.append(made)
@@ -145,10 +145,6 @@ def _merged(group: Sequence[Block], answer: Answer) -> Block:
 
 def _block(level: int, start: int, end: int, answer: Answer) -> Block:
     return Block(level=level, start=start, end=end, summary=answer.text, flags=answer.flags)
-
-
-def _without_empty(blocks: Sequence[Block]) -> list[Block]:
-    return [block for block in blocks if block.summary]
 
 
 def summarize_recurrent(

@@ -6,7 +6,7 @@ at a token boundary without moving any other.  Items and summaries are one line 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -199,13 +199,10 @@ class PromptWriter:
         if most_tokens is not None:
             self.budget = min(self.budget, most_tokens - settings.summary_tokens)
         self.cuts = SummaryCuts()
-        self._encode = lru_cache(maxsize=None)(self._encode_fixed)
+        self._encode = lru_cache(maxsize=None)(partial(encode_text, self._tokenizer))
         self._shown_item = lru_cache(maxsize=_CACHED_ITEMS)(self._choose_attributes)
         self._item_line = lru_cache(maxsize=_CACHED_ITEMS)(self._encode_item)
         self._newline = self._encode("\n")
-
-    def _encode_fixed(self, text: str) -> list[int]:
-        return encode_text(self._tokenizer, text)
 
     def _encode_item(self, item_id: str) -> _Line:
         text = self.items[item_id].text(self.settings.attributes) or _NO_TEXT

@@ -24,7 +24,7 @@ from trec_cli.prepare.collection import (
     ReadOptions,
     check_attributes,
 )
-from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.formats import Files, Format, one_of_each
 from trec_cli.prepare.text import NOTHING
 
 if TYPE_CHECKING:
@@ -52,15 +52,7 @@ _CHUNK = 50_000
 
 
 def _find(source: Source) -> Files | None:
-    files = {name: source.find(rf"{name}(?:_train)?\.csv") for name in ("products", "sessions")}
-    if not all(files.values()):
-        return None
-    for members in files.values():
-        if len(members) > 1:
-            raise InputError.of(
-                source.path, f"holds several: {', '.join(map(str, members))}", "name one folder"
-            )
-    return files
+    return one_of_each(source, "products", "sessions", ending=r"(?:_train)?\.csv")
 
 
 def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from sys import intern
 
-from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, iter_sequences, read_items
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Item, UserSequence
@@ -22,19 +21,13 @@ from trec_cli.prepare.collection import (
     catalogue_of,
     check_attributes,
 )
-from trec_cli.prepare.formats import Files, Format
+from trec_cli.prepare.formats import Files, Format, one_of_each
 from trec_cli.prepare.sources.clock import Clock
 from trec_cli.prepare.text import meant
 
 
 def _find(source: Source) -> Files | None:
-    files = {name: source.find(rf"{name}\.jsonl") for name in ("items", "sequences")}
-    for members in files.values():
-        if len(members) > 1:
-            raise InputError.of(
-                source.path, f"holds several: {', '.join(map(str, members))}", "name one folder"
-            )
-    return files if all(files.values()) else None
+    return one_of_each(source, "items", "sequences", ending=r"\.jsonl")
 
 
 def _read(source: Source, files: Files, options: ReadOptions, progress: Progress) -> Collection:
