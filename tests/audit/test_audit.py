@@ -11,12 +11,8 @@ from tests.prepare.helpers import collection, prepare, question
 from trec_cli.audit.features import EMBEDDING, Known
 from trec_cli.audit.run import LEVEL, Audit, audit_examples
 from trec_cli.core.records import Example, Item
-from trec_cli.core.seeds import fold_of
 from trec_cli.prepare import arrange, negatives
 from trec_cli.prepare.settings import parse_sizes
-from trec_cli.signals.blend import Learner
-from trec_cli.signals.catalogue import EncodedCatalogue
-from trec_cli.signals.histories import Events
 
 
 def audited(world: World, seed: int = 3, *, without_text: bool = False) -> Audit:
@@ -259,11 +255,6 @@ def test_negatives_that_are_answers_of_all_of_train_are_found_in_train(
     (warning,) = found.warnings()
     assert "in split train" in warning
     assert found.as_dict()["train"]["differs"]
-
-
-def test_the_blend_leaves_out_the_folds_that_are_drawn_from() -> None:
-    learner = Learner(EncodedCatalogue.of({}), Events.of([], {}))
-    assert [learner.fold(f"u{n}") for n in range(99)] == [fold_of(f"u{n}") for n in range(99)]
 
 
 def test_times_are_a_signal_where_there_are_some() -> None:

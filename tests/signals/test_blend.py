@@ -8,6 +8,7 @@ import pytest
 from tests.signals.small import ITEMS, ROWS, example
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Example
+from trec_cli.core.seeds import fold_of
 from trec_cli.signals.blend import (
     Blend,
     Learner,
@@ -53,8 +54,8 @@ def test_a_train_users_own_answer_is_in_no_count() -> None:
     lonely = example("lonely", "train", "c", right="d")
     examples = [*_examples(), lonely]
     blend = _blend(examples)
-    fold = blend.learner.fold("lonely")
-    others = [e for e in examples if e.split != "train" or blend.learner.fold(e.user_id) != fold]
+    fold = fold_of("lonely")  # whose answers are drawn from
+    others = [e for e in examples if e.split != "train" or fold_of(e.user_id) != fold]
     learner = Learner(blend.learner.catalogue, Events.of(others, ROWS))
     asked = example("stranger", "test", "c")
     assert blend.score([lonely]) == Blend(learner, blend.logit).score([asked])

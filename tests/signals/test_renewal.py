@@ -110,7 +110,7 @@ def test_before_a_prediction_split_test_is_asked_where_it_is_after_split_valid()
     assert isinstance(ground, Ground)
     assert ids(ground.earlier, TRAIN) == ids(VALID, [])
     assert ids(ground.asked, []) == ids(TEST, [])
-    among = timed("y", "test", "b", "a", 12)
+    among = timed("y", "test", "b", "a", 13)  # when the newest of valid was
     ground = find_ground([*TRAIN, *VALID, *TEST, among, asked], "predict", drawn=False)
     assert isinstance(ground, Ground)
     assert ids(ground.earlier, TRAIN) == set()

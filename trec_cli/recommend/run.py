@@ -17,7 +17,7 @@ from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_d
 from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item, Reason
-from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.core.seeds import derive_seed, fold_of, generator
 from trec_cli.recommend.keeping import (
     NEW_WEIGHTS,
     KeptLists,
@@ -286,7 +286,7 @@ def _made(
         yield from searching.found(learnt.blend, examples)
         return
     made: dict[int, UserList | Example] = {}
-    folds = [learnt.blend.learner.fold(example.user_id) for example in examples]
+    folds = [fold_of(example.user_id) for example in examples]
     for fold in sorted(set(folds)):
         own = [n for n, one in enumerate(folds) if one == fold]
         blind = replace(learnt.blend, fold=fold)

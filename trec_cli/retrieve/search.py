@@ -18,7 +18,7 @@ import numpy as np
 from trec_cli.core.arrays import distinct
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
-from trec_cli.core.seeds import derive_seed, generator
+from trec_cli.core.seeds import derive_seed, fold_of, generator
 from trec_cli.core.temporary import room_explained
 from trec_cli.retrieve.filters import allowed_items
 from trec_cli.retrieve.lists import SPARE, FixedList, ListSource, list_sources, merged
@@ -188,9 +188,9 @@ class Retriever(Search):
 
 def retrieval_signals(blend: Blend) -> dict[str, Signal]:
     """Return the signals of a blend and those that only retrieval ranks by."""
-    learner, events = blend.learner, blend.learner.events
+    events = blend.learner.events
     if blend.fold is not None:
-        own = np.array([learner.fold(user) == blend.fold for user in events.users], bool)
+        own = np.array([fold_of(user) == blend.fold for user in events.users], bool)
         events = events.without(own)
     return {**blend.signals, **learn_shares(events)}
 

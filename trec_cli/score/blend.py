@@ -20,6 +20,7 @@ from trec_cli.core.manifest import Provenance, is_unfinished, recorded_settings
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Reason, Split
+from trec_cli.core.seeds import fold_of
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
@@ -160,7 +161,7 @@ class BlendJob(Job):
         usual = super().batches()
         if self._split != "train":
             return usual
-        folds = [self._learner.fold(example.user_id) for example in self.examples]
+        folds = [fold_of(example.user_id) for example in self.examples]
         order = sorted(range(len(folds)), key=folds.__getitem__)
         return [[order[index] for index in batch] for batch in usual]
 

@@ -128,7 +128,7 @@ class Learner:
         if fold not in self._made:
             events = self.events
             if fold is not None:
-                out = np.array([self.fold(user) == fold for user in events.users], bool)
+                out = np.array([fold_of(user) == fold for user in events.users], bool)
                 events = events.without(out)
                 self._made = {key: value for key, value in self._made.items() if key is None}
             shelf = self.shelf if fold is None else self.shelf.apart()
@@ -136,17 +136,13 @@ class Learner:
             self._made[fold] = {**learn_signals(self.catalogue, events, shelf), **more}
         return self._made[fold]
 
-    def fold(self, user: str) -> int:
-        """Return the fold of a user, whatever the order of users."""
-        return fold_of(user)
-
     def over(self, events: Events) -> "Learner":
         """Return a learner of the same from other events."""
         return Learner(self.catalogue, events, self.seed, self.shelf, self.further)
 
     def parts(self, examples: Sequence[Example]) -> Iterator[tuple[list[int], dict[str, Signal]]]:
         """Yield indices of examples, and signals that do not know their answers."""
-        own = [self.fold(e.user_id) if e.split == "train" else None for e in examples]
+        own = [fold_of(e.user_id) if e.split == "train" else None for e in examples]
         for fold in sorted({f for f in own if f is not None}):
             yield [n for n, f in enumerate(own) if f == fold], self.signals(fold)
         rest = [n for n, f in enumerate(own) if f is None]
@@ -271,7 +267,7 @@ def choose_questions(
     for fold in range(FOLDS):
         if len(chosen) >= ENOUGH_QUESTIONS:
             break
-        own = [e for e in ordered if e.split == "train" and learner.fold(e.user_id) == fold]
+        own = [e for e in ordered if e.split == "train" and fold_of(e.user_id) == fold]
         chosen += own[: MOST_QUESTIONS - len(chosen)]
     return chosen
 

@@ -175,12 +175,10 @@ class Grounded:
     Attributes:
         text: its phrases that have support, once each.
         dropped: phrases without support, or only their beginning has it.
-        repeated: phrases that had come before.
     """
 
     text: str
     dropped: int = 0
-    repeated: int = 0
 
 
 def ground(text: str, holds: Holds) -> Grounded:
@@ -193,7 +191,7 @@ def ground(text: str, holds: Holds) -> Grounded:
     """
     kept: list[str] = []
     seen: set[frozenset[str]] = set()
-    dropped = repeated = 0
+    dropped = 0
     for sentence in sentences(text):
         ending = sentence[-1] if sentence[-1] in _ENDS else ""
         pieces = split(sentence.rstrip(_ENDS))
@@ -203,7 +201,6 @@ def ground(text: str, holds: Holds) -> Grounded:
             true = piece if opening and not content(piece) else _supported(piece, holds)
             mark = says(true)
             known = bool(mark) and any(mark <= other for other in seen)
-            repeated += known
             dropped += true != piece
             if true and not known:
                 held.append(true)
@@ -213,7 +210,7 @@ def ground(text: str, holds: Holds) -> Grounded:
                 break
         if len(held) > 1 or (held and not (prose and not content(held[0]))):
             kept.append(", ".join(held) + ending)
-    return Grounded(" ".join(kept), dropped, repeated)
+    return Grounded(" ".join(kept), dropped)
 
 
 def _supported(phrase: str, holds: Holds) -> str:
