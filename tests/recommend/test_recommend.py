@@ -349,6 +349,45 @@ def test_kept_lists_are_counted_with_the_made_ones(tmp_path: Path) -> None:
     assert result["items_recommended"] == len({e["item_id"] for x in lines for e in x["items"]})
 
 
+@pytest.mark.parametrize("name", ["tonight.csv", "tonight.parquet"])
+def test_the_next_night_of_a_table_keeps_lists_too(tmp_path: Path, name: str) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    table = tmp_path / name
+    assert _trec(folder, "--out", table).exit_code == 0
+    before = _table(table)
+    _write(folder, [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:]])
+    night = _told(_trec(folder, "--out", table, "--json"))
+    assert night["kept"] == 30
+    assert night["made_because"] == {"the history has changed": 1}
+    assert [row for row in _table(table) if row[0] != "u0"] == [r for r in before if r[0] != "u0"]
+    assert _trec(folder).exit_code == 0
+    expected = [
+        (line["user_id"], entry["item_id"], entry["rank"], entry["score"])
+        for line in _lines(folder / "recommendations-catalogue.jsonl")
+        for entry in line["items"]
+    ]
+    assert [row for row in _table(table) if row[0] == "u0"] == [
+        row for row in expected if row[0] == "u0"
+    ]
+    assert "is finished already" in _trec(folder, "--out", table).stderr
+
+
+def test_lists_that_are_not_those_of_the_table_are_not_kept(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    table = tmp_path / "tonight.csv"
+    assert _trec(folder, "--out", table).exit_code == 0
+    lists = tmp_path / ".tonight.csv.lists"
+    lists.write_bytes(lists.read_bytes().replace(b'"rank":1,', b'"rank":9,'))
+    _write(folder, [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:]])
+    assert _told(_trec(folder, "--out", table, "--json"))["kept"] == 0
+    assert {row[2] for row in _table(table)} == set(range(1, 11))
+
+
+def _table(path: Path) -> list[tuple[str, str, int, float]]:
+    table = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
+    return table.rows()
+
+
 def test_what_a_killed_night_had_noted_does_not_cost_last_nights_lists(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert _grown(whole).exit_code == 0

@@ -20,10 +20,13 @@ from trec_cli.core.outputs import Settings
 from trec_cli.core.records import Example
 from trec_cli.recommend.options import RecommendOptions
 from trec_cli.recommend.records import UserList, question_hash
+from trec_cli.score.recommendations import has_reasons
 
 GROWN, NEW, LACKING = "the history has changed", "the user is new", "an item is excluded or gone"
 NEW_ITEMS, NEW_WEIGHTS = "the items have changed", "the weights were fitted again"
 """Why lists are made again: of one user, of all."""
+LISTS = "lists"
+"""In the manifest of a table: the hash of the lists beside it."""
 
 
 class _Item(msgspec.Struct):
@@ -106,13 +109,30 @@ class KeptLists:
             self.items, self.short, self._starts = Counter(), 0, array("q")
 
 
+def lists_file(out: Path) -> Path:
+    """Name the file with the lists of an output, and what was asked for each.
+
+    A table has no place for the question, so the lists stand beside it.
+    """
+    return out if has_reasons(out) else out.with_name(f".{out.name}.lists")
+
+
+def known_lists(out: Path) -> Path | None:
+    """Name the lists of an earlier output; None where they are not those that it was made of."""
+    beside = lists_file(out)
+    if beside == out:
+        return out
+    known = (read_manifest(out) or {}).get(LISTS)
+    return beside if beside.is_file() and file_hash(beside) == known else None
+
+
 @contextmanager
 def opened(
     out: Path | None, asked: Sequence[Example], items: Set[str], excluded: Set[str], top: int
 ) -> Iterator[KeptLists]:
-    """Open an earlier JSONL output; CSV and Parquet do not say what was asked."""
+    """Open the lists of an earlier output, where there are any."""
     kept = KeptLists(top)
-    if out is None or out.suffix != ".jsonl":
+    if out is None:
         yield kept
         return
     with out.open("rb") as stream:

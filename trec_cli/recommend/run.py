@@ -19,8 +19,11 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item, Reason
 from trec_cli.core.seeds import derive_seed, fold_of, generator
 from trec_cli.recommend.keeping import (
+    LISTS,
     NEW_WEIGHTS,
     KeptLists,
+    known_lists,
+    lists_file,
     opened,
     weights_hash,
     what_is_new,
@@ -206,8 +209,8 @@ def recommend(
         ):
             if before is not None and not task.options.keep_lists:
                 kept.forget(what_is_new(out, before, provenance.settings, task.options))
-            _write(out, _lists(task, kept, counts, progress, renew=overwrite))
-            details.update(counts.details(), weights=weights_hash(task.options))
+            own = _write(out, _lists(task, kept, counts, progress, renew=overwrite))
+            details.update(counts.details(), weights=weights_hash(task.options), **own)
     return counts
 
 
@@ -229,7 +232,7 @@ def _to_keep(task: "RecommendTask", before: Settings | None) -> Path | None:
     """Name the file of lists of which some may be kept; questions are made anew."""
     if before is None or task.options.shortlist is not None:
         return None
-    return task.options.out_file
+    return known_lists(task.options.out_file)
 
 
 def _lists(
@@ -406,14 +409,21 @@ class ListMaker:
         return find_reasons(self.blend, Pairs(asked, questions, found.rows[filled]))
 
 
-def _write(out: Path, lists: Iterator[Line]) -> None:
-    """Write lists as JSONL with reasons, or as the columns of a table."""
-    if has_reasons(out):
-        write_lines(out, (one if isinstance(one, bytes) else encode(one) for one in lists))
-        return
-    made = (one for one in lists if isinstance(one, UserList))
-    plain = (Recommendations(user_id=one.user_id, items=one.items) for one in made)
-    write_recommendations(out, plain)
+def _write(out: Path, lists: Iterator[Line]) -> dict[str, Any]:
+    """Write lists as JSONL with reasons, or as the columns of a table with the lists beside it.
+
+    Returns:
+        What the manifest says of the lists beside a table.
+    """
+    beside = lists_file(out)
+    write_lines(beside, (one if isinstance(one, bytes) else encode(one) for one in lists))
+    if beside == out:
+        return {}
+    with beside.open("rb") as stream:
+        made = map(whole_list, stream)
+        plain = (Recommendations(user_id=one.user_id, items=one.items) for one in made)
+        write_recommendations(out, plain)
+    return {LISTS: file_hash(beside)}
 
 
 def chosen_to_show(task: RecommendTask) -> list[int]:
