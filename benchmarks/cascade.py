@@ -126,9 +126,9 @@ def _row(way: str, device: str, model: str, seconds: float) -> dict[str, Any]:
     }
 
 
-CHEAP = 0.0078
-"""Processor seconds a user of ``trec recommend`` with reasons over 20,000 items: 413 s for
-50,000 users less 25 s of reading, learning and fitting (docs/recommend.md)."""
+CHEAP = 0.0038
+"""Processor seconds a user of ``trec recommend`` with reasons over 20,000 items: 200 s for
+50,000 users less 10 s of reading, learning and fitting (docs/recommend.md)."""
 PROMPT = Prompt(prefix=300, branch=28.5)
 """Of MIND with some ten recent items (``score_one_by_one_mind_300``)."""
 

@@ -220,15 +220,16 @@ def tuned(bench: Bench, arm: Mapping[str, Any]) -> None:
 
 
 def raised(bench: Bench, arm: Mapping[str, Any]) -> None:
-    """Train the upper layers of MiniLM and the sequence model together (on a processor)."""
+    """Train an encoder's upper layers and the sequence model together (on a processor)."""
     start, known = time.process_time(), bench.known(arm)
     tuning = upper.Tuning(**arm.get("tuning", {}))
     settings = SequenceSettings(**arm.get("settings", {}))
     found, curve = [], list[float]()
     for seed in arm.get("seeds", [0]):
         torch.manual_seed(seed)
-        whole = small(bench, load_encoder("minilm", bench.folder, "title", bench.device))
-        encoder = upper.UpperEncoder(whole.model, whole.rows, tuning.upper)
+        kind = arm.get("encoder", "minilm")
+        whole = small(bench, load_encoder(kind, bench.folder, "title", bench.device))
+        encoder = upper.UpperEncoder(whole, tuning.upper)
         head, texts = upper.tune(
             encoder, rows_of(known), settings, tuning, seed, curve_of(bench, arm, curve)
         )

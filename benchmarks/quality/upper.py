@@ -1,6 +1,7 @@
-"""Upper layers of a sentence encoder trained with the sequence model, on a processor.
+"""Upper layers of an encoder of items trained with the sequence model, on a processor.
 
-The lower layers stay as they are, so their states are computed once.  Two ways of learning
+The encoder is MiniLM, or SmolLM2 up to a third of its layers (where its frozen vectors are made,
+too).  The lower layers stay as they are, so their states are computed once.  Two ways of learning
 with the whole catalogue in every softmax:
 
 - ``bank``: a step encodes the items of its batch with gradients; all others keep the vector
@@ -12,7 +13,7 @@ with the whole catalogue in every softmax:
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.quality.encoder import Encoder
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
 from trec_cli.sequence.training import Rows, batch_loss, batches, rate, train
@@ -51,58 +53,78 @@ class Tuning:
 class UpperEncoder(nn.Module):
     """Cached states of the lower layers, and upper layers that learn."""
 
-    def __init__(self, model: Any, rows: Sequence[Tensor], upper: int) -> None:
-        """Compute the states of all items below the ``upper`` last layers of a BERT."""
+    def __init__(self, encoder: Encoder, upper: int) -> None:
+        """Compute the states of all items below the ``upper`` last layers that are used."""
         super().__init__()
-        layers = model.encoder.layer
-        self.layers = copy.deepcopy(layers[len(layers) - upper :])
-        lower = copy.copy(model)
-        lower.encoder.layer = layers[: len(layers) - upper]
-        self.order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        self.states = _states(lower, rows, self.order)
-        self.mean, self.axes = torch.zeros(1), torch.eye(self.states[0].shape[1])
+        model: Any = encoder.model
+        self.causal, self.skipped = hasattr(model, "layers"), encoder.skipped
+        every = list(model.layers[: len(model.layers) // 3] if self.causal else model.encoder.layer)
+        self.layers = nn.ModuleList(copy.deepcopy(every[len(every) - upper :]))
+        self.angles = model.rotary_emb if self.causal else None
+        self.order = encoder.order
+        start = model.embed_tokens if self.causal else model.embeddings
+        self.states = self._lower(start, every[: len(every) - upper], encoder.rows)
+        size = self.states[0].shape[1]
+        self.mean, self.axes = torch.zeros(1), torch.eye(size)
         mean, axes = whitening(self.everything().double().numpy())
         self.mean, self.axes = torch.from_numpy(mean).float(), torch.from_numpy(axes).float()
+
+    @torch.no_grad()
+    def _lower(self, start: Any, layers: Sequence[Any], rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the states of every row below the layers that learn, [tokens, size], bfloat16."""
+        found: dict[int, Tensor] = {}
+        for block in _blocks(self.order, 128):
+            ids = nn.utils.rnn.pad_sequence([rows[item] for item in block], batch_first=True)
+            there = _there([len(rows[item]) for item in block])
+            hidden = self._through(layers, start(ids), there)
+            for item, states in zip(block, hidden, strict=True):
+                found[item] = states[: len(rows[item])].to(torch.bfloat16).clone()
+        return [found[item] for item in range(len(rows))]
+
+    def _through(self, layers: Iterable[Any], hidden: Tensor, there: Tensor) -> Tensor:
+        """Send states through layers: [rows, tokens, size]."""
+        count = hidden.shape[1]
+        seen = there[:, None, None].expand(-1, 1, count, -1)
+        more = {}
+        if self.angles is not None:
+            seen = seen & torch.ones(count, count, dtype=torch.bool).tril()
+            places = torch.arange(count)[None]
+            more = {"position_embeddings": self.angles(hidden, places), "position_ids": places}
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for layer in layers:
+                out = layer(hidden, attention_mask=mask, **more)
+                hidden = out[0] if isinstance(out, tuple) else out
+        return hidden
 
     def encode(self, items: Sequence[int]) -> Tensor:
         """Encode items: whitened vectors [items, size]."""
         states = [self.states[item] for item in items]
         hidden = nn.utils.rnn.pad_sequence(states, batch_first=True).float()
-        lengths = torch.tensor([len(state) for state in states])
-        there = torch.arange(hidden.shape[1]) < lengths[:, None]
-        mask = torch.zeros(there.shape).masked_fill(~there, float("-inf"))[:, None, None]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            for layer in self.layers:
-                hidden = layer(hidden, mask)
-        pooled = (hidden.float() * there[..., None]).sum(dim=1) / lengths[:, None]
+        there = _there([len(state) for state in states])
+        hidden = self._through(self.layers, hidden, there)
+        counted = there & (torch.arange(there.shape[1]) >= self.skipped)
+        pooled = (hidden.float() * counted[..., None]).sum(dim=1)
+        pooled = pooled / counted.sum(dim=1, keepdim=True).clamp(min=1)
         return (nn.functional.normalize(pooled, dim=-1) - self.mean) @ self.axes
 
     @torch.no_grad()
-    def everything(self, block: int = 256) -> Tensor:
+    def everything(self) -> Tensor:
         """Encode the catalogue without gradients."""
         out = torch.zeros(len(self.states), self.states[0].shape[1])
-        for start in range(0, len(self.order), block):
-            items = self.order[start : start + block]
-            out[items] = self.encode(items)
+        for block in _blocks(self.order):
+            out[block] = self.encode(block)
         return out
 
 
-@torch.no_grad()
-def _states(
-    model: Any, rows: Sequence[Tensor], order: Sequence[int], block: int = 128
-) -> list[Tensor]:
-    """Return the last hidden states of every row, [tokens, size], bfloat16."""
-    found: dict[int, Tensor] = {}
-    for start in range(0, len(order), block):
-        items = order[start : start + block]
-        ids = nn.utils.rnn.pad_sequence([rows[item] for item in items], batch_first=True)
-        lengths = torch.tensor([len(rows[item]) for item in items])
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        for item, states, length in zip(items, hidden, lengths, strict=True):
-            found[item] = states[:length].to(torch.bfloat16).clone()
-    return [found[item] for item in range(len(rows))]
+def _blocks(order: Sequence[int], size: int = 256) -> Iterator[list[int]]:
+    for start in range(0, len(order), size):
+        yield list(order[start : start + size])
+
+
+def _there(lengths: Sequence[int]) -> Tensor:
+    """Return which places of padded rows hold a token: [rows, tokens]."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 def tune(
@@ -183,11 +205,9 @@ class Work:
             self.upper.step()
         return bank, losses
 
-    def _hand_down(self, gradient: Tensor, block: int = 256) -> None:
+    def _hand_down(self, gradient: Tensor) -> None:
         """Add to the encoder's gradients what its vectors' gradient asks for."""
-        order = self.encoder.order
-        for start in range(0, len(order), block):
-            items = order[start : start + block]
+        for items in _blocks(self.encoder.order):
             (self.encoder.encode(items) * gradient[items]).sum().backward()  # type: ignore[no-untyped-call]
 
 
