@@ -37,8 +37,12 @@ for number, settings in enumerate(task["grid"]):
         sys.exit("out of memory")
     answers = [[number + len(q["history"]) + n for n, _ in enumerate(q["candidates"])]
                if q["history"] else None for q in asked]
-    result = {"settings": settings, "valid_mrr": [0.1, 0.4, 0.4, 0.2][number], "epoch": 3,
-              "parameters": 7, "seconds": 0.5, "answers": answers}
+    model = Path(task["models"][number])
+    model.parent.mkdir(exist_ok=True)
+    kept = model.exists()
+    model.touch()
+    result = {"kept": kept, "settings": settings, "valid_mrr": [0.1, 0.4, 0.4, 0.2][number],
+              "epoch": 3, "parameters": 7, "seconds": 0.5, "answers": answers}
     out.write_text(json.dumps(result))
     told = {"trial": f"{number + 1} of 4", "epoch": 3, "valid_mrr": result["valid_mrr"]}
     print(json.dumps(told), flush=True)
@@ -142,6 +146,20 @@ def test_scores_go_to_stdout_and_leave_nothing_behind(run: Path, python: Path) -
     assert set(run.iterdir()) == before
 
 
+def test_other_questions_find_the_models_and_other_examples_do_not(run: Path, python: Path) -> None:
+    assert score(run).exit_code == 0
+    assert len(list((run / "learnt-recbole-SASRec").glob("*.pt"))) == 4
+    for more in (("--split", "valid"), ("--limit", 2, "--name", "few")):
+        result = score(run, *more)
+        assert result.exit_code == 0, result.stderr
+        assert "4 models taken from" in " ".join(result.stderr.split())
+    limited = score(run, "--split", "valid", "--limit", 1, "--name", "stopped-by-others")
+    assert "models taken from" not in limited.stderr
+    make_run(run, {"train": 5, "valid": 2, "test": 3})
+    assert "models taken from" not in score(run, "--overwrite").stderr
+    assert len(list((run / "learnt-recbole-SASRec").glob("*.pt"))) == 4
+
+
 def test_without_an_environment_the_message_says_how_to_make_one(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,4 +198,9 @@ def test_the_real_recbole_trains_and_scores(
     run = make_run(tmp_path / "run", {"train": 40, "valid": 8, "test": 9})
     result = score(run, "--scorer", f"recbole:{model}")
     assert result.exit_code == 0, result.stderr
-    assert len(scores_of(run / f"scores-recbole-{model}.jsonl")) == 9
+    scores = run / f"scores-recbole-{model}.jsonl"
+    first = scores_of(scores)
+    assert len(first) == 9
+    again = score(run, "--scorer", f"recbole:{model}", "--overwrite")
+    assert "2 models taken" in again.stderr or "1 models taken" in again.stderr
+    assert scores_of(scores) == first

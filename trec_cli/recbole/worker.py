@@ -6,7 +6,8 @@ Runs under the interpreter of RecBole's own environment and imports nothing of `
 It reads only the training rows and the questions, whose right answers are told for split
 valid alone.  Every setting of the grid is one trial, trained until the validation MRR
 has not risen for ``patience`` epochs; a finished trial is kept as ``trial-N.json``, so a
-second run goes on with the next.  One JSON line per epoch on stdout tells how far it is.
+second run goes on with the next.  Its model is kept where the task says, and found again by
+whoever asks it other questions.  One JSON line per epoch on stdout tells how far it is.
 """
 
 import json
@@ -242,19 +243,45 @@ def train(trial: Trial, task: dict[str, Any], valid: list[Question], label: str)
     return best, best_epoch
 
 
+def load(trial: Trial, file: Path) -> Any:
+    """Load the model of an earlier run; give its best value and epoch, None where there is none."""
+    import torch
+
+    try:
+        kept = torch.load(file, weights_only=True)
+        trial.model.load_state_dict(kept["state"])
+    except Exception:  # not there or damaged, for which torch has no error of its own
+        return None
+    return kept["valid_mrr"], kept["epoch"]
+
+
+def keep(trial: Trial, best: float, epoch: int, file: Path) -> None:
+    """Write the model, whole or not at all."""
+    import torch
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    torch.save({"state": trial.model.state_dict(), "valid_mrr": best, "epoch": epoch}, temporary)
+    temporary.replace(file)
+
+
 def run_trial(task: dict[str, Any], number: int, questions: list[Question], out: Path) -> None:
     """Train one choice of settings and write its result, whole or not at all."""
-    started = time.time()
+    started, file = time.time(), Path(task["models"][number])
     trial = Trial(task, task["grid"][number])
     valid = [question for question in questions if question["split"] == "valid"]
     asked = [question for question in questions if question["split"] == task["split"]]
-    best, epoch = train(trial, task, valid, f"{number + 1} of {len(task['grid'])}")
+    found = load(trial, file)
+    best, epoch = found or train(trial, task, valid, f"{number + 1} of {len(task['grid'])}")
+    if not found:
+        keep(trial, best, epoch, file)
     result = {
         "settings": task["grid"][number],
         "valid_mrr": best,
         "epoch": epoch,
         "parameters": sum(p.numel() for p in trial.model.parameters()),
         "seconds": round(time.time() - started, 1),
+        "kept": bool(found),
         "answers": trial.answers(asked),
     }
     temporary = out.with_suffix(".tmp")

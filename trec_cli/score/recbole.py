@@ -1,5 +1,6 @@
 """Scoring with a model that RecBole trains (``--scorer recbole:SASRec``)."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class _Trial(msgspec.Struct):
     parameters: int
     seconds: float
     answers: list[list[float | None] | None]
+    kept: bool = False
 
 
 def make_recbole_job(
@@ -94,7 +96,7 @@ class RecboleJob(Job):
             "worker": file_hash(WORKER),
         }
         super().__init__(scorer.replace(":", "-"), material, settings)
-        self.work = Path()
+        self.work = self._models = Path()
         self._split, self._options = asked.split, options
         self._items, self._everything = material.items, material.everything
         self._progress = progress
@@ -103,14 +105,23 @@ class RecboleJob(Job):
 
     @contextmanager
     def running(self, out: Path) -> Iterator[None]:
-        """Hold a folder for RecBole's files and finished trials; it goes when all is written."""
+        """Hold a folder for RecBole's files and finished trials; it goes when all is written.
+
+        Models stay, for other questions about the same examples; those of others go.
+        """
         if is_stream(out):
             with temporary_folder("recbole") as self.work:
+                self._models = self.work
                 yield
             return
         self.work = out.with_name(f".{out.name}.recbole")
+        self._models = out.with_name(f"learnt-{self.system}")
         yield
         shutil.rmtree(self.work, ignore_errors=True)
+        base = self._key()
+        for other in self._models.glob("*.pt"):
+            if not other.name.startswith(base):
+                other.unlink(missing_ok=True)
 
     def batches(self) -> list[range]:
         """All examples at once: the training before them is what takes the time."""
@@ -160,17 +171,29 @@ class RecboleJob(Job):
         write_bytes(task, [content])
         return asked
 
+    def _inputs(self) -> list[str]:
+        """Return the hashes of the files that were read."""
+        files = [path for path in self.inputs if path.is_file()]
+        return [self.hashes.get(str(path)) or file_hash(path) for path in files]
+
+    def _key(self) -> str:
+        """Hash what decides a model beside its own settings; the split asked does not."""
+        names = ("recbole", "seed", "train_on", "fixed", "epochs", "patience", "batch_size")
+        decided = [self.settings[name] for name in (*names, "worker")]
+        stopped_by = self.settings["limit"] if self._split == "valid" else None
+        return _hash([self._inputs(), self.settings.get("streamed"), stopped_by, decided])
+
     def _task(self) -> dict[str, Any]:
         names = ("seed", "grid", "fixed", "epochs", "patience", "batch_size")
-        inputs = [
-            self.hashes.get(str(path)) or file_hash(path) for path in self.inputs if path.is_file()
-        ]
+        folder, key = self._models.absolute(), self._key()
+        models = [str(folder / f"{key}-{_hash(chosen)}.pt") for chosen in self.settings["grid"]]
         return {
             "model": self.model,
             "data": str(self.work.absolute()),
+            "models": models,
             "split": self._split,
             "use_gpu": False,
-            "inputs": inputs,
+            "inputs": self._inputs(),
             **{name: self.settings[name] for name in names},
             "settings": plain_settings(self.settings),
         }
@@ -185,9 +208,16 @@ class RecboleJob(Job):
             return []
         chosen = ", ".join(f"{name} {value}" for name, value in self._details["chosen"].items())
         told = [f"{self.model}: best on validation with {chosen}", str(self._unknown)]
+        kept = sum(trial["kept"] for trial in self._details["trials"])
+        if kept:
+            told.append(f"{kept} models taken from {self._models}")
         if self._split == "valid":
             told.append("chosen by these very examples: their scores are better than new ones'")
         return told
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
 
 def _summary(trial: _Trial) -> dict[str, Any]:
