@@ -30,6 +30,7 @@ show trec score "$run" --scorer popularity
 show trec score "$run" --scorer bm25
 show trec score "$run" --scorer random
 show trec score "$run" --scorer blend
+show trec score "$run" --scorer blend --embedder "$model" --sequence-models 3 --name blend-llm
 show trec recommend "$run"
 show trec eval "$run"
 
@@ -41,11 +42,14 @@ What you just saw
   3. train      the same model learnt, through a LoRA adapter, to say yes or no to a candidate.
   4. score      every candidate got its log-odds of yes: untrained (hier-zeroshot), trained (hier);
                 how much likelier the history makes its title, untrained (none-text-zeroshot);
-                and scores of baselines that need no language model.
+                scores of baselines that need no language model, and of all cheap signals in one
+                (blend). blend-llm has the same language model read every item once: its vectors
+                are signals, and what three small sequence models learn from.
   5. recommend  every user's ten best of the whole catalogue, by the blend of all cheap signals.
-  6. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small:
-                the table shows that the machinery works, not how good the method is. Thirty-six training
-                steps teach this model little more than how often the answer is yes.
+  6. eval       Recall, MRR and NDCG with 95 % intervals. The samples are invented and small: the
+                table shows that the machinery works, not how good the method is. Thirty-six
+                training steps teach this model little more than how often the answer is yes; as
+                a reader of items it stands above every single baseline.
 
 What to look at
   $run/summaries-hier.jsonl   the summaries, with every intermediate one
