@@ -16,6 +16,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 from trec_cli.core.arrays import distinct
+from trec_cli.core.processes import keep_freed_memory
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import derive_seed, fold_of, generator
@@ -77,6 +78,7 @@ class Search(ABC):
 
     def blocks(self, asked: Histories) -> Iterator[tuple[int, Histories, Retrieved]]:
         """Yield for each block of questions: index of its first, its histories, the candidates."""
+        keep_freed_memory()
         step = self.step()
         for start in range(0, len(asked), step):
             block = asked.block(start, min(start + step, len(asked)))
