@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.common import RESULTS, commit, machine
 from benchmarks.protocols.stacked import trec
 from trec_cli.core.jsonl import read_examples, read_items
-from trec_cli.core.outputs import write_bytes
+from trec_cli.core.outputs import write_bytes, write_lines
 from trec_cli.core.progress import Silent
 from trec_cli.core.records import Example
 from trec_cli.models.embedder import EmbedderSource
@@ -96,7 +96,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _write(run: Path, mode: str, summaries: Mapping[str, str]) -> None:
     rows = (json.dumps({"example_id": e, "summary": s}) for e, s in summaries.items())
-    write_bytes(run / f"summaries-{mode}.jsonl", ("\n".join(rows) + "\n").encode())
+    write_lines(run / f"summaries-{mode}.jsonl", (f"{row}\n".encode() for row in rows))
 
 
 def score(run: Path, out: Path, model: Path, limit: int, modes: Sequence[str]) -> None:
@@ -111,10 +111,9 @@ def score(run: Path, out: Path, model: Path, limit: int, modes: Sequence[str]) -
                 "score", run, *common, *prompt, _CANDIDATE, *length,
                 "--dtype", "bfloat16", "--out", file,
             )  # fmt: skip
-    for scorer in ("bm25", "embedding", "blend"):
-        more = ("--embedder", "models/all-MiniLM-L6-v2") if scorer == "embedding" else ()
+    for scorer in ("bm25", "blend"):
         file = out / f"scores-{scorer}.jsonl"
-        trec("score", run, "--scorer", scorer, "--limit", limit, "--out", file, *more)
+        trec("score", run, "--scorer", scorer, "--limit", limit, "--out", file)
 
 
 def compare(run: Path, out: Path, modes: Sequence[str]) -> dict[str, Any]:
@@ -122,14 +121,14 @@ def compare(run: Path, out: Path, modes: Sequence[str]) -> dict[str, Any]:
     found = {}
     for name in BUDGETS:
         systems = [f"{mode}-{name}" for mode in modes]
-        files = [out / f"scores-{system}.jsonl" for system in systems]
+        files = [out / f"scores-{system}.jsonl" for system in (*systems, "bm25", "blend")]
         folder = out / f"eval-{name}"
         told = [word for file in files for word in ("--scores", file)]
         trec("eval", run, *told, "--reference", f"none-{name}", "--out", folder, "--no-audit")
         metrics = json.loads((folder / "metrics.json").read_bytes())
         found[name] = {
             "systems": {
-                system: {m: metrics["systems"][system][m] for m in _SHOWN} for system in systems
+                system: {m: row[m] for m in _SHOWN} for system, row in metrics["systems"].items()
             },
             "compared": [one for one in metrics["comparisons"] if one["metric"] in _SHOWN],
         }
@@ -160,7 +159,7 @@ def main() -> None:
         "commit": commit(),
         "machine": machine(),
     }
-    write_bytes(RESULTS / "budgets.json", json.dumps(result, indent=1).encode() + b"\n")
+    write_bytes(RESULTS / "budgets.json", [json.dumps(result, indent=1).encode() + b"\n"])
 
 
 if __name__ == "__main__":

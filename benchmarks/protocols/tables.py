@@ -105,7 +105,25 @@ def kept(earlier: Record | None, now: Record | None) -> Record | None:
     """Return what was measured now, and what was measured earlier where nothing was now."""
     if earlier is None or now is None:
         return now or earlier
-    return {**earlier, **{name: value for name, value in now.items() if value is not None}}
+    found = {**earlier, **{name: value for name, value in now.items() if value is not None}}
+    for part in ("all", "few"):
+        if earlier.get(part) and now.get(part):
+            found[part] = joined(earlier[part], now[part], now["reference"])
+    return {**found, "costs": {**earlier["costs"], **now["costs"]}}
+
+
+def joined(earlier: Record, now: Record, reference: str) -> Record:
+    """Add arms that were not run now, where the same questions have the same reference."""
+    before, after = earlier["systems"].get(reference), now["systems"].get(reference)
+    if earlier["users"] != now["users"] or before is None or not _alike(before, after):
+        return now
+    systems = {**earlier["systems"], **now["systems"]}
+    return {**now, "systems": systems, "compared": {**earlier["compared"], **now["compared"]}}
+
+
+def _alike(one: Record, other: Record) -> bool:
+    """Check whether all values are equal; a bound of a bootstrap may be off by a resample."""
+    return all(one[name][0] == other[name][0] for name in one)
 
 
 def table(found: Record, costs: Record, reference: str) -> Iterator[str]:

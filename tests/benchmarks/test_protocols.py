@@ -1,6 +1,7 @@
 """The study of protocols: files that can be read, orders, samples, the cascade and the tables."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,25 @@ def test_a_table_takes_its_place_and_no_other() -> None:
     page = "before\n<!-- one -->\nold\n<!-- end -->\nbetween\n<!-- two -->\nstays\n<!-- end -->\n"
     made = tables.put(page, "one", ["| a |"])
     assert made == page.replace("\nold\n", "\n\n| a |\n\n")
+
+
+def _compared(users: int, **systems: float) -> dict[str, Any]:
+    return {
+        "users": users,
+        "systems": {name: {"auc": [value, None, None]} for name, value in systems.items()},
+        "compared": {f"{name} auc": {"difference": value} for name, value in systems.items()},
+    }
+
+
+def test_arms_of_an_earlier_run_stay_where_the_reference_is_the_same() -> None:
+    earlier = _compared(9, blend=0.7, SASRec=0.6, bm25=0.5)
+    now = _compared(9, blend=0.7, bm25=0.55)
+    found = tables.joined(earlier, now, "blend")
+    assert {name: one["auc"][0] for name, one in found["systems"].items()} == {
+        "blend": 0.7,
+        "SASRec": 0.6,
+        "bm25": 0.55,
+    }
+    assert found["compared"]["SASRec auc"] == {"difference": 0.6}
+    assert tables.joined(earlier, _compared(9, blend=0.71), "blend")["systems"].keys() == {"blend"}
+    assert tables.joined(earlier, _compared(8, blend=0.7), "blend")["systems"].keys() == {"blend"}

@@ -50,6 +50,8 @@ def test_a_file_named_by_its_mode_is_found_in_run(
     own(run, "summaries-mine.jsonl")
     trec("score", run, *zero_shot)
     assert (run / "scores-mine-zeroshot.jsonl").is_file()
+    trec("eval", run)
+    assert "number 5" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", ["train", "score"])
