@@ -383,6 +383,26 @@ def test_lists_that_are_not_those_of_the_table_are_not_kept(tmp_path: Path) -> N
     assert {row[2] for row in _table(table)} == set(range(1, 11))
 
 
+def test_a_night_that_failed_at_the_table_does_not_cost_last_nights_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    table = tmp_path / "tonight.csv"
+    assert _trec(folder, "--out", table).exit_code == 0
+    before = table.read_bytes()
+    _write(folder, [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:]])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("trec_cli.recommend.run.write_recommendations", killed)
+        assert _trec(folder, "--out", table).exit_code != 0
+    assert table.read_bytes() == before
+    assert _told(_trec(folder, "--out", table, "--json"))["kept"] == 30
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
 def _table(path: Path) -> list[tuple[str, str, int, float]]:
     table = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
     return table.rows()

@@ -12,6 +12,8 @@ _PARENT_DEATH_SIGNAL = 1
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's mallopt."""
 _KEPT = 1 << 30
+_HIGHEST = 1 << 25
+"""The highest ``M_MMAP_THRESHOLD`` that every 64-bit glibc takes; older ones refuse more."""
 
 
 def keep_freed_memory() -> None:
@@ -23,8 +25,11 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError):
         allocator = ctypes.CDLL(None)
-        allocator.mallopt(_MMAP_THRESHOLD, _KEPT)
-        allocator.mallopt(_TRIM_THRESHOLD, _KEPT)
+        # Were it refused, the other setting alone would map every larger array anew.
+        if allocator.mallopt(_MMAP_THRESHOLD, _KEPT) or allocator.mallopt(
+            _MMAP_THRESHOLD, _HIGHEST
+        ):
+            allocator.mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
 def end_with_parent() -> Callable[[], None] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items, uncollected
 from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_date
-from trec_cli.core.outputs import Settings, changed_settings, locked, write_lines
+from trec_cli.core.outputs import Settings, atomic, changed_settings, fill, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item, Reason
 from trec_cli.core.seeds import derive_seed, fold_of, generator
@@ -415,14 +415,18 @@ def _write(out: Path, lists: Iterator[Line]) -> dict[str, Any]:
     Returns:
         What the manifest says of the lists beside a table.
     """
+    encoded = (one if isinstance(one, bytes) else encode(one) for one in lists)
     beside = lists_file(out)
-    write_lines(beside, (one if isinstance(one, bytes) else encode(one) for one in lists))
     if beside == out:
+        write_lines(out, encoded)
         return {}
-    with beside.open("rb") as stream:
-        made = map(whole_list, stream)
-        plain = (Recommendations(user_id=one.user_id, items=one.items) for one in made)
-        write_recommendations(out, plain)
+    # The lists of the night before stay until the table is there, should this one be killed.
+    with atomic(beside) as temporary:
+        fill(temporary, encoded)
+        with temporary.open("rb") as stream:
+            made = map(whole_list, stream)
+            plain = (Recommendations(user_id=one.user_id, items=one.items) for one in made)
+            write_recommendations(out, plain)
     return {LISTS: file_hash(beside)}
 
 
