@@ -148,16 +148,35 @@ def test_scores_go_to_stdout_and_leave_nothing_behind(run: Path, python: Path) -
 
 def test_other_questions_find_the_models_and_other_examples_do_not(run: Path, python: Path) -> None:
     assert score(run).exit_code == 0
-    assert len(list((run / "learnt-recbole-SASRec").glob("*.pt"))) == 4
+    assert len(list((run / "learnt-recbole-SASRec").glob("*.npz"))) == 4
     for more in (("--split", "valid"), ("--limit", 2, "--name", "few")):
         result = score(run, *more)
         assert result.exit_code == 0, result.stderr
-        assert "4 models taken from" in " ".join(result.stderr.split())
+        assert "4 of 4 models taken from" in " ".join(result.stderr.split())
     limited = score(run, "--split", "valid", "--limit", 1, "--name", "stopped-by-others")
     assert "models taken from" not in limited.stderr
+    assert "4 of 4 models taken from" in " ".join(score(run, "--overwrite").stderr.split())
     make_run(run, {"train": 5, "valid": 2, "test": 3})
     assert "models taken from" not in score(run, "--overwrite").stderr
-    assert len(list((run / "learnt-recbole-SASRec").glob("*.pt"))) == 4
+    assert len(list((run / "learnt-recbole-SASRec").glob("*.npz"))) == 4
+
+
+def test_other_code_that_makes_rows_trains_other_models(
+    run: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert score(run).exit_code == 0
+    other = tmp_path / "atomic.py"
+    other.write_text("")
+    monkeypatch.setattr("trec_cli.score.recbole._MAKERS", (other,))
+    assert "models taken from" not in score(run, "--overwrite").stderr
+
+
+def test_a_command_with_nothing_to_do_leaves_the_models_of_others(run: Path, python: Path) -> None:
+    assert score(run).exit_code == 0
+    assert score(run, "--seed", 1, "--name", "seed-1").exit_code == 0
+    models = set((run / "learnt-recbole-SASRec").iterdir())
+    assert "nothing to do" in score(run).stderr
+    assert set((run / "learnt-recbole-SASRec").iterdir()) == models
 
 
 def test_without_an_environment_the_message_says_how_to_make_one(
@@ -187,7 +206,7 @@ def test_a_dry_run_writes_nothing(run: Path, python: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", grids.PAPER)
+@pytest.mark.parametrize("model", [*grids.PAPER, "Pop"])
 def test_the_real_recbole_trains_and_scores(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,5 +221,6 @@ def test_the_real_recbole_trains_and_scores(
     first = scores_of(scores)
     assert len(first) == 9
     again = score(run, "--scorer", f"recbole:{model}", "--overwrite")
-    assert "2 models taken" in again.stderr or "1 models taken" in again.stderr
+    trials = len(grids.grid(model))
+    assert f"{trials} of {trials} models taken from" in again.stderr
     assert scores_of(scores) == first

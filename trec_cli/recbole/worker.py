@@ -243,25 +243,57 @@ def train(trial: Trial, task: dict[str, Any], valid: list[Question], label: str)
     return best, best_epoch
 
 
+_STATE, _OTHER = "state/", "other/"
+"""Before the names of a model's tensors in its file."""
+
+
+def learnt(model: Any) -> dict[str, Any]:
+    """Collect the tensors of a model by name, those that stand beside its state included.
+
+    Pop counts in such a one.  What else models have there they make of the data when built.
+    """
+    import torch
+
+    state = {f"{_STATE}{name}": value for name, value in model.state_dict().items()}
+    others = {f"{_OTHER}{name}": value for name, value in model.other_parameter().items()}
+    return {name: one for name, one in (state | others).items() if torch.is_tensor(one)}
+
+
 def load(trial: Trial, file: Path) -> Any:
-    """Load the model of an earlier run; give its best value and epoch, None where there is none."""
+    """Load the model of an earlier run; give its best value and epoch, None where there is none.
+
+    A file that does not fit leaves the model as it is.
+    """
+    import numpy as np
     import torch
 
     try:
-        kept = torch.load(file, weights_only=True)
-        trial.model.load_state_dict(kept["state"])
-    except Exception:  # not there or damaged, for which torch has no error of its own
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            found = {name: torch.from_numpy(kept[name]) for name in kept.files}
+        best, epoch = float(found.pop("valid_mrr")), int(found.pop("epoch"))
+    except Exception:  # not there or damaged, for which there are errors of many kinds
         return None
-    return kept["valid_mrr"], kept["epoch"]
+    state, others = (
+        {name.removeprefix(kind): found[name] for name in found if name.startswith(kind)}
+        for kind in (_STATE, _OTHER)
+    )
+    wanted = {name: value.shape for name, value in trial.model.state_dict().items()}
+    if {name: value.shape for name, value in state.items()} != wanted:
+        return None
+    trial.model.load_state_dict(state)
+    for name, value in others.items():
+        setattr(trial.model, name, value.to(trial.device))
+    return best, epoch
 
 
-def keep(trial: Trial, best: float, epoch: int, file: Path) -> None:
-    """Write the model, whole or not at all."""
-    import torch
+def keep(trial: Trial, best: float, epoch: int, file: Path, temporary: Path) -> None:
+    """Write the model, whole or not at all; the temporary file is this run's alone."""
+    import numpy as np
 
+    arrays = {name: value.detach().cpu().numpy() for name, value in learnt(trial.model).items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    torch.save({"state": trial.model.state_dict(), "valid_mrr": best, "epoch": epoch}, temporary)
+    with temporary.open("wb") as stream:
+        np.savez(stream, valid_mrr=best, epoch=epoch, **arrays)
     temporary.replace(file)
 
 
@@ -274,7 +306,7 @@ def run_trial(task: dict[str, Any], number: int, questions: list[Question], out:
     found = load(trial, file)
     best, epoch = found or train(trial, task, valid, f"{number + 1} of {len(task['grid'])}")
     if not found:
-        keep(trial, best, epoch, file)
+        keep(trial, best, epoch, file, out.with_suffix(".model"))
     result = {
         "settings": task["grid"][number],
         "valid_mrr": best,

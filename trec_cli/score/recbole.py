@@ -25,6 +25,9 @@ from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import RECBOLE
 from trec_cli.score.options import Asked, RecboleOptions
 
+_MAKERS = (WORKER.with_name("atomic.py"), WORKER.with_name("questions.py"))
+"""What makes rows of training and questions: other code may train another model."""
+
 
 class _Trial(msgspec.Struct):
     """The result of one choice of settings, as the worker writes it."""
@@ -107,20 +110,21 @@ class RecboleJob(Job):
     def running(self, out: Path) -> Iterator[None]:
         """Hold a folder for RecBole's files and finished trials; it goes when all is written.
 
-        Models stay, for other questions about the same examples; those of others go.
+        Models stay, for other questions about the same examples; those of others go.  Where
+        a part of split valid is asked, training stops by it alone, so these models go, too.
         """
         if is_stream(out):
             with temporary_folder("recbole") as self.work:
                 self._models = self.work
                 yield
             return
-        self.work = out.with_name(f".{out.name}.recbole")
-        self._models = out.with_name(f"learnt-{self.system}")
+        self.work = self._models = out.with_name(f".{out.name}.recbole")
+        if self._split != "valid" or self.settings["limit"] is None:
+            self._models = out.with_name(f"learnt-{self.system}")
         yield
         shutil.rmtree(self.work, ignore_errors=True)
-        base = self._key()
-        for other in self._models.glob("*.pt"):
-            if not other.name.startswith(base):
+        for other in self._models.glob("*.npz") if self._details else ():
+            if not other.name.startswith(self._key()):
                 other.unlink(missing_ok=True)
 
     def batches(self) -> list[range]:
@@ -180,13 +184,13 @@ class RecboleJob(Job):
         """Hash what decides a model beside its own settings; the split asked does not."""
         names = ("recbole", "seed", "train_on", "fixed", "epochs", "patience", "batch_size")
         decided = [self.settings[name] for name in (*names, "worker")]
-        stopped_by = self.settings["limit"] if self._split == "valid" else None
-        return _hash([self._inputs(), self.settings.get("streamed"), stopped_by, decided])
+        code = list(map(file_hash, _MAKERS))
+        return _hash([self._inputs(), self.settings.get("streamed"), decided, code])
 
     def _task(self) -> dict[str, Any]:
         names = ("seed", "grid", "fixed", "epochs", "patience", "batch_size")
         folder, key = self._models.absolute(), self._key()
-        models = [str(folder / f"{key}-{_hash(chosen)}.pt") for chosen in self.settings["grid"]]
+        models = [str(folder / f"{key}-{_hash(chosen)}.npz") for chosen in self.settings["grid"]]
         return {
             "model": self.model,
             "data": str(self.work.absolute()),
@@ -208,9 +212,10 @@ class RecboleJob(Job):
             return []
         chosen = ", ".join(f"{name} {value}" for name, value in self._details["chosen"].items())
         told = [f"{self.model}: best on validation with {chosen}", str(self._unknown)]
-        kept = sum(trial["kept"] for trial in self._details["trials"])
+        trials = self._details["trials"]
+        kept = sum(trial["kept"] for trial in trials)
         if kept:
-            told.append(f"{kept} models taken from {self._models}")
+            told.append(f"{kept} of {len(trials)} models taken from {self._models}")
         if self._split == "valid":
             told.append("chosen by these very examples: their scores are better than new ones'")
         return told
