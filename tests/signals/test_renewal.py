@@ -115,6 +115,12 @@ def test_before_a_prediction_split_test_is_asked_where_it_is_after_split_valid()
     assert isinstance(ground, Ground)
     assert ids(ground.earlier, TRAIN) == set()
     assert ids(ground.asked, []) == ids([*VALID, *TEST, among], [])
+    ground = find_ground([*TRAIN, *VALID, TEST[0], asked], "predict", drawn=False)
+    assert isinstance(ground, Ground), (
+        "one question of test is too few, but there are those of valid"
+    )
+    assert ids(ground.earlier, TRAIN) == set()
+    assert ids(ground.asked, []) == ids([*VALID, TEST[0]], [])
 
 
 @cache

@@ -97,9 +97,10 @@ def _newer_half(times: Times) -> Mask:
 
 
 def _newest_splits(older: Sequence[Example], times: Times) -> Mask:
-    """Return which answers are of split test, where there is one after all of valid; else all."""
+    """Return which answers are of split test, where enough come after all of valid; else all."""
     test = np.array([e.split == "test" for e in older], bool)
-    apart = 0 < test.sum() < len(test) and times[~test].max() < times[test].min()
+    enough = LEAST_ASKED <= test.sum() < len(test)
+    apart = enough and times[~test].max() < times[test].min()
     return test if apart else np.ones(len(test), bool)
 
 
