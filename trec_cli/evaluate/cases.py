@@ -26,14 +26,14 @@ class SummaryLine(msgspec.Struct, kw_only=True):
 
     summary: str
     example_id: Identifier | None = None
-    user_id: Identifier | None = None
+    user_id: str = ""
     attention: Attention | None = None
 
 
 def read_summary_lines(path: Path, wanted: Collection[str]) -> dict[str, SummaryLine]:
     """Read the summaries of some examples by their id."""
     lines = read_lines(path, msgspec.json.Decoder(SummaryLine).decode)
-    found = ((record.example_id or record.user_id or "", record) for _, record in lines)
+    found = ((record.example_id or record.user_id, record) for _, record in lines)
     return {example: record for example, record in found if example in wanted}
 
 
