@@ -152,9 +152,16 @@ class Setting:
         if not out.exists():
             _export(self.protocol, work)
             script = ROOT / "benchmarks" / "peers" / "recbole_full.py"
-            words = [python.absolute(), script, work.absolute() / "task.json", WORKER, out]
+            words = [
+                python.absolute(),
+                script,
+                work.absolute() / "task.json",
+                WORKER,
+                out.absolute(),
+            ]
             environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-            subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
+            # RecBole leaves folders where it is started.
+            subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL, cwd=work)
         found = np.load(out)
         print(f"SASRec: {found['told']}", flush=True)
         names = {f"i_{item}": row for item, row in self.catalogue.rows.items()}
