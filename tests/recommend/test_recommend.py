@@ -283,8 +283,24 @@ def test_faults_are_named(run: Path, tmp_path: Path) -> None:
     assert _trec(run, "--shortlist", 5, "--out", tmp_path / "x.csv").exit_code == 2
     assert _trec(run, "--out", tmp_path / "x.txt").exit_code == 2
     assert _trec(run, "--split", "test", "--out", tmp_path / "y.jsonl").exit_code == 3
-    assert _trec(run, "--only", "colour=red", "--out", tmp_path / "z.jsonl").exit_code == 2
+    for more in ([], ["--dry-run"]):
+        wrong = _trec(run, "--only", "colour=red", "--out", tmp_path / "z.jsonl", *more)
+        assert wrong.exit_code == 2
+        assert "--only colour=…: no item has it" in wrong.stderr
+        assert "learnt-blend" not in wrong.stderr
     assert _trec(run, "--dry-run").exit_code == 0
+    dry = _trec(run, "--dry-run", "--only", "brand=saw", "--out", tmp_path / "z.jsonl")
+    assert "20 of 40 items may be recommended: 20 are not brand=saw" in dry.stderr
+
+
+def test_that_items_of_a_shortened_history_may_come_again_is_said(tmp_path: Path) -> None:
+    users = _users()
+    users[:2] = [msgspec.structs.replace(one, start=7) for one in users[:2]]
+    folder = _write(tmp_path / "shop", users)
+    told = " ".join(_trec(folder).stderr.split())
+    assert "the histories of 2 users are shortened" in told
+    assert "--max-history" in told
+    assert "are shortened" not in _trec(folder, "--repeats", "--overwrite").stderr
 
 
 def test_before_a_prediction_the_newest_item_is_the_answer_and_everything_is_past() -> None:

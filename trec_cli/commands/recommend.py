@@ -32,6 +32,8 @@ def recommend(options: RecommendOptions, invocation: Invocation, terminal: Termi
     task = RecommendTask.read(options)
     if invocation.dry_run:
         users = len(task.asked)
+        if filtered := task.filtered():
+            terminal.info(filtered)
         terminal.info(
             f"dry run: {users} users of split {options.split}, {len(task.items)} items; would "
             f"write {options.out_file}"
@@ -77,6 +79,11 @@ def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> 
         terminal.info(
             f"{counts.taken:,} pairs left out, of a user and an item taken already; "
             "--repeats allows them"
+        )
+    if task.shortened:
+        terminal.info(
+            f"the histories of {task.shortened:,} users are shortened: their older items may be "
+            "recommended again, unless trec prepare gets a larger --max-history"
         )
     if counts.short:
         terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")

@@ -130,6 +130,7 @@ class RecommendTask:
 
         Raises:
             InputError: one of them is at fault, or no example is of the split.
+            UsageError: the filters fit no item.
         """
         with uncollected():
             items = read_items(options.items_file)
@@ -141,7 +142,25 @@ class RecommendTask:
                 options.examples_file, f"has no example of split {options.split}", fix
             )
         excluded = read_excluded(options.exclude, items) if options.exclude else frozenset()
-        return cls(options, items, examples, asked, excluded)
+        task = cls(options, items, examples, asked, excluded)
+        task.filtered()  # a misspelt filter is said before anything is learnt
+        return task
+
+    def filtered(self) -> str:
+        """Write for people what the filters leave of the items.
+
+        Raises:
+            UsageError: no item has an attribute that is asked for, or none is left.
+        """
+        wanted = self.wanted
+        if not (wanted.excluded or wanted.only or wanted.since):
+            return ""
+        return str(filter_items(self.items, {n: row for row, n in enumerate(self.items)}, wanted))
+
+    @property
+    def shortened(self) -> int:
+        """Users whose older items are not in their histories, so that they may come again."""
+        return 0 if self.options.repeats else sum(bool(e.start) for e in self.asked)
 
     @property
     def settings(self) -> dict[str, Any]:
