@@ -66,7 +66,14 @@ def test_tokenizer_and_config_load_without_weights(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["models/none", "./none", "/none/at/all"])
-def test_a_missing_folder_is_named(name: str) -> None:
+def test_a_missing_folder_is_named_and_no_hub_is_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    for kind in ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM"):
+        monkeypatch.setattr(f"trec_cli.models.load.{kind}.from_pretrained", asked)
     assert _why(_source(name)).startswith(f"no model folder {name}. Check the path")
 
 

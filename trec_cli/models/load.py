@@ -248,21 +248,34 @@ def _folder_fingerprint(folder: Path) -> str:
 def explained(name: str) -> Iterator[None]:
     """Turn the many errors of loading into one clear sentence.
 
+    A folder that is not there is refused at once: it looks like a name of the hub, which would
+    be asked for it, offline for a minute.
+
     Raises:
         ModelError: in their place.
     """
+    if _names_folder(name) and not Path(name).is_dir():
+        raise ModelError(_no_folder(name))
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(_why(name, error)) from error
 
 
+def _names_folder(name: str) -> bool:
+    return Path(name).is_absolute() or name.startswith((".", "models/"))
+
+
+def _no_folder(name: str) -> str:
+    return f"no model folder {name}. Check the path; `make model` puts one into models/."
+
+
 def _why(name: str, error: Exception) -> str:
     first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
     folder = Path(name)
-    looks_local = folder.is_absolute() or name.startswith((".", "models/")) or folder.exists()
+    looks_local = _names_folder(name) or folder.exists()
     if looks_local and not folder.is_dir():
-        return f"no model folder {name}. Check the path; `make model` puts one into models/."
+        return _no_folder(name)
     if looks_local and not (folder / "config.json").is_file():
         return f"{name} is not a model folder: it has no config.json."
     if "trust_remote_code" in str(error):
