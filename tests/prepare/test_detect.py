@@ -52,7 +52,7 @@ def test_nothing_known_says_what_was_looked_for_and_what_is_there(tmp_path: Path
         found(tmp_path, "items.jsonl", "notes.txt")
     for format_ in FORMATS.values():
         assert format_.looks_for in str(caught.value)
-    assert "there is items.jsonl, notes.txt" in str(caught.value)
+    assert "there is items.jsonl (empty), notes.txt (empty)" in str(caught.value)
 
 
 def test_two_formats_must_be_chosen_from(tmp_path: Path) -> None:
@@ -74,3 +74,12 @@ def test_several_categories_must_be_chosen_from(tmp_path: Path) -> None:
 def test_a_named_file_that_is_part_of_nothing_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no collection that is known"):
         found(tmp_path, "items.jsonl", "sequences.jsonl", "README.md", source="README.md")
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").touch()
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    with Source(tmp_path) as source, pytest.raises(InputError) as caught:
+        detect(source)
+    there = "there is clicks.csv (empty); items.csv with columns item_id, title"
+    assert there in str(caught.value)

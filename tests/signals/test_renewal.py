@@ -250,4 +250,4 @@ def test_what_was_counted_is_taken_again_until_the_events_grow(tmp_path: Path) -
     grown = learn([*TRAIN, timed("new", "train", "c", "a", 9)])
     assert (len(grown.made), len(grown.kept)) == (2, 0)
     assert len(list((tmp_path / "learnt").iterdir())) == 2
-    assert "cooccurrence made anew and kept in" in str(grown)
+    assert "cooccurrence" in str(grown).split(" made anew and kept ")[0]

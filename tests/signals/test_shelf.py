@@ -79,3 +79,13 @@ def test_keys_tell_types_shapes_and_order_apart() -> None:
         ["a", one],
     ]
     assert len({content_key(part) for part in parts}) == len(parts)
+
+
+def test_what_was_taken_and_made_is_told_with_its_folder(tmp_path: Path) -> None:
+    first, both = Shelf(tmp_path), Shelf(tmp_path)
+    first.get("a", "1", lambda: _arrays(1))
+    assert str(first) == f"a made anew and kept in {tmp_path}"
+    both.get("a", "1", lambda: _arrays(1))
+    assert str(both) == f"a taken from {tmp_path}"
+    both.get("b", "1", lambda: _arrays(1))
+    assert str(both) == f"a taken from {tmp_path}; b made anew and kept there"

@@ -221,7 +221,9 @@ def read_lines(
             yield number, record
     faults.raise_if_any()
     if empty and not allow_empty:
-        raise InputError.of(faults.file, "is empty", "run the stage before again")
+        raise InputError.of(
+            faults.file, "is empty", "make it again: the export, or the stage before"
+        )
 
 
 def _decode_odd(line: bytes, decode: Callable[[str], Record]) -> Record:

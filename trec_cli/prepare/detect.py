@@ -1,9 +1,9 @@
 """Recognise a collection's format by the names of its files, or by their columns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from trec_cli.core.errors import InputError
-from trec_cli.prepare.archive import Source
+from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.formats import Files, Format, Found
 from trec_cli.prepare.sources import amazon_m2, amazon_reviews, clicks, mind, plain
 from trec_cli.prepare.sources.tables import unknown_columns
@@ -41,10 +41,7 @@ def detect(source: Source, name: str = "auto") -> Found:
         raise InputError.of(source.path, f"holds several formats: {names}", "choose with --format")
     looked = "; ".join(f"{f.name}: {f.looks_for}" for f in formats)
     headers = unknown_columns(source) if clicks.FORMAT in formats else {}
-    there = [
-        f"{m.name} with columns {', '.join(headers[m][:_SHOWN])}" if m in headers else m.name
-        for m in source.members[:_SHOWN]
-    ]
+    there = [_described(member, headers) for member in source.members[:_SHOWN]]
     more = f" and {len(source.members) - _SHOWN} more" if len(source.members) > _SHOWN else ""
     between = "; " if headers else ", "
     raise InputError.of(
@@ -52,6 +49,14 @@ def detect(source: Source, name: str = "auto") -> Found:
         f"holds no collection that is known; there is {between.join(there) or 'nothing'}{more}",
         f"{_COLUMNS if headers else ''}looked for {looked}; each also in a .zip or as .gz",
     )
+
+
+def _described(member: Member, headers: Mapping[Member, Sequence[str]]) -> str:
+    """Name a file with its columns; an empty one is why a log was not recognised."""
+    if member in headers:
+        return f"{member.name} with columns {', '.join(headers[member][:_SHOWN])}"
+    empty = member.inside is None and member.file.is_file() and not member.file.stat().st_size
+    return f"{member.name} (empty)" if empty else member.name
 
 
 def _found(formats: Iterable[Format], source: Source) -> list[Found]:

@@ -98,12 +98,11 @@ class Shelf:
 
     def __str__(self) -> str:
         """Write for people what was taken and what was made."""
-        told = [
-            f"{', '.join(sorted(set(names)))} {how}"
-            for names, how in ((self.kept, "taken from"), (self.made, "made anew and kept in"))
-            if names
-        ]
-        return f"{'; '.join(told)} {self.folder}"
+        kept, made = (", ".join(sorted(set(names))) for names in (self.kept, self.made))
+        told = [f"{kept} taken from {self.folder}"] if kept else []
+        if made:
+            told.append(f"{made} made anew and kept {'there' if kept else f'in {self.folder}'}")
+        return "; ".join(told)
 
     @contextmanager
     def passing(self) -> Iterator[None]:

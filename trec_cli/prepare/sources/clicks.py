@@ -198,9 +198,9 @@ class _LogReader:
             InputError: there are times as numbers and as dates, or dates of no known form.
         """
         if self._dates and self._clock.unit is not None:
-            raise InputError.of(
-                self._file, "has times as numbers and as dates", "write all in one way"
-            )
+            one = next(iter(self._dates.values()))
+            what = f"has times as numbers and as dates, such as {one[:60]!r}"
+            raise InputError.of(self._file, what, "write all in one way")
         if self._dates:
             self._parse_dates(progress)
         else:
