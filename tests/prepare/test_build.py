@@ -72,6 +72,19 @@ def test_no_negative_is_in_the_history_or_right(
         assert example.start == len(full) - len(example.history)
 
 
+def test_a_prediction_knows_what_the_cap_has_cut_away_and_no_other_question_does() -> None:
+    users = {"u": list("abcde"), "v": list("ab")}
+    examples, _ = prepare(collection(of(users), IDS), predict=True, max_history=3)
+    asked = {e.user_id: e for e in examples if e.split == "predict"}
+    assert (asked["u"].older, asked["u"].history, asked["u"].start) == (
+        ["a", "b"],
+        ["c", "d", "e"],
+        2,
+    )
+    assert asked["v"].older is None
+    assert all(e.older is None for e in examples if e.split != "predict")
+
+
 @hypothesis_settings(max_examples=40)
 @given(timelines)
 def test_splits_do_not_leak(users: dict[str, list[str]]) -> None:

@@ -303,6 +303,22 @@ def test_that_items_of_a_shortened_history_may_come_again_is_said(tmp_path: Path
     assert "are shortened" not in _trec(folder, "--repeats", "--overwrite").stderr
 
 
+@pytest.mark.parametrize("search", ["exact", "approximate"])
+def test_items_that_a_cap_has_cut_away_are_not_recommended(tmp_path: Path, search: str) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    assert _trec(folder, "--search", search).exit_code == 0
+    name = "recommendations-catalogue.jsonl"
+    best = [e["item_id"] for e in _lines(folder / name)[0]["items"]][:3]
+    users = _users()
+    users[0] = msgspec.structs.replace(users[0], start=3, older=best)
+    result = _trec(_write(folder, users), "--search", search, "--json")
+    assert "are shortened" not in result.stderr
+    first = _lines(folder / name)[0]
+    assert len(first["items"]) == 10
+    assert not {e["item_id"] for e in first["items"]} & {*best, *users[0].history}
+    assert _told(result)["made_because"] == {"the history has changed": 1}
+
+
 def test_before_a_prediction_the_newest_item_is_the_answer_and_everything_is_past() -> None:
     known = _asked("u", ["i1"], ["i2"])
     past = past_examples([known, _asked("u", ["i1", "i2"]), _asked("v", [])])

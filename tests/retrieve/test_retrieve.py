@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from trec_cli.retrieve.search import (
 )
 from trec_cli.retrieve.settings import (
     RetrieveSettings,
+    SearchKind,
     parse_count,
     parse_only,
     parse_search,
@@ -107,6 +109,16 @@ def test_items_of_the_history_come_again_only_where_wanted() -> None:
         found = retrieve(_shop(), [*_train(), asked], wanted)[-1]
         assert ({"i3", "i4"} <= set(found)) == repeats
         assert len(found) == (40 if repeats else 38)
+
+
+@pytest.mark.parametrize("search", ["exact", "approximate"])
+def test_what_a_cap_has_cut_away_comes_again_only_where_wanted(search: SearchKind) -> None:
+    asked = msgspec.structs.replace(_question(["i3"], ["i5"]), older=["i4", "i6", "i4"], start=3)
+    for repeats in (False, True):
+        wanted = RetrieveSettings(count=40, repeats=repeats, search=search)
+        found = retrieve(_shop(), [*_train(), asked], wanted)[-1]
+        assert ({"i3", "i4", "i6"} <= set(found)) == repeats
+        assert len(found) == (40 if repeats else 37)
 
 
 def test_a_user_without_history_gets_popular_and_fresh_items() -> None:

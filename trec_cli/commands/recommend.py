@@ -82,8 +82,9 @@ def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> 
         )
     if task.shortened:
         terminal.info(
-            f"the histories of {task.shortened:,} users are shortened: their older items may be "
-            "recommended again, unless trec prepare gets a larger --max-history"
+            f"the histories of {task.shortened:,} users are shortened, and their older items may "
+            "be recommended again: trec prepare --predict writes them, or give it a larger "
+            "--max-history"
         )
     if counts.short:
         terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")

@@ -70,6 +70,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
             right item is a candidate.
         start: how many older items of the user a cap left out of ``history``.  Blocks are cut
             by it, so that a growing history keeps them.
+        older: these items, oldest first; in split ``predict`` alone, so that what a user has is
+            not recommended.
     """
 
     example_id: Identifier
@@ -81,6 +83,7 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: int | float | None = None
     missed: list[Identifier] | None = None
     start: Annotated[int, msgspec.Meta(ge=0)] = 0
+    older: list[Identifier] | None = None
 
     @property
     def right(self) -> list[str]:

@@ -160,15 +160,17 @@ class Prepared:
     def _bare(self, question: Question) -> Example:
         """Return the example of a question, without candidates."""
         assert question.split is not None
+        start = max(0, len(question.history) - self.settings.max_history)
         return Example(
             example_id=question.example_id,
             user_id=question.user_id,
             split=question.split,
-            history=question.history[-self.settings.max_history :],
+            history=question.history[start:],
             candidates=[],
             positives=question.positives,
             timestamp=question.timestamp,
-            start=max(0, len(question.history) - self.settings.max_history),
+            start=start,
+            older=question.history[:start] if start and question.split == PREDICT else None,
         )
 
     def _wrong(

@@ -21,6 +21,7 @@ class UserList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def question_hash(example: Example) -> str:
-    """Hash the example's id and history."""
-    text = "\0".join((example.example_id, str(example.start), *example.history))
+    """Hash the example's id and history, what a cap has cut away included."""
+    history = (*example.history, *(example.older or ()))
+    text = "\0".join((example.example_id, str(example.start), *history))
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

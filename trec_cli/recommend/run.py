@@ -159,8 +159,8 @@ class RecommendTask:
 
     @property
     def shortened(self) -> int:
-        """Users whose older items are not in their histories, so that they may come again."""
-        return 0 if self.options.repeats else sum(bool(e.start) for e in self.asked)
+        """Users whose older items are not known, so that they may come again."""
+        return 0 if self.options.repeats else sum(bool(e.start) and not e.older for e in self.asked)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ class Searching:
         maker, search = ListMaker(options, blend, list(rows)), self._search(blend, examples)
         for start in range(0, len(examples), _READ):
             part = examples[start : start + _READ]
-            asked = Histories.of((e.history for e in part), rows)
+            asked = Histories.asked(part, rows)
             for first, block, found in search.blocks(asked):
                 own = part[first : first + len(block)]
                 yield from self._answers(maker, own, block, found)
@@ -342,7 +342,7 @@ class Searching:
         chosen = [[maker.names[row] for row in best[best >= 0].tolist()] for best in found.rows]
         self.counts.recall = self.counts.recall.plus(measure_recall(own, chosen))
         if not self.task.options.repeats:
-            self.counts.taken += sum(len(set(example.history)) for example in own)
+            self.counts.taken += sum(len({*e.history, *(e.older or ())}) for e in own)
         if maker.options.shortlist is not None:
             return map(maker.question, own, chosen)
         return maker.lists(own, block, found, chosen)

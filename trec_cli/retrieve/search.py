@@ -96,7 +96,7 @@ class Search(ABC):
         """Mark what no candidate may be: [questions, items]."""
         barred = np.broadcast_to(~self.allowed, (len(asked), len(self.allowed))).copy()
         if not self.settings.repeats:
-            barred[asked.owners, asked.items] = True
+            barred[asked.taken] = True
         return barred
 
     def _highest(self, scores: Values, barred: Mask) -> Retrieved:
@@ -156,7 +156,8 @@ class Retriever(Search):
         return _FUSED
 
     def _search(self, asked: Histories) -> Retrieved:
-        longest = 0 if self.approximate else int(asked.lengths.max(initial=0))
+        taken = np.bincount(asked.taken[0], minlength=1)
+        longest = 0 if self.approximate else int(taken.max())
         depth = min(self.settings.count + max(SPARE, longest), len(self.allowed))
         others = FixedList.of(np.zeros(len(self.allowed), np.float32), self.allowed)
         rows, gains = [], []
@@ -171,10 +172,11 @@ class Retriever(Search):
 
     def _taken(self, asked: Histories, rows: Rows) -> Mask:
         """Mark what stands in the history already."""
-        if self.settings.repeats or not len(asked.items):
+        owners, items = asked.taken
+        if self.settings.repeats or not len(items):
             return np.zeros(rows.shape, bool)
         width = len(self.allowed)
-        taken = distinct(asked.owners * width + asked.items)
+        taken = distinct(owners * width + items)
         keys = np.arange(len(rows))[:, None] * width + rows
         places = np.minimum(np.searchsorted(taken, keys), len(taken) - 1)
         return np.asarray((taken[places] == keys) & (rows >= 0))
@@ -268,7 +270,7 @@ def retrieved(
             retriever = Retriever.of(items, catalogue, signals, settings)
             for start in range(0, len(indices), _READ):
                 own = indices[start : start + _READ]
-                asked = Histories.of((examples[n].history for n in own), catalogue.rows)
+                asked = Histories.asked([examples[n] for n in own], catalogue.rows)
                 for first, _, found in retriever.blocks(asked):
                     with room_explained("keep the candidates"):
                         _put(spool, own[first : first + len(found.rows)], found.rows, width)

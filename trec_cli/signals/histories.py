@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import numpy as np
@@ -29,11 +29,13 @@ class Histories:
         items: rows of the catalogue, all sequences joined.
         ends: where each sequence begins, and where the last one ends: [sequences + 1].
         catalogue: number of items of the catalogue.
+        older: what each user took before, where a cap has cut it away; no signal reads it.
     """
 
     items: Rows
     ends: Rows
     catalogue: int
+    older: "Histories | None" = None
 
     @classmethod
     def of(cls, sequences: Iterable[Sequence[str]], rows: Mapping[str, int]) -> "Histories":
@@ -48,6 +50,14 @@ class Histories:
             ends = np.concatenate([[0], np.cumsum(known)])[ends]
             flat = flat[known]
         return cls(flat, ends, len(rows))
+
+    @classmethod
+    def asked(cls, examples: Sequence[Example], rows: Mapping[str, int]) -> "Histories":
+        """Look the histories of examples up, with what a cap has cut away."""
+        found = cls.of((e.history for e in examples), rows)
+        if not any(e.older for e in examples):
+            return found
+        return replace(found, older=cls.of((e.older or () for e in examples), rows))
 
     def __len__(self) -> int:
         """Count the sequences."""
@@ -66,7 +76,16 @@ class Histories:
     def block(self, start: int, stop: int) -> "Histories":
         """Return the sequences from ``start`` to ``stop``, the last excluded."""
         ends = self.ends[start : stop + 1]
-        return Histories(self.items[ends[0] : ends[-1]], ends - ends[0], self.catalogue)
+        older = self.older.block(start, stop) if self.older else None
+        return Histories(self.items[ends[0] : ends[-1]], ends - ends[0], self.catalogue, older)
+
+    @property
+    def taken(self) -> tuple[Rows, Rows]:
+        """Everything that was taken: index of the sequence and row of the item, [taken] each."""
+        if self.older is None:
+            return self.owners, self.items
+        owners = np.concatenate([self.owners, self.older.owners])
+        return owners, np.concatenate([self.items, self.older.items])
 
     def where(self, wanted: Mask) -> "Histories":
         """Return the sequences that a mask names, in their order."""
