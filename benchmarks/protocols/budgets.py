@@ -5,8 +5,8 @@
 A summary cannot help where the history fits the prompt, so users of Games with 29 to 50 items
 are asked, and every prompt may hold the same number of tokens: the newest titles alone, or a
 summary of at most 64 tokens and the newest titles that fit beside it.  The language model is
-untrained and asked for the text (``trec score --ask text``), which ranks above chance without
-any training; it does when asked for yes or no not.
+untrained and asked for the text (``trec score --ask text``): so it ranks above chance, which it
+does not where it is asked for yes or no.
 
 ``other`` gives every user the summary of the next one: what it gains is not about the user.
 ``nearest`` needs no language model: the titles of earlier items that are nearest to the three
@@ -143,9 +143,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/SmolLM2-135M-Instruct"))
     parser.add_argument("--embedder", type=Path, default=Path("models/all-MiniLM-L6-v2"))
     parser.add_argument("--limit", type=int, default=150, help="users asked")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only these; all by default")
+    parser.add_argument(
+        "--mode", action="append", choices=MODES, help="compared with none; all by default"
+    )
     options = parser.parse_args()
-    modes = options.mode or MODES
+    modes = ("none", *(m for m in options.mode if m != "none")) if options.mode else MODES
     run, out = options.out / "run", options.out / f"scores-{options.limit}"
     prepare(run, options.data)
     summarize(run, options.model, options.embedder, options.limit)
