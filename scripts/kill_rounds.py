@@ -378,29 +378,38 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _report(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Kill the stages that are asked for, say and keep what came of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "model"
+    if not (model / "config.json").exists():  # in a fork: torch's threads must not start here
+        _wait(_fork_model(model))
+    _import_slow_things()
+    names = arguments.stage or [stage.name for stage in STAGES]
+    report: dict[str, Any] = {}
+    for name, count in run_stages(folder, model, names, arguments.rounds, arguments.seed):
+        report[name] = vars(count)
+        right = count.rounds - len(count.wrong)
+        print(f"{name}: {right} of {count.rounds} equal; {count.killed} killed", flush=True)
+        for number, wrong in count.wrong.items():
+            print(f"  round {number}: {'; '.join(wrong)}", flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
 def main() -> int:
     """Return 1 where any round ended with other bytes."""
     arguments = _arguments()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(threads, "1")  # threads and forks do not go together
-    with tempfile.TemporaryDirectory(prefix="kill-rounds-") as made:
-        folder = (arguments.folder or Path(made)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        model = folder / "model"
-        if not (model / "config.json").exists():  # in a fork: torch's threads must not start here
-            _wait(_fork_model(model))
-        _import_slow_things()
-        names = arguments.stage or [stage.name for stage in STAGES]
-        report: dict[str, Any] = {}
-        for name, count in run_stages(folder, model, names, arguments.rounds, arguments.seed):
-            report[name] = vars(count)
-            right = count.rounds - len(count.wrong)
-            print(f"{name}: {right} of {count.rounds} equal; {count.killed} killed", flush=True)
-            for number, wrong in count.wrong.items():
-                print(f"  round {number}: {'; '.join(wrong)}", flush=True)
-            if arguments.out:
-                arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    made = arguments.folder or Path(tempfile.mkdtemp(prefix="kill-rounds-"))
+    try:
+        report = _report(made.resolve(), arguments)
+    finally:  # by hand: a TemporaryDirectory would end with the first fork that ends
+        if arguments.folder is None:
+            shutil.rmtree(made)
     return int(any(count["wrong"] for count in report.values()))
 
 
