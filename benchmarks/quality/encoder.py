@@ -108,7 +108,7 @@ class Encoder(nn.Module):
 
 
 def load_encoder(kind: str, folder: Path, text: str, device: torch.device) -> Encoder:
-    """Load ``minilm`` or ``smollm`` as :mod:`benchmarks.quality.pack` left it."""
+    """Load ``minilm`` or ``smollm`` as :mod:`benchmarks.quality.pack` left it, not whitened yet."""
     tokens = np.load(folder / f"{kind}_tokens.npz")
     ends = np.cumsum(tokens[f"{text}_lengths"])[:-1]
     rows = [torch.from_numpy(row).long() for row in np.split(tokens[f"{text}_ids"], ends)]
@@ -118,9 +118,7 @@ def load_encoder(kind: str, folder: Path, text: str, device: torch.device) -> En
     config = json.loads((folder / f"{kind}.json").read_text())
     model = _bert(arrays, config) if kind == "minilm" else _llama(arrays, config)
     size = config["hidden_size"]
-    encoder = Encoder(model, rows, size, skipped=0 if kind == "minilm" else 1).to(device)
-    encoder.whiten()
-    return encoder
+    return Encoder(model, rows, size, skipped=0 if kind == "minilm" else 1).to(device)
 
 
 def _bert(arrays: dict[str, Any], config: dict[str, Any]) -> nn.Module:

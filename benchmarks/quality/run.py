@@ -138,7 +138,6 @@ def small(bench: Bench, encoder: Encoder) -> Encoder:
         name = "layer" if hasattr(layers, "layer") else "layers"
         setattr(layers, name, getattr(layers, name)[:2])
         encoder.rows = [row[:6] for row in encoder.rows]
-        encoder.whiten()
     return encoder
 
 
@@ -211,6 +210,7 @@ def tuned(bench: Bench, arm: Mapping[str, Any]) -> None:
     for seed in arm.get("seeds", [0]):
         torch.manual_seed(seed)
         encoder = small(bench, load_encoder(kind, bench.folder, tuning.text, bench.device))
+        encoder.whiten()
         head, texts = tune(
             encoder, rows_of(known), settings, tuning, seed, chunks=_CHUNKS[kind],
             cached=kind == "smollm", after_epoch=curve_of(bench, arm, curve), until=bench.until,

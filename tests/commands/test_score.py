@@ -21,7 +21,7 @@ from tests.score.small_run import make_adapter, make_run
 from trec_cli.commands.app import app
 from trec_cli.core.jsonl import read_examples, read_items, read_summaries
 from trec_cli.core.manifest import Provenance, read_manifest
-from trec_cli.core.outputs import locked
+from trec_cli.core.outputs import Journal, locked
 from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.scores import ScoresLine, read_scores
 from trec_cli.prompts.recommend import PromptBuilder
@@ -433,6 +433,20 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, model: Path) -> 
     assert (run / "scores-killed.jsonl").read_bytes() == (
         run / "scores-undisturbed.jsonl"
     ).read_bytes()
+    assert not partial.exists()
+
+
+def test_what_a_run_killed_at_its_very_end_left_goes_with_the_next(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Journal, "discard", lambda _: None)
+        assert trec(run, "--scorer", "bm25").exit_code == 0
+    partial = run / ".scores-bm25.jsonl.partial"
+    assert partial.exists()
+    again = trec(run, "--scorer", "bm25")
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
     assert not partial.exists()
 
 

@@ -235,6 +235,7 @@ BAD_OPTIONS = [
     (["--out", "-"], "cannot go to standard output"),
     (["--target-modules", "q_prj"], "--target-modules q_prj: the model has no such module"),
     (["--device", "cuda:3"], "CUDA_VISIBLE_DEVICES=3"),
+    (["--dtype", "int8"], "--dtype int8 cannot be trained; it is for summarize and score"),
     (["--max-length", "9999"], "--max-length 9999 is more than the model's limit"),
     (["--attributes", "titel"], "--attributes: no item has titel; use title"),
 ]

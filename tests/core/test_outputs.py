@@ -16,6 +16,7 @@ from trec_cli.core.outputs import (
     Journal,
     atomic,
     changed_settings,
+    discard_leftover,
     locked,
     plain_settings,
     write_bytes,
@@ -23,6 +24,10 @@ from trec_cli.core.outputs import (
 )
 
 SETTINGS = {"mode": "hier", "k": 3}
+
+
+def _finish(journal: Journal, order: str) -> None:
+    write_lines(journal.path, (journal.records[name] for name in order))
 
 
 def _names(folder: Path) -> list[str]:
@@ -138,7 +143,7 @@ def test_a_journal_on_a_full_disk_continues_when_there_is_room(tmp_path: Path) -
     journal = Journal(path, {"k": 3})
     assert list(journal.records) == ["a"]
     journal.append([_record("b")])
-    journal.finish("ab")
+    _finish(journal, "ab")
     assert path.read_bytes() == encode({"example_id": "a", "summary": "x" * 3000}) + _record("b")[1]
 
 
@@ -233,7 +238,7 @@ def test_a_journal_ends_in_the_order_asked_for_and_vanishes(tmp_path: Path) -> N
     assert journal.has("ab")
     assert not journal.has("abc")
     journal.append([_record("c")])
-    journal.finish("abc")
+    _finish(journal, "abc")
     assert path.read_bytes() == b"".join(_record(name)[1] for name in "abc")
     journal.discard()
     assert _names(tmp_path) == ["out.jsonl"]
@@ -300,7 +305,7 @@ def test_a_batch_done_again_replaces_its_records(tmp_path: Path) -> None:
     Journal(path, SETTINGS).append([_record("a", "old")])
     Journal(path, SETTINGS).append([_record("a", "new")])
     journal = Journal(path, SETTINGS)
-    journal.finish("a")
+    _finish(journal, "a")
     assert path.read_bytes() == _record("a", "new")[1]
 
 
@@ -316,6 +321,29 @@ def test_overwriting_continues_what_a_killed_overwriting_run_had_finished(tmp_pa
     assert list(Journal(path, SETTINGS, overwrite=True).records) == ["a"]
 
 
+def test_the_journal_of_finished_work_goes_and_that_of_other_settings_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.jsonl"
+    discard_leftover(path, SETTINGS)
+    assert _names(tmp_path) == []
+    Journal(path, SETTINGS).append([_record("a")])
+    discard_leftover(path, {**SETTINGS, "k": 5})
+    assert list(Journal(path, SETTINGS).records) == ["a"]
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "unlink", _refuse)
+        discard_leftover(path, SETTINGS)
+    assert _names(tmp_path) == [".out.jsonl.partial"]
+    discard_leftover(path, SETTINGS)
+    assert _names(tmp_path) == []
+    (tmp_path / ".out.jsonl.partial").mkdir()
+    discard_leftover(path, SETTINGS)
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
 def test_a_journal_that_is_a_folder_is_explained(tmp_path: Path) -> None:
     (tmp_path / ".out.jsonl.partial").mkdir()
     with pytest.raises(InputError, match="is a folder where a stopped run's work should be"):
@@ -325,10 +353,7 @@ def test_a_journal_that_is_a_folder_is_explained(tmp_path: Path) -> None:
 def test_finished_work_in_a_read_only_folder_can_be_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", _refuse)
     with pytest.raises(OutputFailed, match="Read-only"), locked(tmp_path / "new"):
         pass
     (tmp_path / "old").write_bytes(b"")

@@ -93,8 +93,18 @@ def test_new_prompts_come_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPa
     assert [shape for shape in widths if shape[1] > 1] == [(2, 30), (2, 27), (2, 25)]
 
 
-def test_nothing_is_packed_that_is_not_float32_on_the_cpu() -> None:
-    assert pack_linears(build_model("llama").to(torch.bfloat16)) == 0
+def test_bfloat16_is_packed_too_and_computes_the_same_but_for_rounding() -> None:
+    model, ids = build_model("llama", initializer_range=0.3).to(torch.bfloat16), some_ids()
+    with torch.inference_mode():
+        plain = model(input_ids=ids).logits
+        assert pack_linears(model, head=True) == 7 * model.config.num_hidden_layers + 1
+        packed = model(input_ids=ids).logits
+    assert packed.dtype is torch.bfloat16
+    assert (packed - plain).abs().max() < 0.05 * plain.abs().max()
+
+
+def test_nothing_is_packed_in_float16() -> None:
+    assert pack_linears(build_model("llama").to(torch.float16)) == 0
 
 
 def test_nothing_is_packed_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 * :func:`write_lines` writes a temporary file beside the target and renames it.
 * :class:`Journal` is for stages that take hours: finished batches are appended to
-  ``.NAME.partial`` and survive ``kill -9``; :meth:`Journal.finish` puts them in input
-  order and renames.  The journal's first line holds the settings, so that a run with
-  other settings never mixes with it.
+  ``.NAME.partial`` and survive ``kill -9``; the output has its records in input order.  The
+  journal's first line holds the settings, so that a run with other settings never mixes
+  with it.
 """
 
 import os
@@ -270,7 +270,7 @@ class Journal:
                 ``overwrite``.
         """
         self.path = path
-        self.file = path.with_name(f".{path.name}.partial")
+        self.file = _journal_path(path)
         self.settings = plain_settings(settings)
         self.records = _Lines(self.file)
         self.seconds = 0.0
@@ -347,10 +347,21 @@ class Journal:
             self.records.add(name, end)
             end += len(line)
 
-    def finish(self, order: Iterable[str]) -> None:
-        """Write the final file in the given order of ids; the journal stays until ``discard``."""
-        write_bytes(self.path, (self.records[identifier] for identifier in order))
-
     def discard(self) -> None:
         """Remove the journal, once the output has its manifest."""
         self.file.unlink(missing_ok=True)
+
+
+def discard_leftover(path: Path, settings: Settings) -> None:
+    """Remove the journal of a run that was killed when its output was finished already.
+
+    What a run with other settings has left stays, and so does everything on a disk that
+    cannot be written.
+    """
+    with suppress(OSError, SettingsChanged, InputError):
+        if _journal_path(path).exists():
+            Journal(path, settings).discard()
+
+
+def _journal_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")

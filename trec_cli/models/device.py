@@ -7,17 +7,30 @@ from dataclasses import dataclass
 import torch
 
 from trec_cli.core.errors import ModelError, UsageError
+from trec_cli.models import int8_linear
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INT8 = "int8"
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs and in which precision, and why."""
+    """Where a model runs and in which precision, and why.
+
+    Attributes:
+        dtype: of everything that is not rounded further.
+        int8: whether linear layers compute in 8 bits.
+    """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    int8: bool = False
+
+    @property
+    def precision(self) -> str:
+        """Its name, as ``--dtype`` has it."""
+        return INT8 if self.int8 else str(self.dtype).removeprefix("torch.")
 
 
 def choose_device(device: str = "auto", dtype: str = "auto") -> Placement:
@@ -31,7 +44,7 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Placement:
     """
     chosen, why_device = _device(device)
     precision, why_dtype = _dtype(dtype, chosen)
-    return Placement(chosen, precision, f"{chosen} ({why_device}), {why_dtype}")
+    return Placement(chosen, precision, f"{chosen} ({why_device}), {why_dtype}", dtype == INT8)
 
 
 def _device(name: str) -> tuple[torch.device, str]:
@@ -51,15 +64,24 @@ def _device(name: str) -> tuple[torch.device, str]:
 
 
 def _dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    if name == INT8:
+        return torch.float32, _why_int8(device)
     if name != "auto":
         if name not in DTYPES:
-            raise UsageError(f"--dtype {name}: choose one of auto, {', '.join(DTYPES)}")
+            raise UsageError(f"--dtype {name}: choose one of auto, {', '.join(DTYPES)}, {INT8}")
         return DTYPES[name], f"{name} as asked"
     if device.type != "cuda":
         return torch.float32, "float32, the safe choice without CUDA"
     if torch.cuda.is_bf16_supported():
         return torch.bfloat16, "bfloat16, which this GPU supports"
     return torch.float16, "float16, as this GPU has no bfloat16"
+
+
+def _why_int8(device: torch.device) -> str:
+    if device.type != "cpu":
+        raise UsageError(f"--dtype {INT8} is for the CPU; leave it out on {device}")
+    slow = "" if int8_linear.is_fast() else "; slow here, as this processor has no VNNI"
+    return f"{INT8} as asked, float32 outside of linear layers{slow}"
 
 
 @contextmanager

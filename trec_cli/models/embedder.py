@@ -44,8 +44,8 @@ from trec_cli.models.load import (
     model_identity,
     no_bars_in_logs,
     refuse_random_weights,
+    speed_up,
 )
-from trec_cli.models.packed_linear import pack_linears
 from trec_cli.models.source import LLM, ModelSource
 
 Pooling = Literal["mean", "cls", "max"]
@@ -176,8 +176,8 @@ class EmbedderSource:
     def model(self) -> ModelSource:
         """The model to load."""
         if self.name == LLM:
-            return self.llm
-        return replace(self.llm, name=self.name, revision=None)
+            return self.llm.unrounded
+        return replace(self.llm.unrounded, name=self.name, revision=None)
 
     def identity(self) -> dict[str, Any]:
         """Describe what, beside the text, decides a vector; part of every key of the store.
@@ -186,7 +186,7 @@ class EmbedderSource:
             ModelError: there is no such model.
         """
         placement = choose_device(self.model.device, self.model.dtype)
-        dtype = {"dtype": str(placement.dtype).split(".")[-1]}
+        dtype = {"dtype": placement.precision}
         with self._helped():
             identity = {**model_identity(self.model), **dtype}
             if not self.is_llm:
@@ -245,7 +245,7 @@ def _load_llm(source: ModelSource) -> Embedder:
     _leave_layers(config, layer + 1)
     with _quiet():  # about the weights that are left out on purpose
         llm = load_model(source, config=config)
-    pack_linears(llm.model)
+    speed_up(llm)
     tokenizer = llm.tokenizer
     sink = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     first = [] if sink is None else [sink]

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from trec_cli.core.errors import ModelError
 from trec_cli.models.device import Placement, choose_device
+from trec_cli.models.int8_linear import round_linears
 from trec_cli.models.packed_linear import pack_linears
 from trec_cli.models.source import ModelSource
 from trec_cli.models.tree_attention import use_tree_attention
@@ -144,7 +145,7 @@ def load_adapted(
 
     In float32 the adapter is folded into the weights, which costs no accuracy there and
     spares its products in every layer.  With ``pack`` the linear layers but the head are
-    packed where that is possible: the model computes faster, and cannot be saved.  ``known``
+    made faster (:func:`speed_up`).  ``known``
     is what of the model was loaded before (see :func:`load_model`).
 
     Raises:
@@ -154,8 +155,20 @@ def load_adapted(
     if adapter is not None:
         llm = replace(llm, model=_adapted(llm, adapter, source.name))
     if pack:
-        pack_linears(llm.model)
+        speed_up(llm)
     return llm
+
+
+def speed_up(llm: LanguageModel, *, head: bool = False) -> None:
+    """Replace linear layers with faster ones: packed, or in 8 bits where that was asked for.
+
+    The model can only be asked from then on, not trained or saved.  ``head``: also the LM
+    head, for decoding.
+    """
+    if llm.placement.int8:
+        round_linears(llm.model, head=head)
+    else:
+        pack_linears(llm.model, head=head)
 
 
 def _adapted(llm: LanguageModel, adapter: Path, name: str) -> Any:

@@ -1,6 +1,6 @@
 """Which model, and where it runs: settings that the commands read without importing torch."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any
 
 from trec_cli.core.options import Option
@@ -43,7 +43,7 @@ class ModelSource:
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether code that comes with the model may run.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     """
 
     name: Annotated[
@@ -68,7 +68,14 @@ class ModelSource:
         ),
     ] = False
     device: Annotated[str, Option("auto, cpu, cuda, cuda:1, mps.", panel=PANEL)] = "auto"
-    dtype: Annotated[str, Option("auto, float32, bfloat16, float16.", panel=PANEL)] = "auto"
+    dtype: Annotated[
+        str, Option("auto, float32, bfloat16, float16; int8 (CPU, not train).", panel=PANEL)
+    ] = "auto"
+
+    @property
+    def unrounded(self) -> "ModelSource":
+        """The same in float32 where it is ``int8``: for vectors, which are made only once."""
+        return replace(self, dtype="float32") if self.dtype == "int8" else self
 
     @property
     def hub_arguments(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class LlmJob(TreeJob):
         """
         own = {
             "device": placement.device.type,
-            "dtype": str(placement.dtype).removeprefix("torch."),
+            "dtype": placement.precision,
             "max_tokens": max_tokens,
         }
         super().__init__(system, prompts, {**settings, **own}, progress)

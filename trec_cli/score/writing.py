@@ -16,7 +16,7 @@ import msgspec
 from trec_cli.core.errors import ModelError, OutputFailed, PartialError, SettingsChanged
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.manifest import Provenance, up_to_date
-from trec_cli.core.outputs import Journal, locked, write_lines
+from trec_cli.core.outputs import Journal, discard_leftover, locked, write_lines
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Scores
 from trec_cli.core.temporary import temporary_folder
@@ -163,14 +163,16 @@ def write_scores(
     settings = job.settings if top is None else {**job.settings, **asdict(top)}
     with locked(out):
         provenance = Provenance("score", settings, job.inputs, job.hashes)
+        unfinished = {**provenance.settings, **job.unfinished}
         earlier = Earlier()
         try:
             if up_to_date(out, provenance.settings, overwrite=overwrite):
+                discard_leftover(out, unfinished)
                 return None
         except SettingsChanged as change:
             earlier = read_earlier(job, out, provenance.settings, change, top=top is not None)
         again = overwrite or bool(earlier.examples)
-        journal = Journal(out, {**provenance.settings, **job.unfinished}, overwrite=again)
+        journal = Journal(out, unfinished, overwrite=again)
         provenance.earlier_seconds = journal.seconds
         tally = _score(job, journal, earlier, progress)
         with provenance.publish(out) as details:

@@ -22,8 +22,8 @@ from trec_cli.models.load import (
     load_tokenizer,
     max_positions,
     model_identity,
+    speed_up,
 )
-from trec_cli.models.packed_linear import pack_linears
 from trec_cli.models.source import Decoding, ModelSource
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.models.vectors import VectorMaker, item_vectors
@@ -229,7 +229,7 @@ class Setup:
     def identity(self) -> dict[str, Any]:
         """Return which model in which precision writes: part of every key of the store."""
         placement = choose_device(self.source.device, self.source.dtype)
-        return {**model_identity(self.source), "dtype": str(placement.dtype).split(".")[-1]}
+        return {**model_identity(self.source), "dtype": placement.precision}
 
     def describe(self, writer: PromptWriter) -> dict[str, Any]:
         """Return everything that decides the summaries, beside the inputs."""
@@ -323,7 +323,7 @@ class Setup:
 
     def _load(self) -> LanguageModel:
         llm = load_model(self.source)
-        pack_linears(llm.model, head=True)
+        speed_up(llm, head=True)
         return llm
 
     def advice(self) -> str:

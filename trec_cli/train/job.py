@@ -12,6 +12,7 @@ from typing import Any
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.cost import Work
+from trec_cli.core.errors import UsageError
 from trec_cli.core.jsonl import content_hash, is_stream, read_items
 from trec_cli.core.lineage import other_versions
 from trec_cli.core.manifest import Provenance, read_manifest, up_to_date
@@ -68,6 +69,8 @@ class TrainingJob:
         self._processes, self._progress = processes, progress
         self._read()
         self._placement = choose_device(self.source.device, self.source.dtype)
+        if self._placement.int8:
+            raise UsageError("--dtype int8 cannot be trained; it is for summarize and score")
         inputs = [*self.files.inputs, *(self._target.files if self._target else [])]
         self._provenance = Provenance("train", self._recorded(), inputs)
 
@@ -115,7 +118,7 @@ class TrainingJob:
             "limit": self.options.limit,
             "model": model_identity(self.source),
             "device": self._placement.device.type,
-            "dtype": str(self._placement.dtype).removeprefix("torch."),
+            "dtype": self._placement.precision,
             **self._builder.settings.recorded(),
             "template": template_hash(self._builder.template),
             **{name: value for name, value in training.items() if (name, value) not in unsaid},
@@ -225,8 +228,8 @@ class TrainingJob:
         """Load the weights; those that are to be dealt out into main memory, in their type."""
         if not self._processes.deal_out_weights:
             return load_model(self.source, **quantization(self.settings.quantize, self._placement))
-        dtype = str(self._placement.dtype).removeprefix("torch.")
-        llm = load_model(replace(self.source, device="cpu", dtype=dtype))
+        source = replace(self.source, device="cpu", dtype=self._placement.precision)
+        llm = load_model(source)
         return replace(llm, placement=self._placement)
 
     def _card(self, outcome: Outcome) -> Card:
