@@ -2,11 +2,11 @@
 
     python -m benchmarks.summaries --data DATA --model MODEL [--vllm PYTHON]
 
-The prompts are the product's own block prompts of real users, greedy, float32, at most 64
-new tokens, no rule on repetition (vLLM's rule counts the prompt's words too).  Peers: one
-prompt at a time with ``generate`` of transformers, as research code does it; ``generate``
-on padded batches of 32, sorted by length; vLLM with all requests at once and prefix
-caching, in an environment of its own.  The unit is new tokens a second, reading included.
+The prompts are the product's own block prompts of real users, greedy, float32 (ours in
+int8, too), at most 64 new tokens, no rule on repetition (vLLM's rule counts the prompt's
+words too).  Peers: one prompt at a time with ``generate`` of transformers, as research code
+does it; ``generate`` on padded batches of 32, sorted by length; vLLM with all requests at
+once and prefix caching, in an environment of its own.  The unit is new tokens a second, reading included.
 """
 
 import functools
@@ -18,8 +18,7 @@ import torch
 from benchmarks.common import Peer, compare, in_turns, parser, peer, prepared
 from trec_cli.core.blocks import split_blocks
 from trec_cli.core.jsonl import read_examples, read_items
-from trec_cli.models.load import LanguageModel, load_model, model_identity
-from trec_cli.models.packed_linear import pack_linears
+from trec_cli.models.load import LanguageModel, load_model, model_identity, speed_up
 from trec_cli.models.source import Decoding, ModelSource
 from trec_cli.summarize.prompts import Prompt
 from trec_cli.summarize.settings import SummarizeOptions, SummarySettings
@@ -105,21 +104,26 @@ def same(texts: Texts, others: Texts) -> float:
     return sum(a == b for a, b in zip(texts, others, strict=True)) / len(texts)
 
 
+def local(model: str, dtype: str, writer: Any) -> LocalEngine:
+    """Load the product's own engine in a precision."""
+    llm = load_model(ModelSource(model, dtype=dtype))
+    speed_up(llm, head=True)
+    return LocalEngine(
+        lambda: llm,
+        writer.frame,
+        Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0),
+        identity=model_identity(ModelSource(model)),
+        max_tokens=16384,
+    )
+
+
 def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | None) -> None:
     """Compare all ways on one collection."""
     prompts, writer = block_prompts(collection, options, options.prompts)
-    packed = load_model(ModelSource(options.model, dtype="float32"))
-    pack_linears(packed.model, head=True)
-    local = LocalEngine(
-        lambda: packed,
-        writer.frame,
-        Decoding(NEW_TOKENS, 1.0, no_repeat_ngram=0),
-        identity=model_identity(ModelSource(options.model)),
-        max_tokens=16384,
-    )
     few = prompts[:: max(1, len(prompts) // ONE_BY_ONE)][:ONE_BY_ONE]
     ways: dict[str, Way] = {
-        "ours": functools.partial(ours, local, prompts),
+        "ours": functools.partial(ours, local(options.model, "float32", writer), prompts),
+        "int8": functools.partial(ours, local(options.model, "int8", writer), prompts),
         "one by one": functools.partial(generate, llm, 1, few),
         "padded batch": functools.partial(generate, llm, BATCH, prompts),
     }
@@ -132,14 +136,14 @@ def measure(collection: str, options: Any, llm: LanguageModel, engine: Peer | No
     seconds = in_turns(timed, options.rounds, warm_up=False)
     lengths = {name: sum(len(text) + 1 for text in made) for name, made in texts.items()}
     rates = {name: [lengths[name] / s for s in took] for name, took in seconds.items()}
-    mine = dict(zip([p.ids for p in prompts], texts["ours"], strict=True))
-    for name, (stem, what, target) in PEERS.items():
+    for stem, (side, name, what, target) in COMPARED.items():
         if name not in ways:
             continue
+        mine = dict(zip([p.ids for p in prompts], texts[side], strict=True))
         asked = few if name == "one by one" else prompts
         compare(
             f"{stem}_{collection}",
-            rates,
+            {**rates, "ours": rates[side]},
             peer=name,
             unit="new tokens/s",
             what=f"block summaries, {collection}: {what}",
@@ -158,11 +162,13 @@ def _kept(name: str, way: Way, texts: dict[str, Texts], _: int) -> None:
     texts[name] = way()
 
 
-PEERS: dict[str, tuple[str, str, float | None]] = {
-    "one by one": ("summaries_one_by_one", "generate of transformers, one at a time", 8),
-    "padded batch": ("summaries_padded", "generate of transformers, batches of 32", None),
-    "vLLM": ("summaries_vllm", "vLLM, all requests at once, prefix caching", 1.5),
+COMPARED: dict[str, tuple[str, str, str, float | None]] = {
+    "summaries_one_by_one": ("ours", "one by one", "generate of transformers, one at a time", 8),
+    "summaries_padded": ("ours", "padded batch", "generate of transformers, batches of 32", None),
+    "summaries_vllm": ("ours", "vLLM", "vLLM, all requests at once, prefix caching", 1.5),
+    "summaries_int8_vllm": ("int8", "vLLM", "ours with --dtype int8; vLLM in float32", 2),
 }
+"""By name of the result: which of ours, which peer, what the peer is, and the aim."""
 
 
 def main() -> None:
