@@ -6,7 +6,8 @@ The prompts are the product's own block prompts of real users, greedy, float32 (
 int8, too), at most 64 new tokens, no rule on repetition (vLLM's rule counts the prompt's
 words too).  Peers: one prompt at a time with ``generate`` of transformers, as research code
 does it; ``generate`` on padded batches of 32, sorted by length; vLLM with all requests at
-once and prefix caching, in an environment of its own.  The unit is new tokens a second, reading included.
+once and prefix caching, in an environment of its own.  The unit is new tokens a second,
+reading included.
 """
 
 import functools

@@ -60,15 +60,8 @@ def score(run: Path, out: Path, split: str, options: argparse.Namespace) -> None
     limit = ["--limit", options.limit] if split == "test" else []
     trec(
         *("summarize", run, "--mode", options.mode, "--split", split, "--out", summaries),
-        *(
-            "--model",
-            options.model,
-            "--dtype",
-            options.dtype,
-            "--store",
-            out.parent / "texts.sqlite",
-        ),
-        *limit,
+        *("--model", options.model, "--dtype", options.dtype, *limit),
+        *("--store", out.parent / "texts.sqlite"),
     )
     data, read = load(run, {"summary": summaries}, [split])
     texts = [read["summary"][example.example_id].summary for example in data.examples]
