@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from trec_cli.sequence import settings as settings_module
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
-from trec_cli.sequence.training import Checkpoint, rate, score_all, train
+from trec_cli.sequence.training import Checkpoint, Sample, batch_loss, rate, score_all, train
 
 SETTINGS = SequenceSettings(
     width=16, layers=1, max_history=6, epochs=6, batch=16, dropout=0.1, learning_rate=0.01
@@ -108,3 +109,65 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
 def test_a_damaged_state_is_no_state(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state").write_bytes(content)
     assert Checkpoint(tmp_path / "state", "key").load() == 0
+
+
+def few(items: int = 12, count: int = 4) -> Sample:
+    return Sample(chains(), items, replace(SETTINGS, negatives=count))
+
+
+def test_a_sample_holds_the_targets_and_says_how_likely_each_item_is_in_it() -> None:
+    # item 0 is the target of half of all steps, items 1 and 2 of a quarter; 3 and 4 never
+    sample = Sample([[3, 0, 1], [3, 0, 2]], 5, replace(SETTINGS, negatives=2))
+    rows, chances = sample.draw(torch.tensor([0, 2]))
+    assert {0, 2} <= set(rows.tolist())
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    never, quarter, half = (1 - 0.8**2 * share**2 for share in (1, 3 / 4, 1 / 2))
+    wanted = dict(enumerate([half, quarter, quarter, never, never]))
+    np.testing.assert_allclose(chances.exp(), [wanted[n] for n in rows.tolist()], rtol=1e-5)
+
+
+def test_the_sum_over_a_sample_estimates_that_over_the_whole_catalogue() -> None:
+    sample, draws = few(), torch.Generator().manual_seed(3)
+    logits = torch.randn(12, generator=draws)
+    torch.manual_seed(0)
+    found = []
+    for _ in range(4000):
+        targets = torch.randint(12, (6,), generator=draws)  # as often as in the ring
+        rows, chances = sample.draw(targets)
+        found.append(float((logits[rows] - chances).exp().sum()))
+    assert np.mean(found) == pytest.approx(float(logits.exp().sum()), rel=0.02)
+
+
+def test_where_everything_is_drawn_the_loss_is_that_of_the_whole_catalogue() -> None:
+    calm = replace(SETTINGS, dropout=0.0, item_dropout=0.0, ids=True, negatives=4000)
+    torch.manual_seed(0)
+    model = SequenceModel(16, 12, calm)
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights, std=0.3)
+    batch = [*chains(5), [3, 9]]
+    sampled = Sample(chains(), 12, calm).loss(model, texts(), batch)
+    assert sampled.item() == pytest.approx(batch_loss(model, texts(), batch).item(), rel=1e-5)
+
+
+def test_a_large_catalogue_is_learnt_from_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "WHOLE", 11)
+    model = train(texts(), chains(), replace(SETTINGS, epochs=40, negatives=4), seed=0)
+    ring = [[(n - 1) % 12, n] for n in range(12)]
+    assert scores(model, *ring).argmax(axis=1).tolist() == [(n + 1) % 12 for n in range(12)]
+
+
+def test_samples_matter_to_what_is_recorded_only_where_they_are_drawn() -> None:
+    assert "negatives" not in SETTINGS.recorded(settings_module.WHOLE)
+    assert SETTINGS.recorded(settings_module.WHOLE + 1)["negatives"] == SETTINGS.negatives
+
+
+def test_scores_come_in_small_blocks_where_the_catalogue_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = train(texts(), chains(), SETTINGS, seed=0)
+    asked = [[1, 2], [], [4], [5, 6, 7]]
+    together = scores(model, *asked)
+    monkeypatch.setattr("trec_cli.sequence.training._MOST_SCORES", 25)
+    blocks = list(score_all(model, texts(), asked))
+    assert [len(block) for block in blocks] == [2, 2]
+    np.testing.assert_allclose(np.concatenate(blocks), together, atol=1e-5)

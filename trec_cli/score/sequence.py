@@ -8,7 +8,6 @@ continues after its last whole epoch.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,8 @@ class SequenceJob(Job):
         Raises:
             UsageError: no train user has two items.
         """
-        self._own = {"seed": asked.seed, "sequence": asdict(settings), **texts.identity}
+        told = settings.recorded(len(texts.rows))
+        self._own = {"seed": asked.seed, "sequence": told, **texts.identity}
         super().__init__(SEQUENCE, material, self._own)
         self._material, self._settings, self._seed = material, settings, asked.seed
         self._texts = texts

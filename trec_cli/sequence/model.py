@@ -56,6 +56,16 @@ class SequenceModel(nn.Module):
             nn.init.zeros_(self.id_vectors.weight)
             nn.init.zeros_(self.id_bias.weight)
 
+    def chosen(self, texts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return vectors [rows, width] and biases [rows] of some known items."""
+        chosen = texts[rows]
+        vectors = self.dropout(self.project(chosen))
+        bias = self.text_bias(chosen).squeeze(1)
+        if self.id_vectors is not None and self.id_bias is not None:
+            vectors = vectors + self.id_vectors(rows)
+            bias = bias + self.id_bias(rows).squeeze(1)
+        return vectors, bias
+
     def items(self, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Return vectors [items, width] and biases [items] of text vectors [items, size].
 

@@ -1,7 +1,7 @@
 """Settings of the sequence model; imports no torch, so that a command line can read them."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option
@@ -18,6 +18,9 @@ SequenceModels = Annotated[
     ),
 ]
 """A few are nearly as good as many, and each takes time."""
+
+WHOLE = 1 << 15
+"""Items up to which every softmax runs over the whole catalogue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class SequenceSettings:
         batch: histories a step.
         learning_rate: peak; it rises for a tenth of the steps and falls to 0.
         weight_decay: of AdamW.
+        negatives: items drawn for the softmax of a step, where the catalogue has more than
+            :data:`WHOLE`; the step's targets are in it, too.
     """
 
     width: Annotated[int, Option("Size of item and user vectors.", panel=PANEL, minimum=4)] = 128
@@ -56,6 +61,18 @@ class SequenceSettings:
     batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    negatives: int = 1 << 13
+
+    def draws(self, items: int) -> bool:
+        """Check whether the catalogue is too large for a softmax over all of it."""
+        return items > WHOLE
+
+    def recorded(self, items: int) -> dict[str, Any]:
+        """Return what decides a model of so many items."""
+        told = asdict(self)
+        if not self.draws(items):
+            del told["negatives"]
+        return told
 
     def __post_init__(self) -> None:
         """Check what the bounds of single options cannot.

@@ -5,7 +5,7 @@ so that it reads a catalogue that has grown since.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -71,7 +71,7 @@ class SequenceSignals:
         return [self._key(events, seed) for seed in self.seeds]
 
     def _key(self, events: Events, seed: int) -> str:
-        told = msgspec.json.encode([asdict(self.settings), seed]).decode()
+        told = msgspec.json.encode([self.settings.recorded(len(self.catalogue)), seed]).decode()
         return content_key(
             [told, self.catalogue.vectors, events.sequences.items, events.sequences.ends]
         )

@@ -1,4 +1,8 @@
-"""Training of the sequence model: a softmax over the whole catalogue after every item."""
+"""Training of the sequence model: a softmax over the catalogue after every item.
+
+Over the whole catalogue up to 32,768 items; of larger ones over a sample
+(:class:`Sample`), so that a step's time and memory do not grow with the catalogue.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +26,8 @@ Rows = Sequence[int]
 AfterEpoch = Callable[[int, float, SequenceModel], None]
 """Gets the number of an epoch, its mean loss and the model."""
 
+_MOST_SCORES = 1 << 25
+"""Scores held at once."""
 _WARM_UP = 0.1
 _LARGEST_GRADIENT = 1.0
 
@@ -89,6 +95,7 @@ def train(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    sample = Sample(usable, len(texts), settings) if settings.draws(len(texts)) else None
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     done = checkpoint.load(**parts) if checkpoint else 0
     for epoch in range(done, settings.epochs):
@@ -96,7 +103,7 @@ def train(
         torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
         losses = []
         for batch in batches(usable, settings.batch, seed, epoch):
-            losses.append(_step(model, texts, batch, optimizer))
+            losses.append(_step(model, texts, batch, optimizer, sample))
             schedule.step()
         if checkpoint:
             checkpoint.save(epoch + 1, **parts)
@@ -106,9 +113,13 @@ def train(
 
 
 def _step(
-    model: SequenceModel, texts: Tensor, batch: Sequence[Rows], optimizer: torch.optim.Optimizer
+    model: SequenceModel,
+    texts: Tensor,
+    batch: Sequence[Rows],
+    optimizer: torch.optim.Optimizer,
+    sample: "Sample | None",
 ) -> float:
-    loss = batch_loss(model, texts, batch)
+    loss = sample.loss(model, texts, batch) if sample else batch_loss(model, texts, batch)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
@@ -139,14 +150,70 @@ def padded(histories: Sequence[Rows], device: torch.device) -> Tensor:
 
 
 def batch_loss(model: SequenceModel, texts: Tensor, histories: Sequence[Rows]) -> Tensor:
-    """Return the mean cross-entropy of the next items of a batch."""
-    whole = padded(histories, texts.device)
-    shown, targets = whole[:, :-1], whole[:, 1:]
-    asked = (shown != PADDING) & (targets != PADDING)
+    """Return the mean cross-entropy of the next items of a batch, over the whole catalogue."""
+    shown, targets = _questions(histories, texts.device)
+    asked = targets != PADDING
     vectors, bias = model.items(texts)
-    left_out = torch.rand(shown.shape, device=shown.device) < model.settings.item_dropout
-    users = model.users(vectors, shown, left_out)
+    users = model.users(vectors, shown, _left_out(shown, model.settings))
     return functional.cross_entropy(model.logits(users[asked], vectors, bias), targets[asked])
+
+
+def _questions(histories: Sequence[Rows], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return items and the item after each, both [users, length]; PADDING where none is asked."""
+    whole = padded(histories, device)
+    shown, targets = whole[:, :-1], whole[:, 1:]
+    return shown, targets.masked_fill(shown == PADDING, PADDING)
+
+
+def _left_out(shown: Tensor, settings: SequenceSettings) -> Tensor:
+    return torch.rand(shown.shape, device=shown.device) < settings.item_dropout
+
+
+class Sample:
+    """The items over which the softmax of a step runs, where all would be too many.
+
+    They are the targets of the batch, each wrong for the others, and items drawn uniformly.
+    An item counts the more the smaller its chance to be among them is, as in the estimator of
+    Horvitz and Thompson (1952), so that their sum estimates that over the whole catalogue; a
+    question's own target is there for certain.
+    """
+
+    def __init__(self, histories: Sequence[Rows], items: int, settings: SequenceSettings) -> None:
+        """Count how often each of the ``items`` is a target in the ``histories``."""
+        taken = np.bincount([row for rows in histories for row in rows[1:]], minlength=items)
+        with np.errstate(divide="ignore"):  # of the one item that is all targets
+            absent = np.log1p(-taken / taken.sum())
+        self._absent = torch.from_numpy(absent)
+        self._items, self._count = items, settings.negatives
+
+    def draw(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the items for the targets of a batch, ascending, and their log chances."""
+        drawn = torch.randint(self._items, (self._count,), device=targets.device)
+        rows = _distinct(drawn, targets)
+        never_drawn = self._count * math.log1p(-1 / self._items)
+        missed = never_drawn + len(targets) * self._absent.to(rows.device)[rows]
+        return rows, torch.log(-torch.expm1(missed)).float()
+
+    def loss(self, model: SequenceModel, texts: Tensor, histories: Sequence[Rows]) -> Tensor:
+        """Return the mean cross-entropy of the next items of a batch, over a sample."""
+        shown, targets = _questions(histories, texts.device)
+        asked = targets != PADDING
+        rows, chances = self.draw(targets[asked])
+        needed = _distinct(rows, shown[shown != PADDING])
+        vectors, bias = model.chosen(texts, needed)
+        seen = torch.searchsorted(needed, shown.contiguous()).masked_fill(shown == PADDING, PADDING)
+        users = model.users(vectors, seen, _left_out(shown, model.settings))[asked]
+        places = torch.searchsorted(needed, rows)
+        logits = model.logits(users, vectors[places], bias[places]) - chances
+        own = torch.searchsorted(rows, targets[asked])
+        certain = torch.zeros_like(logits).scatter(1, own[:, None], chances[own][:, None])
+        return functional.cross_entropy(logits + certain, own)
+
+
+def _distinct(*rows: Tensor) -> Tensor:
+    """Return all rows once, ascending."""
+    found: Tensor = torch.unique(torch.cat(rows))
+    return found
 
 
 @torch.inference_mode()
@@ -158,6 +225,7 @@ def score_all(
     An empty history has the same score for all items.
     """
     vectors, bias = model.items(texts)
+    block = max(1, min(block, _MOST_SCORES // len(texts)))
     for start in range(0, len(histories), block):
         cut = [rows[-model.settings.max_history :] for rows in histories[start : start + block]]
         empty = torch.tensor([not rows for rows in cut], device=texts.device)
