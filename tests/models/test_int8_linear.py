@@ -13,7 +13,7 @@ from trec_cli.models import int8_linear
 from trec_cli.models.device import choose_device
 from trec_cli.models.embedder import EmbedderSource
 from trec_cli.models.generate import GreedyDecoder
-from trec_cli.models.int8_linear import Int8Linear, round_linears
+from trec_cli.models.int8_linear import Int8Linear, _turned, round_linears
 from trec_cli.models.load import load_model, speed_up
 from trec_cli.models.source import Decoding, ModelSource
 
@@ -27,11 +27,12 @@ def a_layer(weights: list[list[float]], bias: list[float] | None = None) -> nn.L
 
 
 def test_values_are_rounded_to_127ths_of_the_largest_of_their_row() -> None:
-    layer = Int8Linear(a_layer([[1.27, 0.104], [0.0, 0.0]], bias=[0.0, 5.0]))
+    # three values cannot be turned
+    layer = Int8Linear(a_layer([[1.27, 0.104, 0.0], [0.0, 0.0, 0.0]], bias=[0.0, 5.0]))
     # steps of .01: 127 and 10 of them; a row of zeros stays zero
-    torch.testing.assert_close(layer.weight, torch.tensor([[1.27, 0.1], [0.0, 0.0]]))
+    torch.testing.assert_close(layer.weight, torch.tensor([[1.27, 0.1, 0.0], [0.0, 0.0, 0.0]]))
     # the states in steps of .02: 127 and -25 (of -25.4)
-    found = layer(torch.tensor([[2.54, -0.508]]))
+    found = layer(torch.tensor([[2.54, -0.508, 0.0]]))
     torch.testing.assert_close(found, torch.tensor([[2.54 * 1.27 - 0.5 * 0.1, 5.0]]))
 
 
@@ -46,6 +47,37 @@ def test_a_row_comes_out_the_same_to_the_bit_whatever_is_beside_it(
     assert torch.equal(together.reshape(-1, 24), alone.reshape(-1, 24))
     monkeypatch.setattr(int8_linear, "_ROWS", 4)
     assert torch.equal(layer(rows), together)
+
+
+def test_turning_two_values_by_hand() -> None:
+    # (5, 1) turned is (6, 4) / sqrt 2, so steps of 6 / sqrt 2 / 127: 127 and 84.7, rounded to 85
+    layer = Int8Linear(a_layer([[5.0, 1.0]]))
+    step = 6 / 127 / 2
+    torch.testing.assert_close(layer.weight, torch.tensor([[212 * step, 42 * step]]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16, 24, 576])
+def test_turning_is_orthogonal_and_its_own_inverse(size: int) -> None:
+    draws = torch.Generator().manual_seed(0)
+    one, other = torch.randn(2, 5, size, generator=draws)
+    torch.testing.assert_close(_turned(_turned(one)), one)
+    torch.testing.assert_close(_turned(one) @ _turned(other).T, one @ other.T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_large_state_leaves_the_others_their_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    plain, rows = nn.Linear(64, 32, bias=False), torch.randn(20, 64)
+    rows[:, 5] *= 100
+
+    def off() -> float:
+        with torch.inference_mode():
+            return float((Int8Linear(plain)(rows) - plain(rows)).norm())
+
+    turned = off()
+    monkeypatch.setattr(int8_linear, "_TURNED", 1)
+    assert turned < 0.6 * off()
 
 
 def test_rounding_changes_little() -> None:

@@ -1,24 +1,33 @@
 """Linear layers of a model in 8 bits, weights and inputs, for the CPU.
 
 Each output of a layer has its own scale for its weights, each token its own for its states;
-the product between is one of whole numbers.  So it is exact, and what a token becomes does
-not depend on what is computed beside it, in one batch or another.
+the product between is one of whole numbers, so what a token becomes does not depend on the
+scale of what is computed beside it.  A few states are much larger than the others and would
+leave these only a few steps; so states, and with them the weights, are turned before they are
+rounded, sixteen by sixteen with a Hadamard matrix, which spreads each over all sixteen and
+leaves the product as it is (QuaRot, Ashkboos et al. 2024, section 3).
 
 Measured on one core with AVX-512 and VNNI, 1536 x 576 weights, GFLOP/s of packed float32,
-packed bfloat16 and this: 4 rows 59, 116, 94; 24 rows 91, 181, 248; 1,000 rows 105, 193, 300.
-Rounding changes a layer's output by about 1 % of its size.
+packed bfloat16 and this (rounding included, turning not): 4 rows 59, 116, 94; 24 rows 91, 181,
+248; 1,000 rows 105, 193, 300.  Of SmolLM2-135M 600 tokens of titles have a mean log-likelihood
+of -4.000 in float32 and -3.997 in 8 bits; the likeliest token is the same for 94 % (85 % without
+turning; 98 % in bfloat16).
 """
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 _LARGEST = 127
+_TURNED = 16
+"""Values that are turned together; 64 would be a little closer, for three times the time."""
 _ROWS = 256
 """Rows computed at once: what stands between the steps of more does not fit the caches."""
 
 
 class Int8Linear(nn.Module):
-    """A linear layer that rounds weights and states to 8 bits, without gradients.
+    """A linear layer that turns weights and states and rounds them to 8 bits; no gradients.
 
     Attributes:
         in_features, out_features, bias: as of ``nn.Linear``.
@@ -29,20 +38,20 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.bias = layer.bias
-        self._steps, rounded = _rounded(layer.weight.detach().float())
+        self._steps, rounded = _rounded(_turned(layer.weight.detach().float()))
         self._weight = rounded.T.contiguous()
 
     @property
     def weight(self) -> Tensor:
         """The rounded weights [out, in]: a fresh copy."""
-        return self._weight.T * self._steps
+        return _turned(self._weight.T * self._steps)
 
     def forward(self, states: Tensor) -> Tensor:
         """Multiply ``states`` [..., in] by the weights, plus the bias: [..., out]."""
         rows = states.reshape(-1, self.in_features)
         out = rows.new_empty(len(rows), self.out_features)
         for start in range(0, len(rows), _ROWS):
-            steps, rounded = _rounded(rows[start : start + _ROWS].float())
+            steps, rounded = _rounded(_turned(rows[start : start + _ROWS].float()))
             product = torch._int_mm(rounded, self._weight).float()
             out[start : start + _ROWS] = product.mul_(steps).mul_(self._steps[:, 0])
         if self.bias is not None:
@@ -52,6 +61,22 @@ class Int8Linear(nn.Module):
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Linear`` does."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _turned(rows: Tensor) -> Tensor:
+    """Turn rows [rows, size] part by part; twice gives them back."""
+    part = min(_TURNED, rows.shape[1] & -rows.shape[1])
+    turned: Tensor = rows.reshape(-1, part) @ _hadamard(part)
+    return turned.view_as(rows)
+
+
+@cache
+def _hadamard(size: int) -> Tensor:
+    """Return the orthogonal, symmetric matrix of Sylvester's construction: [size, size]."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < size:
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
+    return matrix / size**0.5
 
 
 def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,6 +109,11 @@ def round_linears(model: nn.Module, *, head: bool = False) -> int:
     for parent, name, layer in owners:
         setattr(parent, name, Int8Linear(layer))
     return len(owners)
+
+
+def is_rounded(model: nn.Module) -> bool:
+    """Check whether a model computes in 8 bits."""
+    return any(isinstance(module, Int8Linear) for module in model.modules())
 
 
 def is_fast() -> bool:

@@ -26,7 +26,7 @@ from trec_cli.models.packing import (
 _ROWS = 256
 """Logits that are made float32 at once; a vocabulary of 150,000 then takes 150 MB."""
 _LOW_PRECISION = 4.0
-"""Sums over a text of bfloat16 logits differ more than two logits do."""
+"""Sums over a text of rounded logits differ more than two logits do."""
 
 
 def log_likelihoods(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -45,8 +45,7 @@ class TextScorer(TreeScorer):
     @property
     def tolerance(self) -> float:
         """How far the ways may differ: a text's tokens add up."""
-        exact = self._model.dtype in (torch.float32, torch.float64)
-        return super().tolerance * (1.0 if exact else _LOW_PRECISION)
+        return super().tolerance * (1.0 if self.is_exact else _LOW_PRECISION)
 
     def plain(self, tree: Tree) -> Tensor:
         """Score one tree's branches as separate prompts, one at a time: [branches]."""

@@ -139,13 +139,18 @@ def load_model(source: ModelSource, *, tokenizer: Any = None, **extra: Any) -> L
 
 
 def load_adapted(
-    source: ModelSource, adapter: Path | None, *, pack: bool = False, **known: Any
+    source: ModelSource,
+    adapter: Path | None,
+    *,
+    pack: bool = False,
+    head: bool = False,
+    **known: Any,
 ) -> LanguageModel:
     """Load a causal LM, with an adapter on it where one is given.
 
     In float32 the adapter is folded into the weights, which costs no accuracy there and
-    spares its products in every layer.  With ``pack`` the linear layers but the head are
-    made faster (:func:`speed_up`).  ``known``
+    spares its products in every layer.  With ``pack`` the linear layers are made faster
+    (:func:`speed_up`), with ``head`` the LM head, too.  ``known``
     is what of the model was loaded before (see :func:`load_model`).
 
     Raises:
@@ -155,7 +160,7 @@ def load_adapted(
     if adapter is not None:
         llm = replace(llm, model=_adapted(llm, adapter, source.name))
     if pack:
-        speed_up(llm)
+        speed_up(llm, head=head)
     return llm
 
 

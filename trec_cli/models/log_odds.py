@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from transformers import DynamicCache
 
 from trec_cli.models.answers import AnswerTokens
 from trec_cli.models.device import is_shortage, shortage_explained
+from trec_cli.models.int8_linear import is_rounded
 from trec_cli.models.packing import (
     PackedTrees,
     Tree,
@@ -288,7 +290,12 @@ class TreeScorer(ABC):
     @property
     def tolerance(self) -> float:
         """How far the ways may differ."""
-        return _TOLERANCE.get(self._model.dtype, _LOW_PRECISION_TOLERANCE)
+        return _TOLERANCE[self._model.dtype] if self.is_exact else _LOW_PRECISION_TOLERANCE
+
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether the ways differ by no more than the order of float32 sums."""
+        return self._model.dtype in _TOLERANCE and not is_rounded(self._model)
 
     @torch.inference_mode()
     def check(self, trees: Sequence[Tree]) -> None:

@@ -194,11 +194,14 @@ def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> L
         prompting, adapter, prompting.read(), tokenizer, max_positions(config), progress
     )
     folder = adapter.folder if adapter else None
-    kind = partial(TextJob, alone=prompting.options.no_user) if prompts.builder.text else LlmJob
+    text = prompts.builder.text  # every token's logits are wanted there, else those of an answer
+    kind = partial(TextJob, alone=prompting.options.no_user) if text else LlmJob
     return kind(
         prompting.system(adapter),
         prompts,
-        partial(load_adapted, source, folder, pack=True, tokenizer=tokenizer, config=config),
+        partial(
+            load_adapted, source, folder, pack=True, head=text, tokenizer=tokenizer, config=config
+        ),
         placement=placement,
         max_tokens=max_tokens,
         settings={"model": identity},
