@@ -55,7 +55,7 @@ def test_a_device_that_is_not_there_is_wrong_usage(device: str) -> None:
         choose_device(device)
 
 
-@pytest.mark.parametrize("dtype", ["float8", "int8", "", "torch.float32"])
+@pytest.mark.parametrize("dtype", ["float8", "int4", "", "torch.float32"])
 def test_an_unknown_dtype_is_wrong_usage(dtype: str) -> None:
     with pytest.raises(UsageError, match="choose one of auto, float32, bfloat16, float16"):
         choose_device("cpu", dtype)

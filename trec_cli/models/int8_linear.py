@@ -14,6 +14,7 @@ of -4.000 in float32 and -3.997 in 8 bits; the likeliest token is the same for 9
 turning; 98 % in bfloat16).
 """
 
+import math
 from functools import cache
 
 import torch
@@ -67,7 +68,7 @@ def _turned(rows: Tensor) -> Tensor:
     """Turn rows [rows, size] part by part; twice gives them back."""
     part = min(_TURNED, rows.shape[1] & -rows.shape[1])
     turned: Tensor = rows.reshape(-1, part) @ _hadamard(part)
-    return turned.view_as(rows)
+    return turned.view(rows.shape)
 
 
 @cache
@@ -76,7 +77,7 @@ def _hadamard(size: int) -> Tensor:
     matrix = torch.ones(1, 1)
     while len(matrix) < size:
         matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix / size**0.5
+    return matrix / math.sqrt(size)
 
 
 def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
