@@ -1,5 +1,6 @@
 """The batched decoder against transformers' own greedy generation, row by row."""
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,14 @@ from trec_cli.core.errors import ModelError
 from trec_cli.models.chat import Frame, make_frame
 from trec_cli.models.generate import (
     GreedyDecoder,
+    _Row,
     common_prefix,
     plan_batches,
     stop_tokens,
 )
 from trec_cli.models.load import load_model
 from trec_cli.models.source import Decoding, ModelSource
+from trec_cli.models.tree_attention import TREES, use_tree_attention
 
 # The longest exceed the sliding window of 64 tokens that some families have.
 LENGTHS = (5, 90, 33, 34, 12, 70, 1)
@@ -82,6 +85,68 @@ def test_a_batch_gives_what_transformers_gives_row_by_row(
     budget = at_once * (max(LENGTHS) + 24)
     given = decode(model, prompts, decoding, stops, budget)
     assert given == [until(ids, stops) for ids in wanted]
+
+
+def passes(
+    model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding, stops: Collection[int]
+) -> tuple[list[list[int]], int]:
+    """Decode, and count the passes of the model."""
+    count = 0
+    forward = model.forward
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal count
+        count += 1
+        return forward(*given, **named)
+
+    counted.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    model.forward = counted
+    try:
+        return decode(model, prompts, decoding, stops, 3 * (max(map(len, prompts)) + 40)), count
+    finally:
+        model.forward = forward
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_guessing_gives_the_same_texts_in_fewer_passes(family: str, penalty: float) -> None:
+    model, decoding = build_model(family), Decoding(40, penalty, no_repeat_ngram=0)
+    model.generation_config.eos_token_id = None
+    texts = [reference(model, prompt, decoding) for prompt in make_prompts()]
+    # A prompt that holds the answer, so that a part of the guesses is right and a part is not.
+    prompts = [[*text[:30], *prompt] for text, prompt in zip(texts, make_prompts(), strict=True)]
+    wanted = [reference(model, prompt, decoding) for prompt in prompts]
+    stops = {wanted[1][20], wanted[4][33]}
+    plain, before = passes(model, prompts, decoding, stops)
+    use_tree_attention(model)
+    guessed, after = passes(model, prompts, decoding, stops)
+    assert guessed == plain == [until(ids, stops) for ids in wanted]
+    if model.config._attn_implementation == TREES:
+        assert after < before
+
+
+def test_what_follows_the_newest_pair_of_tokens_is_guessed() -> None:
+    row = _Row(0)
+    row.read([5, 6, 7, 8, 9, 5, 6])
+    assert row.guess(3) == [7, 8, 9]
+    assert row.guess(0) == []
+    assert row.guess(9) == [7, 8, 9, 5, 6]
+    row.read([4, 5, 6])  # the latest place counts, and a pair does not find itself
+    assert row.guess(3) == [4, 5, 6]
+    row.read([1])
+    assert row.guess(3) == []
+
+
+def test_guessing_ends_where_the_answer_may_be_no_longer() -> None:
+    row = _Row(0)
+    row.read([3, 3, 3])  # the pair (3, 3) is followed by 3
+    assert row.guess(5) == [3]
+    model = build_model("llama")
+    use_tree_attention(model)
+    for most in (1, 2, 3, 7):
+        decoder = GreedyDecoder(model, Decoding(most, no_repeat_ngram=0), stops=(), pad=2)
+        (answer,) = decoder.decode([[4, 5] * 9])
+        assert (len(answer.ids), answer.steps, answer.stopped) == (most, most, False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,5 +1,7 @@
 """A key-value cache whose rows come and go: the memory of continuous batching.
 
+A step computes one token of every row, or several of some, behind one another in one row.
+
 A *slot* holds the keys and values of one running answer; a finished answer's slot is given
 to the next prompt.  All slots begin with the tokens that all prompts share (the
 instruction): these are computed once.
@@ -18,6 +20,7 @@ except ImportError:  # not part of its public interface
     DynamicLayer = None
 
 from trec_cli.models.packing import additive, attention_windows
+from trec_cli.models.tree_attention import TREES, Steps, carry
 
 _Layer: Any = DynamicLayer or object
 
@@ -28,17 +31,19 @@ def available() -> bool:
 
 
 class _SlotLayer(_Layer):  # type: ignore[misc]
-    """One layer of all slots; a row's next token goes to the row's own end.
+    """One layer of all slots; a row's next tokens go to the row's own end.
 
     Attributes:
-        ends: [rows]; where each row's next token goes.
-        width: tokens of the longest row, the next one included.
+        used: rows in use.
+        rows, ends: where each token of the step goes: [tokens].
+        width: tokens of the longest row, the step's included.
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
         super().__init__()
         self._rows, self._capacity = rows, capacity
-        self.ends, self.width = torch.empty(0, dtype=torch.long), 0
+        self.rows = self.ends = torch.empty(0, dtype=torch.long)
+        self.used = self.width = 0
 
     def load(self, row: int | slice, start: int, states: Sequence[Tensor]) -> None:
         """Write keys and values [heads, tokens, size] into a row (or several), from ``start``."""
@@ -54,11 +59,10 @@ class _SlotLayer(_Layer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write one token per row; give the keys and values of the rows in use."""
-        rows = torch.arange(len(key_states), device=key_states.device)
+        """Write the step's tokens; give the keys and values of the rows in use."""
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[rows, :, self.ends] = states[:, :, 0]
-        self.keys, self.values = (b[: len(rows), :, : self.width] for b in self._buffers)
+            buffer[self.rows, :, self.ends] = states.transpose(1, 2).flatten(0, 1)
+        self.keys, self.values = (b[: self.used, :, : self.width] for b in self._buffers)
         return self.keys, self.values
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -74,6 +78,7 @@ class Slots:
         cache: what the model gets.
         shared: tokens that all slots begin with.
         lengths: tokens in each slot in use.
+        takes_several: whether a step may have several tokens of a slot.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Slots:
             ModelError: the model attends in a way that no mask can say.
         """
         self._windows = attention_windows(model.config)
+        self.takes_several = model.config._attn_implementation == TREES
         self._device, self._dtype = model.device, model.dtype
         # Sliding layers, too, keep every token: the mask hides what is too far back.
         count = len(DynamicCache(config=model.config).layers)
@@ -129,22 +135,43 @@ class Slots:
                 layer.copy(len(self.lengths), slot, last)
             self.lengths[slot] = last
 
-    def step(self) -> dict[str, Any]:
-        """Make room for one token per slot; give the model's inputs beside the tokens."""
-        ends = torch.tensor(self.lengths, device=self._device)
-        width = max(self.lengths) + 1
+    def step(self, counts: Sequence[int]) -> dict[str, Any]:
+        """Make room for the next tokens of every slot; give the model's inputs beside them.
+
+        The tokens are [slots, 1] where every slot has one, else [1, tokens], slot by slot.
+        What of them is to stay is said to :meth:`keep`.
+        """
+        most, device = max(counts), self._device
+        starts, each = torch.tensor(self.lengths), torch.tensor(counts)
+        rows = torch.arange(len(counts)).repeat_interleave(each)
+        places = torch.arange(len(rows)) - (each.cumsum(0) - each).repeat_interleave(each)
+        ends = starts[rows] + places
+        width = int(ends.max()) + 1
         for layer in self._layers:
-            layer.ends, layer.width = ends, width
-        self.lengths = [length + 1 for length in self.lengths]
-        keys = torch.arange(width, device=self._device)
-        seen = keys <= ends[:, None]
+            layer.rows, layer.ends = rows.to(device), ends.to(device)
+            layer.used, layer.width = len(counts), width
+        own = (starts[:, None] + torch.arange(most)).to(device)[..., None]
+        keys = torch.arange(width, device=device)
         masks = {
-            kind: additive(
-                seen if window is None else seen & (ends[:, None] - keys < window), self._dtype
-            )[:, None, None]
+            kind: self._mask(keys <= own, own - keys, window)
             for kind, window in self._windows.items()
         }
-        return {"position_ids": ends[:, None], "attention_mask": _one_or_all(masks)}
+        if most == 1:
+            return {"position_ids": own[..., 0], "attention_mask": _one_or_all(masks)}
+        carried = {
+            kind: carry(Steps(rows.to(device), places.to(device), mask), mask)
+            for kind, mask in masks.items()
+        }
+        return {"position_ids": ends[None].to(device), "attention_mask": _one_or_all(carried)}
+
+    def _mask(self, seen: Tensor, distance: Tensor, window: int | None) -> Tensor:
+        """Return the additive mask [slots, 1, tokens, keys]."""
+        near = seen if window is None else seen & (distance < window)
+        return additive(near, self._dtype)[:, None]
+
+    def keep(self, counts: Sequence[int]) -> None:
+        """Keep so many of the tokens that the step has written into each slot."""
+        self.lengths = [length + n for length, n in zip(self.lengths, counts, strict=True)]
 
     def prompt_inputs(self, width: int, gaps: Sequence[int]) -> dict[str, Any]:
         """Return the model's inputs for prompts after the shared tokens, beside the tokens.
@@ -162,12 +189,7 @@ class Slots:
         query = slice(self.shared, None)
         seen = (index[query, None] >= index) & real[:, None, :]
         distance = position[:, query, None] - position[:, None, :]
-        masks = {
-            kind: additive(seen if window is None else seen & (distance < window), self._dtype)[
-                :, None
-            ]
-            for kind, window in self._windows.items()
-        }
+        masks = {kind: self._mask(seen, distance, window) for kind, window in self._windows.items()}
         return {"position_ids": position[:, query], "attention_mask": _one_or_all(masks)}
 
 

@@ -37,8 +37,23 @@ class Part:
     mask: Tensor | None
 
 
-def carry(parts: Sequence[Part], like: Tensor) -> Tensor:
-    """Make a mask that carries the parts through a model to :func:`tree_attention`.
+@dataclass(frozen=True)
+class Steps:
+    """The next tokens of several texts, one behind the other in a single row.
+
+    Attributes:
+        rows: to which text each token belongs: [tokens].
+        places: which of its text's next tokens it is, from 0: [tokens].
+        mask: additive, [texts, 1, most tokens of a text, keys].
+    """
+
+    rows: Tensor
+    places: Tensor
+    mask: Tensor
+
+
+def carry(parts: Sequence[Part] | Steps, like: Tensor) -> Tensor:
+    """Make a mask that carries parts or steps through a model to :func:`tree_attention`.
 
     It holds NaN: a model that computes with it, instead of handing it on, gives no wrong
     numbers but none, which the check at the start of every run sees.
@@ -55,14 +70,17 @@ def tree_attention(
 
     Args:
         module: the attention layer.
-        query, key, value: [1, heads, tokens, size].
+        query, key, value: [1, heads, tokens, size]; with steps keys and values are
+            [texts, heads, keys, size].
         attention_mask: what the model was given, or made.
         more: scaling, dropout and the like.
 
     Returns:
         [1, tokens, heads, size], and no weights.
     """
-    parts: Sequence[Part] | None = getattr(attention_mask, "parts", None)
+    parts: Sequence[Part] | Steps | None = getattr(attention_mask, "parts", None)
+    if isinstance(parts, Steps):
+        return _steps(query, key, value, parts, more.get("scaling")), None
     if parts is None and _is_step(query, key, attention_mask):
         return _step(query, key, value, attention_mask, more.get("scaling")), None
     if parts is None:
@@ -102,6 +120,20 @@ def _step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: Any) -
     together = query.reshape(rows, key.shape[1], -1, size)
     attend = torch.nn.functional.scaled_dot_product_attention
     return attend(together, key, value, mask, scale=scale).reshape(rows, 1, heads, size)
+
+
+def _steps(query: Tensor, key: Tensor, value: Tensor, steps: Steps, scale: Any) -> Tensor:
+    """Attend with the next tokens of several texts; heads that share keys as in :func:`_step`."""
+    _, heads, _, size = query.shape
+    texts, _, most, keys = steps.mask.shape
+    groups = heads // key.shape[1]
+    padded = query.new_zeros(texts, heads, most, size)
+    padded[steps.rows, :, steps.places] = query[0].transpose(0, 1)
+    together = padded.view(texts, key.shape[1], groups * most, size)
+    mask = steps.mask[:, :, None].expand(-1, -1, groups, -1, -1).reshape(texts, 1, -1, keys)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    found = attend(together, key, value, mask, scale=scale).view(texts, heads, most, size)
+    return found[steps.rows, :, steps.places][None]
 
 
 def use_tree_attention(model: Any) -> None:
