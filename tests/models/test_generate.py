@@ -24,7 +24,7 @@ from trec_cli.models.generate import (
 )
 from trec_cli.models.load import load_model
 from trec_cli.models.source import Decoding, ModelSource
-from trec_cli.models.tree_attention import TREES, use_tree_attention
+from trec_cli.models.tree_attention import TREES, Steps, carry, tree_attention, use_tree_attention
 
 # The longest exceed the sliding window of 64 tokens that some families have.
 LENGTHS = (5, 90, 33, 34, 12, 70, 1)
@@ -123,6 +123,27 @@ def test_guessing_gives_the_same_texts_in_fewer_passes(family: str, penalty: flo
     assert guessed == plain == [until(ids, stops) for ids in wanted]
     if model.config._attn_implementation == TREES:
         assert after < before
+
+
+def test_the_next_tokens_of_several_texts_see_each_its_own_text() -> None:
+    draws = torch.Generator().manual_seed(0)
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draws)
+
+    # Two texts, one and three next tokens, 4 heads that share 2 keys; values of another size.
+    key, value, query = made(2, 2, 9, 8), made(2, 2, 9, 6), made(1, 4, 4, 8)
+    rows, places = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2])
+    ends = torch.tensor([4, 6, 7, 8])  # the place of each token in its text
+    own = torch.tensor([[4, 5, 6], [6, 7, 8]])[..., None]
+    mask = torch.zeros(2, 1, 3, 9).masked_fill((torch.arange(9) > own)[:, None], -1e9)
+    found, _ = tree_attention(None, query, key, value, carry(Steps(rows, places, mask), mask))
+    assert found.shape == (1, 4, 4, 6)
+    for token, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        for head in range(4):
+            keys, values = (s[row, head // 2, : end + 1] for s in (key, value))
+            weights = (query[0, head, token] @ keys.T / 8**0.5).softmax(dim=0)
+            torch.testing.assert_close(found[0, token, head], weights @ values)
 
 
 def test_what_follows_the_newest_pair_of_tokens_is_guessed() -> None:

@@ -96,7 +96,7 @@ class Slots:
             ModelError: the model attends in a way that no mask can say.
         """
         self._windows = attention_windows(model.config)
-        self.takes_several = model.config._attn_implementation == TREES
+        self.takes_several = getattr(model.config, "_attn_implementation", None) == TREES
         self._device, self._dtype = model.device, model.dtype
         # Sliding layers, too, keep every token: the mask hides what is too far back.
         count = len(DynamicCache(config=model.config).layers)
@@ -147,8 +147,9 @@ class Slots:
         places = torch.arange(len(rows)) - (each.cumsum(0) - each).repeat_interleave(each)
         ends = starts[rows] + places
         width = int(ends.max()) + 1
+        rows, places, ends = rows.to(device), places.to(device), ends.to(device)
         for layer in self._layers:
-            layer.rows, layer.ends = rows.to(device), ends.to(device)
+            layer.rows, layer.ends = rows, ends
             layer.used, layer.width = len(counts), width
         own = (starts[:, None] + torch.arange(most)).to(device)[..., None]
         keys = torch.arange(width, device=device)
@@ -158,11 +159,8 @@ class Slots:
         }
         if most == 1:
             return {"position_ids": own[..., 0], "attention_mask": _one_or_all(masks)}
-        carried = {
-            kind: carry(Steps(rows.to(device), places.to(device), mask), mask)
-            for kind, mask in masks.items()
-        }
-        return {"position_ids": ends[None].to(device), "attention_mask": _one_or_all(carried)}
+        carried = {kind: carry(Steps(rows, places, mask), mask) for kind, mask in masks.items()}
+        return {"position_ids": ends[None], "attention_mask": _one_or_all(carried)}
 
     def _mask(self, seen: Tensor, distance: Tensor, window: int | None) -> Tensor:
         """Return the additive mask [slots, 1, tokens, keys]."""

@@ -132,7 +132,7 @@ def _steps(query: Tensor, key: Tensor, value: Tensor, steps: Steps, scale: Any) 
     together = padded.view(texts, key.shape[1], groups * most, size)
     mask = steps.mask[:, :, None].expand(-1, -1, groups, -1, -1).reshape(texts, 1, -1, keys)
     attend = torch.nn.functional.scaled_dot_product_attention
-    found = attend(together, key, value, mask, scale=scale).view(texts, heads, most, size)
+    found = attend(together, key, value, mask, scale=scale).view(texts, heads, most, -1)
     return found[steps.rows, :, steps.places][None]
 
 
