@@ -72,10 +72,10 @@ lint: $(INSTALLED)
 	$(BIN)/python scripts/licences.py --check
 
 # Known weaknesses of the packages that are installed; asks the advisory database on the network,
-# so it is no part of `make check`.
+# so it is no part of `make check`. Strict: what cannot be looked up is no success.
 audit: $(INSTALLED)
 	$(PIP) install --quiet 'pip-audit>=2.7'
-	$(BIN)/pip-audit --skip-editable
+	$(BIN)/pip-audit --strict --skip-editable
 
 # Branches of trec_cli that the tests take, processes that they start included.
 coverage: $(INSTALLED)
