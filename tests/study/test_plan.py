@@ -135,6 +135,18 @@ def test_own_summaries_that_cannot_be_used_are_refused(tmp_path: Path, arm: str,
         study_of(tmp_path, f"[[arm]]\nname = 'mine'\n{arm}\n")
 
 
+def test_an_arms_own_option_that_its_scorer_does_not_read_is_refused(tmp_path: Path) -> None:
+    arm = "[[arm]]\nname = 'mine'\nscorer = 'bm25'\nscore.embedder = 'a/b'\n"
+    with pytest.raises(
+        InputError, match=r"score\.embedder \(arm mine\) is not for scorer bm25 \(leave it out"
+    ):
+        study_of(tmp_path, arm)
+    # The study's own is for whichever arm reads it.
+    bare = arm.replace("score.embedder = 'a/b'", "")
+    study = study_of(tmp_path, bare, f"{TOP}\n[score]\nembedder = 'a/b'\n")
+    assert "--embedder" not in steps_of(study, Path("out"))["mine"][-1].arguments
+
+
 def test_arms_share_equal_work(tmp_path: Path) -> None:
     steps = steps_by_arm(tmp_path, RECENT)
     stages = [step.stage for step in dict.fromkeys(s for its in steps.values() for s in its)]

@@ -301,8 +301,10 @@ def _arm(
         stage: {**getattr(file, stage), **getattr(table, stage), **own.get(stage, {})}
         for stage in STAGES
     }
+    mine = {**table.score, **own.get("score", {})}
     for option in foreign(table.scorer, tables["score"]):
-        del tables["score"][option]  # it is for other arms, and refused by this scorer
+        if option not in mine:  # the study's, for other arms; this scorer would refuse it
+            del tables["score"][option]
     model = table.model or file.model
     for stage in ("summarize", "train"):
         if model is not None:
@@ -347,9 +349,12 @@ def _check(path: Path, file: StudyFile, arms: Sequence[Arm]) -> None:
     for arm in arms:
         for stage, table in arm.tables.items():
             _check_table(path, stage, table, f" (arm {arm.name})")
+        check_scorer(arm.scorer)
+        for option in foreign(arm.scorer, arm.tables["score"]):
+            what = f"score.{option} (arm {arm.name}) is not for scorer {arm.scorer}"
+            raise InputError.of(path, what, "leave it out")
         _check_summaries(path, arm)
         _check_scores(path, arm)
-        check_scorer(arm.scorer)
     _check_table(path, "eval", file.eval, "")
     _check_evaluation(path, file, arms)
     _check_reference(path, file, arms)
