@@ -19,6 +19,7 @@ from trec_cli.evaluate.metrics import (
     chance,
     chance_metrics,
     evaluate,
+    headline,
     metric_names,
     rank,
     recall,
@@ -333,3 +334,7 @@ def test_a_missed_positive_is_no_hit() -> None:
     for family in families:
         for name, values in all_metrics(rank(pools), (1,), family).items():
             assert values.tolist() == [0.0], name
+
+
+def test_the_largest_cut_off_of_ndcg_stands_for_all() -> None:
+    assert headline(["recall@5", "ndcg@1", "ndcg@10", "auc"]) == "ndcg@10"
