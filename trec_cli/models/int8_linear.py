@@ -20,6 +20,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from trec_cli.models.packed_linear import plain_linears
+
 _LARGEST = 127
 _TURNED = 16
 """Values that are turned together; 64 would be a little closer, for three times the time."""
@@ -100,16 +102,10 @@ def round_linears(model: nn.Module, *, head: bool = False) -> int:
     Returns:
         How many layers were replaced.
     """
-    kept = None if head else getattr(model, "get_output_embeddings", lambda: None)()
-    owners = [
-        (parent, name, layer)
-        for parent in model.modules()
-        for name, layer in parent.named_children()
-        if layer is not kept and type(layer) is nn.Linear
-    ]
-    for parent, name, layer in owners:
+    found = plain_linears(model, head=head)
+    for parent, name, layer in found:
         setattr(parent, name, Int8Linear(layer))
-    return len(owners)
+    return len(found)
 
 
 def is_rounded(model: nn.Module) -> bool:

@@ -71,18 +71,25 @@ def pack_linears(model: nn.Module, *, head: bool = False) -> int:
     Returns:
         How many layers were replaced; 0 where packing is not possible here.
     """
+    found = [
+        (p, name, layer) for p, name, layer in plain_linears(model, head=head) if _can_pack(layer)
+    ]
+    if not found or not _exact(found[0][2]):
+        return 0
+    for parent, name, layer in found:
+        setattr(parent, name, PackedLinear(layer))
+    return len(found)
+
+
+def plain_linears(model: nn.Module, *, head: bool) -> list[tuple[nn.Module, str, nn.Linear]]:
+    """List the linear layers of a model by their owner and name there; the LM head if asked."""
     kept = None if head else getattr(model, "get_output_embeddings", lambda: None)()
-    owners = [
-        (parent, name)
+    return [
+        (parent, name, layer)
         for parent in model.modules()
         for name, layer in parent.named_children()
-        if layer is not kept and _can_pack(layer)
+        if type(layer) is nn.Linear and layer is not kept
     ]
-    if not owners or not _exact(getattr(*owners[0])):
-        return 0
-    for parent, name in owners:
-        setattr(parent, name, PackedLinear(getattr(parent, name)))
-    return len(owners)
 
 
 def available() -> bool:
@@ -92,14 +99,9 @@ def available() -> bool:
     return built and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
 
-def _can_pack(layer: nn.Module) -> bool:
+def _can_pack(layer: nn.Linear) -> bool:
     """Return whether a layer is one to pack."""
-    return (
-        type(layer) is nn.Linear
-        and layer.weight.device.type == "cpu"
-        and layer.weight.dtype in _TOLERANCE
-        and available()
-    )
+    return layer.weight.device.type == "cpu" and layer.weight.dtype in _TOLERANCE and available()
 
 
 def _exact(layer: nn.Linear) -> bool:
