@@ -124,3 +124,21 @@ def test_old_scores_are_still_finished(run: Path, model: Path) -> None:
     trec(run, *answer)
     manifest = json.loads((run / "scores-none-zeroshot.jsonl.manifest.json").read_text())
     assert "ask" not in manifest["settings"]["prompt"]
+
+
+def test_texts_without_the_user_are_kept_for_other_arms(run: Path, model: Path) -> None:
+    def arm(recent: int, name: str, *more: object) -> bytes:
+        options = ("--recent", recent, "--name", name, "--model", model, *more)
+        result = trec(run, *TEXT, *options)
+        assert result.exit_code == 0, result.output
+        told.append("found in the store" in result.output)
+        return (run / f"scores-{name}.jsonl").read_bytes()
+
+    told: list[bool] = []
+    apart = run.parent / "apart.sqlite"
+    first = arm(2, "first")
+    again, other = arm(2, "again"), arm(1, "other")
+    assert again == first
+    assert other == arm(1, "alone", "--store", apart)
+    arm(1, "smaller", "--max-tokens", 300, "--store", apart)  # other passes, other last digits
+    assert told == [False, True, True, False, False]

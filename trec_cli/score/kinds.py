@@ -144,8 +144,9 @@ def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress
     return make_baseline_job(options.asked, options.scorer, tune=options.tune)
 
 
-_LOCAL = Kind(frozenset({"llm", "source", "prompt", "max_tokens", "plan"}), _local)
-_RAY = Kind(_LOCAL.reads | {"ray"}, _local)
+_READ = frozenset({"llm", "source", "prompt", "max_tokens", "plan"})
+_LOCAL = Kind(_READ | {"store"}, _local)
+_RAY = Kind(_READ | {"ray"}, _local)  # its actors may share no disk
 _SERVED = Kind(
     frozenset({"llm", "served", "model", "revision", "trust_remote_code", "prompt"}), _served
 )

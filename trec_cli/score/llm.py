@@ -9,10 +9,16 @@ likelier summary and history make the candidate's text as the next line.  What i
 takes the length of a text and how common its words are out of the ranking.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trec_cli.core.database import ContentKeys
+from trec_cli.core.manifest import file_hash
 from trec_cli.core.progress import Progress
 from trec_cli.core.shards import BLOCK
 from trec_cli.models.device import Placement, choose_device
@@ -26,9 +32,10 @@ from trec_cli.models.load import (
     model_identity,
 )
 from trec_cli.models.log_odds import BranchScorer, TreeScorer, plan_rows, row_limits
+from trec_cli.models.vector_store import VectorStore
 from trec_cli.score.adapters import Adapter
 from trec_cli.score.job import check_there
-from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts
+from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts, tree_bytes
 
 _DECIMALS = 6
 _ITEMS_ALONE = 64
@@ -130,19 +137,32 @@ class TextJob(LlmJob):
     """A job that asks how likely texts are, with the user and without.
 
     Without the user a text's likelihood is the same in every question, so each item is computed
-    once.  Items are taken in fixed blocks: neither order nor resume nor shards change a bit.
+    once, and kept in the store for every other arm and split that asks for it.  Items are taken
+    in fixed blocks, and kept as blocks: neither order nor resume, shards or what the store
+    holds change a bit.
     """
 
     def __init__(
-        self, system: str, prompts: Prompts, *arguments: Any, alone: bool, **keywords: Any
+        self, system: str, prompts: Prompts, *arguments: Any, alone: bool, store: Path, **own: Any
     ) -> None:
         """Prepare to score; with ``alone`` the questions themselves are without a user."""
-        super().__init__(system, prompts, *arguments, **keywords)
+        super().__init__(system, prompts, *arguments, **own)
         asked = prompts.material.everything
         items = sorted({item for example in asked for item in example.candidates})
         self._blocks = [items[i : i + _ITEMS_ALONE] for i in range(0, len(items), _ITEMS_ALONE)]
         self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
         self._alone: dict[str, float] | None = None if alone else {}
+        self._store_file, self._adapter = store, prompts.adapter
+        self._found = 0
+
+    @contextmanager
+    def running(self, out: Path) -> Iterator[None]:
+        """Open the store; what is written there outlives a killed run."""
+        decides = {key: self.settings[key] for key in ("model", "device", "dtype", "max_tokens")}
+        adapter = [file_hash(path) for path in self._adapter]
+        self._keys = ContentKeys({"what": "log p(text)", "adapter": adapter, **decides})
+        with super().running(out), VectorStore(self._store_file) as self._store:
+            yield
 
     def _make(self, model: Any) -> TreeScorer:
         return TextScorer(model, self._max_tokens)
@@ -160,14 +180,31 @@ class TextJob(LlmJob):
             for row, index in zip(rows, batch, strict=True)
         ]
 
+    def remarks(self) -> list[str]:
+        """Add how many texts had been asked for before."""
+        if not self._found:
+            return super().remarks()
+        known = f"{self._found} texts without the user: found in the store"
+        return [*super().remarks(), known]
+
     def _without_user(self, item: str) -> float:
         """Return the log-likelihood of an item's text after an empty history."""
         assert self._alone is not None
         if item not in self._alone:
             block = self._blocks[self._block_of[item]]
-            [found] = self.scorer([self._builder.tree([], "", block)])
-            self._alone.update(zip(block, found, strict=True))
+            self._alone.update(zip(block, self._likelihoods(block), strict=True))
         return self._alone[item]
+
+    def _likelihoods(self, block: Sequence[str]) -> list[float]:
+        tree = self._builder.tree([], "", block)
+        key = self._keys.of(tree_bytes(tree))
+        found = self._store.get([key]).get(key)
+        if found is not None and len(found) == len(block):
+            self._found += len(block)
+            return [float(value) for value in found]
+        [made] = self.scorer([tree])
+        self._store.put({key: np.array(made, np.float32)})
+        return made
 
 
 def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> LlmJob:
@@ -195,7 +232,9 @@ def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> L
     )
     folder = adapter.folder if adapter else None
     text = prompts.builder.text  # every token's logits are wanted there, else those of an answer
-    kind = partial(TextJob, alone=prompting.options.no_user) if text else LlmJob
+    kind: Callable[..., LlmJob] = LlmJob
+    if text:
+        kind = partial(TextJob, alone=prompting.options.no_user, store=prompting.store)
     return kind(
         prompting.system(adapter),
         prompts,

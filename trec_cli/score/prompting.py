@@ -10,6 +10,7 @@ from typing import Any
 
 from trec_cli.attention.target import TargetAttention, find_target
 from trec_cli.core.attributes import check_attributes
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.lineage import stale
 from trec_cli.core.progress import Progress
@@ -59,6 +60,7 @@ class Prompting:
         summaries: file; None for mode ``none``.
         options: adapter, vectors, templates.
         source: the base model, or where the tokenizer of a served one lies.
+        store: of what the model has said without a user.
         served: name of the model at the server.
         prompt: its settings, where no adapter brings them.
         given: options that were not left at their defaults.
@@ -71,6 +73,7 @@ class Prompting:
     source: ModelSource
     prompt: PromptSettings
     given: frozenset[str]
+    store: Path = IN_MEMORY
     served: str = ""
 
     @classmethod
@@ -80,7 +83,7 @@ class Prompting:
         Raises:
             UsageError: there are no summaries for the mode.
         """
-        source = options.source
+        source, local = options.source, options.llm.engine == "local"
         if options.llm.engine == "openai":  # a served model's files are those of its tokenizer
             source = dataclasses.replace(source, name=options.served.tokenizer or source.name)
             given = given - {"model"} | ({"model"} if "tokenizer" in given else set())
@@ -92,6 +95,7 @@ class Prompting:
             source=source,
             prompt=options.prompt,
             given=given,
+            store=options.embedding.store_file(options.asked.run) if local else IN_MEMORY,
             served=options.source.name,
         )
 
@@ -294,6 +298,12 @@ def _warn_of_stale(summaries: Path | None, material: Material, progress: Progres
         )
 
 
+def tree_bytes(tree: PromptTree) -> bytes:
+    """Encode the tokens of a tree's parts, each with its length in front, to be hashed."""
+    parts = (tree.prefix, *tree.branches)
+    return b"".join(array("q", [len(part), *part]).tobytes() for part in parts)
+
+
 class TreeJob(Job):
     """A job on prompt trees.
 
@@ -367,9 +377,7 @@ class TreeJob(Job):
         """Hash the tokens of a batch; who shares a batch changes the last bits of a score."""
         digest = hashlib.blake2b(digest_size=16)
         for index in batch:
-            tree = self.tree(index)
-            for part in (tree.prefix, *tree.branches):
-                digest.update(array("q", [len(part), *part]).tobytes())
+            digest.update(tree_bytes(self.tree(index)))
         return [f"{digest.hexdigest()}-{position}" for position in range(len(batch))]
 
     def cost(self, index: int) -> Cost:

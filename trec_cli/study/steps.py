@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trec_cli.core.runs import RunFolder
-from trec_cli.score.kinds import EMBEDDING, SEQUENCE
+from trec_cli.score.kinds import BLEND, EMBEDDING, LLM, SEQUENCE
 from trec_cli.study.plan import Arm, Options, Study
 
 _HASH = 8
 COMMON = "common"
 """Folder of the second comparison, of all arms on the examples that each has answered."""
-_EMBED = (EMBEDDING, SEQUENCE)
+_EMBED = (EMBEDDING, SEQUENCE, BLEND)
 """Scorers that keep vectors."""
 
 
@@ -64,7 +64,7 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
         yield Step("prepare", (*prepare, *_options(arm.tables["prepare"])), data.examples)
     if arm.scores is not None:
         return
-    if arm.scorer != "llm":
+    if arm.scorer != LLM:
         for seed, scores in zip(arm.systems().values(), scores_of(arm, out), strict=True):
             how = ["--scorer", arm.scorer, "--seed", str(seed)]
             yield _score(arm, data, scores, [*how, *_store(arm, out)])
@@ -83,15 +83,19 @@ def _steps(study: Study, arm: Arm, out: Path) -> Iterator[Step]:
         if arm.trained:
             train = _train(arm, data, out, texts, parents, seed)
             yield train
-            yield _score(arm, data, scores, [*texts, "--adapter", str(train.output)])
+            how = ["--adapter", str(train.output)]
         else:
-            prompt = _options(arm.tables["prompt"])
-            yield _score(arm, data, scores, [*texts, "--zero-shot", *prompt])
+            how = ["--zero-shot", *_options(arm.tables["prompt"])]
+        yield _score(arm, data, scores, [*texts, *how, *_store(arm, out)])
 
 
 def _store(arm: Arm, out: Path) -> list[str]:
-    """Return the options of scorers that keep vectors: where all of the study's texts are."""
-    return ["--store", str(RunFolder(out).store)] if arm.scorer in _EMBED else []
+    """Return the option of arms that keep what a model has made: where all of the study's is."""
+    keeps = arm.scorer in _EMBED
+    if arm.scorer == LLM:
+        here = arm.tables["score"].get("engine", "local") == "local"
+        keeps = here and arm.tables["prompt"].get("ask") == "text"
+    return ["--store", str(RunFolder(out).store)] if keeps else []
 
 
 def _summarize(arm: Arm, data: RunFolder, out: Path) -> Step:
