@@ -91,6 +91,45 @@ def test_models_are_kept_and_a_grown_catalogue_finds_its_items_by_their_ids(
     assert len(found) == 13
 
 
+def test_apart_each_model_answers_users_it_has_not_seen_and_nothing_more_is_trained(
+    tmp_path: Path,
+) -> None:
+    catalogue, shelf = EncodedCatalogue.of(ITEMS), Shelf(tmp_path)
+    makes = SequenceSignals(catalogue, range(3), SETTINGS, shelf, apart=True)
+    events = Events.of(_train(), catalogue.rows)
+    asked = Histories.of([["i3"], ["i5", "i6"]], catalogue.rows)
+    whole = makes(events)["sequence"].everywhere(asked)
+    assert shelf.made == ["sequence"] * 3
+    shares = [makes(events, fold)["sequence"].everywhere(asked) for fold in range(10)]
+    assert shelf.made == ["sequence"] * 3
+    assert np.mean(shares[:3], axis=0) == pytest.approx(whole, abs=1e-4)
+    for fold, found in enumerate(shares):
+        # as if those users had never been there
+        unseen = events.outside(range(fold % 3, 10, 3))
+        alone = SequenceSignals(catalogue, [fold % 3], SETTINGS)(unseen)["sequence"]
+        assert (found == alone.everywhere(asked)).all()
+
+
+def test_a_single_model_is_trained_anew_for_users_that_it_has_seen() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    makes = SequenceSignals(catalogue, [0], SETTINGS, apart=True)
+    events = Events.of(_train(), catalogue.rows)
+    asked = Histories.of([["i3"]], catalogue.rows)
+    found = makes(events, 4)["sequence"].everywhere(asked)
+    wanted = SequenceSignals(catalogue, [0], SETTINGS)(events.outside([4]))["sequence"]
+    assert (found == wanted.everywhere(asked)).all()
+
+
+def test_a_fold_that_leaves_nothing_to_learn_from_has_the_same_signals() -> None:
+    catalogue = EncodedCatalogue.of(ITEMS)
+    events = Events.of(_train(1), catalogue.rows)
+    asked = Histories.of([["i3"]], catalogue.rows)
+    for seeds in ([0], [0, 1]):
+        makes = SequenceSignals(catalogue, seeds, SETTINGS, apart=True)
+        found = [makes(events, fold) for fold in range(10)]
+        assert all(np.isfinite(one["sequence"].everywhere(asked)).all() for one in found)
+
+
 def test_nothing_to_learn_from_gives_no_signal() -> None:
     catalogue = EncodedCatalogue.of(ITEMS)
     makes = SequenceSignals(catalogue, range(1), SETTINGS)

@@ -9,10 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from trec_cli.sequence import settings as settings_module
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
-from trec_cli.sequence.training import Checkpoint, Sample, batch_loss, rate, score_all, train
+from trec_cli.sequence.training import (
+    Checkpoint,
+    Sample,
+    batch_loss,
+    rate,
+    score_all,
+    train,
+    within_budget,
+)
 
 SETTINGS = SequenceSettings(
     width=16, layers=1, max_history=6, epochs=6, batch=16, dropout=0.1, learning_rate=0.01
@@ -149,16 +156,39 @@ def test_where_everything_is_drawn_the_loss_is_that_of_the_whole_catalogue() -> 
     assert sampled.item() == pytest.approx(batch_loss(model, texts(), batch).item(), rel=1e-5)
 
 
-def test_a_large_catalogue_is_learnt_from_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "WHOLE", 11)
-    model = train(texts(), chains(), replace(SETTINGS, epochs=40, negatives=4), seed=0)
+def test_a_large_catalogue_is_learnt_from_samples() -> None:
+    sampled = replace(SETTINGS, epochs=40, negatives=2)
+    assert sampled.draws(12)
+    model = train(texts(), chains(), sampled, seed=0)
     ring = [[(n - 1) % 12, n] for n in range(12)]
     assert scores(model, *ring).argmax(axis=1).tolist() == [(n + 1) % 12 for n in range(12)]
 
 
 def test_samples_matter_to_what_is_recorded_only_where_they_are_drawn() -> None:
-    assert "negatives" not in SETTINGS.recorded(settings_module.WHOLE)
-    assert SETTINGS.recorded(settings_module.WHOLE + 1)["negatives"] == SETTINGS.negatives
+    whole = 4 * SETTINGS.negatives
+    assert "negatives" not in SETTINGS.recorded(whole)
+    assert SETTINGS.recorded(whole + 1)["negatives"] == SETTINGS.negatives
+
+
+def test_many_targets_are_learnt_in_fewer_passes_and_then_from_fewer_histories() -> None:
+    chosen = chains(48)  # 4 targets each, 192 a pass
+    assert within_budget([[7], *chosen], SETTINGS, 0) == (chosen, 6)
+    assert within_budget(chosen, replace(SETTINGS, most_targets=700), 0) == (chosen, 3)
+    assert within_budget(chosen, replace(SETTINGS, most_targets=192), 0) == (chosen, 1)
+    few, passes = within_budget(chosen, replace(SETTINGS, most_targets=43), 0)
+    assert (len(few), passes) == (10, 1)
+    assert few != within_budget(chosen, replace(SETTINGS, most_targets=43), 1)[0]
+    one, _ = within_budget(chosen, replace(SETTINGS, most_targets=1), 0)
+    assert len(one) == 1
+    long = [list(range(12))]  # of which the newest seven are read: six targets
+    assert within_budget(long, replace(SETTINGS, most_targets=12), 0) == ([list(range(5, 12))], 2)
+
+
+def test_without_histories_a_model_is_left_as_it_starts() -> None:
+    ends: list[float] = []
+    model = train(texts(), [[3]], SETTINGS, 0, after_epoch=lambda _, loss, __: ends.append(loss))
+    assert np.isfinite(scores(model, [1, 2])).all()
+    assert np.isnan(ends).all()
 
 
 def test_scores_come_in_small_blocks_where_the_catalogue_is_large(

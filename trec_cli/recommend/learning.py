@@ -94,7 +94,7 @@ def learn(
         catalogue = EncodedCatalogue.of(items, embed(options, items, progress), shelf)
         course = _course(options, examples)
         made_with = _made_with(options, course, catalogue)
-        further = _sequence_signals(options, catalogue, shelf, progress)
+        further = _sequence_signals(options, catalogue, shelf, progress, apart=course.asks_train)
         events = course.events(catalogue.rows)
         learner = Learner(catalogue, events, options.seed, shelf, further)
         usable = path is not None and path.exists() and not renew
@@ -132,6 +132,7 @@ def _made_with(
     models: dict[str, Any] = {}
     if options.sequence_models:
         models["sequence_models"] = options.sequence_models
+        models["sequence_apart"] = course.asks_train
         if not catalogue.embedded:  # these vectors mean something else in another catalogue
             models["vectors"] = content_key([catalogue.vectors])
     return {
@@ -146,7 +147,12 @@ def _made_with(
 
 
 def _sequence_signals(
-    options: RecommendOptions, catalogue: EncodedCatalogue, shelf: Shelf, progress: Progress
+    options: RecommendOptions,
+    catalogue: EncodedCatalogue,
+    shelf: Shelf,
+    progress: Progress,
+    *,
+    apart: bool,
 ) -> "SequenceSignals | None":
     """Make what trains sequence models; None where none is wanted."""
     if not options.sequence_models:
@@ -154,7 +160,7 @@ def _sequence_signals(
     from trec_cli.sequence.stacking import SequenceSignals
 
     seeds = range(options.seed, options.seed + options.sequence_models)
-    return SequenceSignals(catalogue, seeds, shelf=shelf, progress=progress)
+    return SequenceSignals(catalogue, seeds, shelf=shelf, progress=progress, apart=apart)
 
 
 def _kept(path: Path, made_with: Mapping[str, Any], learner: Learner) -> Blend | None:

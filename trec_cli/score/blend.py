@@ -92,7 +92,6 @@ class BlendJob(Job):
             "seed": asked.seed,
             "learnt_from": self._learnt_from,
             **(vectors.identity() if vectors else {}),
-            **({"sequence_models": sequence_models} if sequence_models else {}),
         }
         super().__init__(BLEND, material, self._own)
         self._material, self._seed, self._progress = material, asked.seed, progress
@@ -104,6 +103,11 @@ class BlendJob(Job):
             self._course = Course.of_past(material.everything, self._learnt_from)
         else:
             self._course = Course.of(material.everything, asked.split, self._learnt_from)
+        self._apart = asked.split == "train" or self._course.asks_train
+        if sequence_models:
+            models = {"sequence_models": sequence_models, "sequence_apart": self._apart}
+            self._own.update(models)
+            self.settings = {**self.settings, **models}
         self._model: Path | None = None
         self._shelf = Shelf()
         self._reused = False
@@ -130,7 +134,9 @@ class BlendJob(Job):
             from trec_cli.sequence.stacking import SequenceSignals
 
             seeds = range(self._seed, self._seed + self._sequence_models)
-            further = SequenceSignals(catalogue, seeds, shelf=self._shelf, progress=self._progress)
+            further = SequenceSignals(
+                catalogue, seeds, shelf=self._shelf, progress=self._progress, apart=self._apart
+            )
         return Learner(
             catalogue, self._course.events(catalogue.rows), self._seed, self._shelf, further
         )

@@ -19,8 +19,8 @@ SequenceModels = Annotated[
 ]
 """A few are nearly as good as many, and each takes time."""
 
-WHOLE = 1 << 15
-"""Items up to which every softmax runs over the whole catalogue."""
+_WORTH_DRAWING = 4
+"""A softmax runs over the whole catalogue up to so many times what would be drawn of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,9 @@ class SequenceSettings:
         learning_rate: peak; it rises for a tenth of the steps and falls to 0.
         weight_decay: of AdamW.
         negatives: items drawn for the softmax of a step, where the catalogue has more than
-            :data:`WHOLE`; the step's targets are in it, too.
+            four times as many; the step's targets are in it, too.
+        most_targets: that are learnt from, an item counted in each pass; where there are more,
+            passes are fewer, and then histories.
     """
 
     width: Annotated[int, Option("Size of item and user vectors.", panel=PANEL, minimum=4)] = 128
@@ -62,10 +64,11 @@ class SequenceSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     negatives: int = 1 << 13
+    most_targets: int = 1 << 19
 
     def draws(self, items: int) -> bool:
         """Check whether the catalogue is too large for a softmax over all of it."""
-        return items > WHOLE
+        return items > _WORTH_DRAWING * self.negatives
 
     def recorded(self, items: int) -> dict[str, Any]:
         """Return what decides a model of so many items."""

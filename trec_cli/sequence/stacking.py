@@ -2,6 +2,11 @@
 
 A model is kept with the whitening of its text vectors and the ids of the items that it knows,
 so that it reads a catalogue that has grown since.
+
+The weights of a signal must come from questions whose answers it has not learnt.  Where these
+are of users that it learns from, each of several models is trained without a share of the users,
+whom it alone is asked for; together they have learnt from everybody.  So the weights cost no
+further training.
 """
 
 from collections.abc import Sequence
@@ -13,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from trec_cli.core.progress import Progress, Silent
+from trec_cli.core.seeds import FOLDS
 from trec_cli.sequence.model import SequenceModel
 from trec_cli.sequence.settings import SequenceSettings
 from trec_cli.sequence.signal import Ranker, SequenceSignal
-from trec_cli.sequence.training import train
+from trec_cli.sequence.training import train, within_budget
 from trec_cli.sequence.whitening import whiten, whitening_of
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events
@@ -24,8 +30,9 @@ from trec_cli.signals.kinds import Signal
 from trec_cli.signals.shelf import Arrays, Shelf, content_key
 
 NAME = "sequence"
-SETTINGS = SequenceSettings(ids=True)
-"""Learnt vectors beside those of texts add more to the blend (docs/quality.md)."""
+SETTINGS = SequenceSettings(ids=True, negatives=1 << 11)
+"""Learnt vectors beside those of texts add more to the blend (docs/quality.md), and with them
+few drawn items are as good as many."""
 _MEAN, _AXES, _IDS = "whitening.mean", "whitening.axes", "ids"
 _OF_ITEMS = ("id_vectors.weight", "id_bias.weight")
 
@@ -41,6 +48,7 @@ class SequenceSignals:
         shelf: where trained models are kept.
         progress: where to say what goes on.
         fixed: keys of models to be taken from the shelf, though the events have grown since.
+        apart: whether questions of the users who are learnt from are asked, too.
     """
 
     catalogue: EncodedCatalogue
@@ -49,26 +57,37 @@ class SequenceSignals:
     shelf: Shelf = field(default_factory=Shelf)
     progress: Progress = field(default_factory=Silent)
     fixed: Sequence[str] = ()
+    apart: bool = False
+    _rankers: dict[str, Ranker] = field(default_factory=dict, repr=False)
 
-    def __call__(self, events: Events) -> dict[str, Signal]:
-        """Train on the sequences of events, or take what was trained on them before."""
-        histories = [
-            events.sequences.items[start:end].tolist()
-            for start, end in zip(
-                events.sequences.ends[:-1], events.sequences.ends[1:], strict=True
-            )
-        ]
-        if not any(len(history) > 1 for history in histories):
+    def __call__(self, events: Events, fold: int | None = None) -> dict[str, Signal]:
+        """Train on the sequences of events, or take what was trained on them before.
+
+        Of a fold the models answer that have not seen it; where none is, they are made.
+        """
+        if not (events.sequences.lengths > 1).any():
             return {}
-        keys = self.fixed or self.keys(events)
-        rankers = [
-            self._ranker(key, histories, seed) for key, seed in zip(keys, self.seeds, strict=True)
-        ]
-        return {NAME: SequenceSignal(rankers)}
+        places: Sequence[int] = range(len(self.seeds))
+        if fold is not None and self._shared:
+            places = [fold % len(self.seeds)]
+        elif fold is not None:
+            events = events.outside([fold])
+        return {NAME: SequenceSignal([self._ranker(events, n, fold) for n in places])}
+
+    @property
+    def _shared(self) -> bool:
+        """Whether each model leaves users out; one alone would leave out everybody."""
+        return self.apart and len(self.seeds) > 1
 
     def keys(self, events: Events) -> list[str]:
         """Return the keys of the models of these events."""
-        return [self._key(events, seed) for seed in self.seeds]
+        return [self._key(self._known(events, n), seed) for n, seed in enumerate(self.seeds)]
+
+    def _known(self, events: Events, place: int) -> Events:
+        """Return what the model at a place learns from."""
+        if not self._shared:
+            return events
+        return events.outside(range(place, FOLDS, len(self.seeds)))
 
     def _key(self, events: Events, seed: int) -> str:
         told = msgspec.json.encode([self.settings.recorded(len(self.catalogue)), seed]).decode()
@@ -76,18 +95,28 @@ class SequenceSignals:
             [told, self.catalogue.vectors, events.sequences.items, events.sequences.ends]
         )
 
-    def _ranker(self, key: str, histories: Sequence[Sequence[int]], seed: int) -> Ranker:
-        found = self.shelf.get(NAME, key, lambda: self._trained(histories, seed))
+    def _ranker(self, events: Events, place: int, fold: int | None) -> Ranker:
+        known, seed = self._known(events, place), self.seeds[place]
+        key = self.fixed[place] if self.fixed else self._key(known, seed)
+        if key not in self._rankers:
+            ranker = self._loaded(key, known, seed)
+            if fold is not None and not self._shared:  # asked once
+                return ranker
+            self._rankers[key] = ranker
+        return self._rankers[key]
+
+    def _loaded(self, key: str, events: Events, seed: int) -> Ranker:
+        found = self.shelf.get(NAME, key, lambda: self._trained(events, seed))
         texts = torch.from_numpy(whiten(self.catalogue.vectors, found[_MEAN], found[_AXES]))
         model = SequenceModel(texts.shape[1], len(texts), self.settings)
         model.load_state_dict(self._state(found))
         return Ranker.of(model, texts)
 
-    def _trained(self, histories: Sequence[Sequence[int]], seed: int) -> Arrays:
-        vectors = self.catalogue.vectors
+    def _trained(self, events: Events, seed: int) -> Arrays:
+        vectors, histories = self.catalogue.vectors, events.sequences.rows()
         mean, axes = whitening_of(vectors)
         texts = torch.from_numpy(whiten(vectors, mean, axes))
-        epochs = self.settings.epochs
+        _, epochs = within_budget(histories, self.settings, seed)
         with self.progress.task(f"training sequence model {seed}", total=epochs) as bar:
             model = train(
                 texts, histories, self.settings, seed, after_epoch=lambda *_: bar.advance(1)

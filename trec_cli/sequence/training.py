@@ -1,7 +1,7 @@
 """Training of the sequence model: a softmax over the catalogue after every item.
 
-Over the whole catalogue up to 32,768 items; of larger ones over a sample
-(:class:`Sample`), so that a step's time and memory do not grow with the catalogue.
+Of a large catalogue over a sample (:class:`Sample`), so that a step's time and memory do not
+grow with it; of many histories in fewer passes, so that a training's time does not grow either.
 """
 
 import math
@@ -87,10 +87,10 @@ def train(
         checkpoint: where the state is kept after every epoch.
         after_epoch: is called after every epoch.
     """
-    usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
+    usable, epochs = within_budget(histories, settings, seed)
     torch.manual_seed(derive_seed(seed, "weights") % 2**63)
     model = SequenceModel(texts.shape[1], len(texts), settings).to(texts.device)
-    steps = settings.epochs * math.ceil(len(usable) / settings.batch)
+    steps = epochs * math.ceil(len(usable) / settings.batch)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -98,7 +98,7 @@ def train(
     sample = Sample(usable, len(texts), settings) if settings.draws(len(texts)) else None
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     done = checkpoint.load(**parts) if checkpoint else 0
-    for epoch in range(done, settings.epochs):
+    for epoch in range(done, epochs):
         model.train()
         torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
         losses = []
@@ -108,8 +108,25 @@ def train(
         if checkpoint:
             checkpoint.save(epoch + 1, **parts)
         if after_epoch:
-            after_epoch(epoch, float(np.mean(losses)), model)
+            after_epoch(epoch, float(np.mean(losses)) if losses else math.nan, model)
     return model.eval()
+
+
+def within_budget(
+    histories: Sequence[Rows], settings: SequenceSettings, seed: int
+) -> tuple[list[Rows], int]:
+    """Return what is learnt from, newest items alone, and in how many passes.
+
+    Where one pass has too many targets, histories are drawn, other ones for another seed.
+    """
+    usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
+    targets = np.array([len(rows) - 1 for rows in usable], np.int64)
+    most, total = settings.most_targets, int(targets.sum())
+    if total <= most:
+        return usable, min(settings.epochs, most // max(1, total))
+    order = generator(seed, "histories").permutation(len(usable))
+    drawn = order[: max(1, int(np.searchsorted(targets[order].cumsum(), most, side="right")))]
+    return [usable[index] for index in sorted(drawn.tolist())], 1
 
 
 def _step(

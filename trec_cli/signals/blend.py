@@ -9,7 +9,7 @@ user among them (cross-fitting).
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -101,8 +101,11 @@ def feature_names(signals: Iterable[str], varying: Sequence[str]) -> list[str]:
     return [*signals, *(name + BY_LENGTH for name in varying)]
 
 
-Further = Callable[[Events], Mapping[str, Signal]]
-"""Learns signals that are not of :mod:`trec_cli.signals.learn`."""
+class Further(Protocol):
+    """Learns signals that are not of :mod:`trec_cli.signals.learn`."""
+
+    def __call__(self, events: Events, fold: int | None = None) -> Mapping[str, Signal]:
+        """Learn from every user outside ``fold``; the same signals for each fold."""
 
 
 @dataclass
@@ -128,11 +131,10 @@ class Learner:
         if fold not in self._made:
             events = self.events
             if fold is not None:
-                out = np.array([fold_of(user) == fold for user in events.users], bool)
-                events = events.without(out)
+                events = events.outside([fold])
                 self._made = {key: value for key, value in self._made.items() if key is None}
             shelf = self.shelf if fold is None else self.shelf.apart()
-            more = self.further(events) if self.further else {}
+            more = self.further(self.events, fold) if self.further else {}
             self._made[fold] = {**learn_signals(self.catalogue, events, shelf), **more}
         return self._made[fold]
 
@@ -249,6 +251,15 @@ def fit_blend(
     return Blend(
         learner, fit_logit(choices, feature_names(learner.signals(), varying), groups=users)
     )
+
+
+def asks_train(examples: Iterable[Example], splits: Collection[Split]) -> bool:
+    """Check whether weights are fitted on questions of split train, too.
+
+    They are where split valid has fewer than :data:`ENOUGH_QUESTIONS`.
+    """
+    valid = sum(e.split == "valid" and bool(e.right) for e in examples) if "valid" in splits else 0
+    return "train" in splits and valid < ENOUGH_QUESTIONS
 
 
 def choose_questions(

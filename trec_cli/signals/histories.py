@@ -1,7 +1,7 @@
 """Histories as arrays: of questions that are asked, and of users that are learnt from."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
@@ -11,7 +11,7 @@ from scipy import sparse
 
 from trec_cli.core.arrays import distinct
 from trec_cli.core.records import Example
-from trec_cli.core.seeds import derive_seed
+from trec_cli.core.seeds import derive_seed, fold_of
 from trec_cli.signals.similarity import Matrix
 
 Rows = NDArray[np.int64]
@@ -67,6 +67,11 @@ class Histories:
     def lengths(self) -> Rows:
         """Length of each sequence."""
         return np.diff(self.ends)
+
+    def rows(self) -> list[list[int]]:
+        """Return each sequence as a list of its rows."""
+        parts = zip(self.ends[:-1].tolist(), self.ends[1:].tolist(), strict=True)
+        return [self.items[start:end].tolist() for start, end in parts]
 
     @property
     def owners(self) -> Rows:
@@ -164,6 +169,10 @@ class Events:
         moments = np.array([moment for one in answers for moment in one.values()], float)
         asked_for = Histories.of(map(list, answers), rows)
         return cls(users, Histories.of(taken, rows), asked_for, moments)
+
+    def outside(self, folds: Container[int]) -> "Events":
+        """Return the events of the users of all other folds."""
+        return self.without(np.array([fold_of(user) in folds for user in self.users], bool))
 
     def without(self, left_out: Mask) -> "Events":
         """Return the events of all other users."""

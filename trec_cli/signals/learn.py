@@ -100,13 +100,14 @@ def learn_signals(
     )
 
 
-def learn_shares(events: Events) -> dict[str, Signal]:
+def learn_shares(events: Events, fold: int | None = None) -> dict[str, Signal]:
     """Learn the share of the steps from items of the history, which retrieval ranks by.
 
     A share finds what many take next; how much likelier than by itself would find what is rare.
     """
-    steps = successions(events.sequences, decay=0.8, backward=0.3)
-    share = scaled(steps, rows=1 / np.maximum(takers(events.sequences), 1))
+    known = events.sequences if fold is None else events.outside([fold]).sequences
+    steps = successions(known, decay=0.8, backward=0.3)
+    share = scaled(steps, rows=1 / np.maximum(takers(known), 1))
     return {FOLLOWS: LinearSignal(share, None, DECAY, shape=logarithm(30))}
 
 

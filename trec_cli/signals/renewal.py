@@ -14,13 +14,14 @@ a counted candidate would be wrong; so that cut lies between splits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from trec_cli.core.records import PREDICT, Example, Split
-from trec_cli.signals.blend import MOST_QUESTIONS, Blend, Learner, fit_blend
+from trec_cli.signals.blend import MOST_QUESTIONS, Blend, Learner, asks_train, fit_blend
 from trec_cli.signals.histories import Events, Mask, Times
 
 LEAST_ASKED = 200
@@ -166,6 +167,11 @@ class Course:
         """Count everything before a prediction, and ask each user for the newest item."""
         why = "a prediction knows everything"
         return cls(past_examples(examples), learnt_from, why, NEGATIVES)
+
+    @cached_property
+    def asks_train(self) -> bool:
+        """Whether weights are fitted on questions of users that are counted."""
+        return isinstance(self.ground, str) and asks_train(self.counted, self.learnt_from)
 
     @property
     def renewed(self) -> int:
