@@ -30,7 +30,7 @@ show trec score "$run" --scorer popularity
 show trec score "$run" --scorer bm25
 show trec score "$run" --scorer random
 show trec score "$run" --scorer blend
-show trec score "$run" --scorer blend --embedder "$model" --sequence-models 3 --name blend-llm
+show trec score "$run" --scorer blend --embedder "$model" --name blend-llm
 show trec recommend "$run"
 show trec eval "$run"
 

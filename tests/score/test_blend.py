@@ -248,12 +248,24 @@ def test_in_a_split_by_time_older_answers_are_counted(
 def test_an_embedder_and_sequence_models_are_further_signals_and_are_kept(
     run: Path, tiny_embedder: Path
 ) -> None:
-    chosen = ["--embedder", tiny_embedder, "--sequence-models", 1, "--device", "cpu", "--json"]
+    chosen = ["--embedder", tiny_embedder, "--device", "cpu", "--json"]
     told = fields(trec(run, "--name", "more", *chosen))
     assert {"sequence", "next_near", "together_near"} < set(told["weights"])
     kept = sorted(path.name for path in (run / "learnt-blend").iterdir())
-    assert sum(name.startswith("sequence-") for name in kept) == 1
+    assert sum(name.startswith("sequence-") for name in kept) == 3
     again = fields(trec(run, "--name", "again", *chosen))
     assert (again["reused"], again["learnt_made"]) == (True, 0)
     one, other = ((run / f"scores-{name}.jsonl").read_bytes() for name in ("more", "again"))
     assert one == other
+    none = fields(trec(run, "--name", "none", "--sequence-models", 0, *chosen))
+    assert "sequence" not in none["weights"]
+
+
+def test_questions_of_train_are_answered_by_models_that_have_not_seen_the_user(
+    run: Path, tiny_embedder: Path
+) -> None:
+    chosen = ["--embedder", tiny_embedder, "--device", "cpu", "--split", "train", "--json"]
+    told = fields(trec(run, *chosen))
+    assert "sequence" in told["weights"]
+    kept = (run / "learnt-blend").glob("sequence-*")
+    assert len(list(kept)) == 3  # no further one for the weights, and none for the scores

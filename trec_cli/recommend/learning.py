@@ -130,8 +130,8 @@ def _made_with(
 ) -> dict[str, Any]:
     """Describe what weights can be kept for, beside the signals."""
     models: dict[str, Any] = {}
-    if options.sequence_models:
-        models["sequence_models"] = options.sequence_models
+    if options.models:
+        models["sequence_models"] = options.models
         models["sequence_apart"] = course.asks_train
         if not catalogue.embedded:  # these vectors mean something else in another catalogue
             models["vectors"] = content_key([catalogue.vectors])
@@ -155,11 +155,11 @@ def _sequence_signals(
     apart: bool,
 ) -> "SequenceSignals | None":
     """Make what trains sequence models; None where none is wanted."""
-    if not options.sequence_models:
+    if not options.models:
         return None
     from trec_cli.sequence.stacking import SequenceSignals
 
-    seeds = range(options.seed, options.seed + options.sequence_models)
+    seeds = range(options.seed, options.seed + options.models)
     return SequenceSignals(catalogue, seeds, shelf=shelf, progress=progress, apart=apart)
 
 

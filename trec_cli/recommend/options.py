@@ -13,7 +13,7 @@ from trec_cli.core.records import PREDICT, Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.retrieve.settings import EXACT_MOST, SearchKind, parse_only, parse_since
 from trec_cli.score.recommendations import check_format
-from trec_cli.sequence.settings import SequenceModels
+from trec_cli.sequence.settings import SequenceModels, models_of
 
 PANEL = "What is recommended"
 NAME = "catalogue"
@@ -97,7 +97,7 @@ class RecommendOptions(FilesOfRun):
             default_text="none: vectors are made of term counts",
         ),
     ] = None
-    sequence_models: SequenceModels = 0
+    sequence_models: SequenceModels = None
     reasons: Annotated[
         bool,
         Option(
@@ -122,6 +122,11 @@ class RecommendOptions(FilesOfRun):
     store: Store = None
     limit: Limit = None
     seed: Seed = 0
+
+    @property
+    def models(self) -> int:
+        """How many sequence models the blend has."""
+        return models_of(self.sequence_models, embedded=self.embedder is not None)
 
     @property
     def store_file(self) -> Path:

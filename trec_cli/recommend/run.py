@@ -166,9 +166,9 @@ class RecommendTask:
     def settings(self) -> dict[str, Any]:
         """What decides the output, beside the files' content."""
         names = ["split", "top", "repeats", "embedder", "seed", "limit", "shortlist"]
-        if self.options.sequence_models:
-            names.append("sequence_models")
         chosen = {name: getattr(self.options, name) for name in names}
+        if self.options.models:
+            chosen["sequence_models"] = self.options.models
         only, since = parse_only(self.options.only), parse_since(self.options.since)
         added = {
             **({"since": since} if since else {}),

@@ -258,7 +258,7 @@ class ScoreOptions:
     plan: PlanOptions = field(default_factory=PlanOptions)
     source: ModelSource = field(default_factory=ModelSource)
     embedding: EmbeddingOptions = field(default_factory=EmbeddingOptions)
-    sequence_models: SequenceModels = 0
+    sequence_models: SequenceModels = None
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
     max_tokens: MaxTokens = 4096
     prompt: PromptSettings = field(default_factory=PromptSettings)

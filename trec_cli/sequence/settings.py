@@ -8,16 +8,29 @@ from trec_cli.core.options import Option
 
 PANEL = "Sequence model (--scorer sequence)"
 
+USUAL_MODELS = 3
+"""A few are nearly as good as many, and each takes time."""
 SequenceModels = Annotated[
-    int,
+    int | None,
     Option(
         "Sequence models, one per seed, as one more signal of the blend (docs/sequence.md).",
         panel="Signals of the blend",
         minimum=0,
         maximum=20,
+        default_text=f"{USUAL_MODELS} with --embedder, else none",
     ),
 ]
-"""A few are nearly as good as many, and each takes time."""
+
+
+def models_of(chosen: int | None, *, embedded: bool) -> int:
+    """Return how many sequence models the blend has: as chosen, else some over text vectors.
+
+    Vectors of term counts hold little that the blend's other signals do not.
+    """
+    if chosen is not None:
+        return chosen
+    return USUAL_MODELS if embedded else 0
+
 
 _WORTH_DRAWING = 4
 """A softmax runs over the whole catalogue up to so many times what would be drawn of it."""
