@@ -4,6 +4,8 @@ The command line wins over the file, the file over the preset, the preset over t
 """
 
 import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -79,13 +81,24 @@ def _known(context: typer.Context, path: Path, values: dict[str, Any]) -> dict[s
     negated = {_plain(option): p for p in context.command.params for option in p.secondary_opts}
     unknown = sorted(name for name in values if _plain(name) not in options | negated)
     if unknown:
-        known = ", ".join(sorted(name.replace("_", "-") for name in options if len(name) > 1))
-        raise typer.BadParameter(f"{path}: no option {', '.join(unknown)}; there are {known}")
+        raise typer.BadParameter(f"{path}: {_unknown(unknown, options, context)}")
     for name, value in values.items():
         positive = options.get(_plain(name))
         parameter = positive or negated[_plain(name)]
         found[parameter.name or ""] = _fitting(name, parameter, value) if positive else not value
     return found
+
+
+def _unknown(unknown: list[str], options: Iterable[str], context: typer.Context) -> str:
+    """Name options that do not exist, with those that were meant, or where to look."""
+    known = {name.replace("_", "-") for name in options if len(name) > 1}
+    told = []
+    for name in unknown:
+        close = get_close_matches(name.lstrip("-").replace("_", "-"), known, n=3)
+        told.append(
+            f"no option {name}" + (f" (did you mean {' or '.join(close)}?)" if close else "")
+        )
+    return f"{', '.join(told)}; all are in `{context.command_path} --help`"
 
 
 def _fitting(name: str, parameter: Any, value: Any) -> Any:

@@ -396,9 +396,10 @@ def align(systems: Sequence[System]) -> list[System]:
 
 def _differences(first: System, other: System) -> Iterator[Fault]:
     """Yield one fault per way in which ``other`` differs from ``first``."""
-    fix = "compare systems that ranked the same candidates of the same examples"
+    same = "compare systems that ranked the same candidates of the same examples"
+    every = "score all with one --split and --limit, or compare what all have answered: --common"
 
-    def fault(what: str, places: Ints, holder: System) -> Iterator[Fault]:
+    def fault(what: str, places: Ints, holder: System, fix: str = same) -> Iterator[Fault]:
         if len(places):
             named = ", ".join(
                 f"{holder.examples[i]!r} ({holder.file}, line {holder.lines[i]})"
@@ -409,8 +410,8 @@ def _differences(first: System, other: System) -> Iterator[Fault]:
 
     there = other.examples.places_of(first.examples)
     extra = np.flatnonzero(first.examples.places_of(other.examples) < 0)
-    yield from fault(f"of {first.file} missing", np.flatnonzero(there < 0), first)
-    yield from fault(f"not in {first.file}", extra, other)
+    yield from fault(f"of {first.file} missing", np.flatnonzero(there < 0), first, every)
+    yield from fault(f"not in {first.file}", extra, other, every)
     here = np.flatnonzero(there >= 0)
     there = there[here]
     own_lists = first.ranks_catalogue[here] & other.ranks_catalogue[there]
