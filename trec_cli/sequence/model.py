@@ -103,9 +103,9 @@ class SequenceModel(nn.Module):
 
     def logits(self, users: Tensor, vectors: Tensor, bias: Tensor) -> Tensor:
         """Return the logits of all items for users [..., width]: [..., items]."""
-        directions = functional.normalize(users, dim=-1)
-        targets = functional.normalize(vectors, dim=-1)
-        return directions @ targets.T / self.settings.temperature + bias
+        # Scaled before they are many, and shifted in the product: each pass over them costs.
+        directions = functional.normalize(users, dim=-1) / self.settings.temperature
+        return functional.linear(directions, functional.normalize(vectors, dim=-1), bias)
 
 
 class TransformerBlock(nn.Module):

@@ -221,10 +221,11 @@ class Sample:
         seen = torch.searchsorted(needed, shown.contiguous()).masked_fill(shown == PADDING, PADDING)
         users = model.users(vectors, seen, _left_out(shown, model.settings))[asked]
         places = torch.searchsorted(needed, rows)
-        logits = model.logits(users, vectors[places], bias[places]) - chances
+        logits = model.logits(users, vectors[places], bias[places] - chances)
         own = torch.searchsorted(rows, targets[asked])
-        certain = torch.zeros_like(logits).scatter(1, own[:, None], chances[own][:, None])
-        return functional.cross_entropy(logits + certain, own)
+        certain = torch.arange(len(own), device=own.device), own
+        logits.index_put_(certain, chances[own], accumulate=True)
+        return functional.cross_entropy(logits, own)
 
 
 def _distinct(*rows: Tensor) -> Tensor:
