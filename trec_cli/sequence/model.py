@@ -56,27 +56,18 @@ class SequenceModel(nn.Module):
             nn.init.zeros_(self.id_vectors.weight)
             nn.init.zeros_(self.id_bias.weight)
 
-    def chosen(self, texts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vectors [rows, width] and biases [rows] of some known items."""
-        chosen = texts[rows]
+    def items(self, texts: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return vectors [items, width] and biases [items] of text vectors [items, size].
+
+        The first rows are the known items, in the order of their ids' vectors.  With ``rows``
+        only these of them are computed.
+        """
+        chosen = texts if rows is None else texts[rows]
         vectors = self.dropout(self.project(chosen))
         bias = self.text_bias(chosen).squeeze(1)
         if self.id_vectors is not None and self.id_bias is not None:
-            vectors = vectors + self.id_vectors(rows)
-            bias = bias + self.id_bias(rows).squeeze(1)
-        return vectors, bias
-
-    def items(self, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vectors [items, width] and biases [items] of text vectors [items, size].
-
-        The first rows are the known items, in the order of their ids' vectors.
-        """
-        vectors = self.dropout(self.project(texts))
-        bias = self.text_bias(texts).squeeze(1)
-        if self.id_vectors is not None and self.id_bias is not None:
-            missing = (0, 0, 0, len(texts) - self.id_vectors.num_embeddings)
-            vectors = vectors + functional.pad(self.id_vectors.weight, missing)
-            bias = bias + functional.pad(self.id_bias.weight, missing).squeeze(1)
+            vectors = vectors + _learnt(self.id_vectors, rows, len(texts))
+            bias = bias + _learnt(self.id_bias, rows, len(texts)).squeeze(1)
         return vectors, bias
 
     def users(self, vectors: Tensor, histories: Tensor, left_out: Tensor | None = None) -> Tensor:
@@ -106,6 +97,14 @@ class SequenceModel(nn.Module):
         # Scaled before they are many, and shifted in the product: each pass over them costs.
         directions = functional.normalize(users, dim=-1) / self.settings.temperature
         return functional.linear(directions, functional.normalize(vectors, dim=-1), bias)
+
+
+def _learnt(table: nn.Embedding, rows: Tensor | None, items: int) -> Tensor:
+    """Return what was learnt of each item, or of some; 0 of those that are not known."""
+    if rows is not None:
+        found: Tensor = table(rows)
+        return found
+    return functional.pad(table.weight, (0, 0, 0, items - table.num_embeddings))
 
 
 class TransformerBlock(nn.Module):

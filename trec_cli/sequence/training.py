@@ -217,7 +217,7 @@ class Sample:
         asked = targets != PADDING
         rows, chances = self.draw(targets[asked])
         needed = _distinct(rows, shown[shown != PADDING])
-        vectors, bias = model.chosen(texts, needed)
+        vectors, bias = model.items(texts, needed)
         seen = torch.searchsorted(needed, shown.contiguous()).masked_fill(shown == PADDING, PADDING)
         users = model.users(vectors, seen, _left_out(shown, model.settings))[asked]
         places = torch.searchsorted(needed, rows)
