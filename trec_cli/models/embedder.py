@@ -36,6 +36,7 @@ from trec_cli.core.json_file import read_json
 from trec_cli.core.options import split_names
 from trec_cli.models.chat import encode_text
 from trec_cli.models.device import choose_device
+from trec_cli.models.hub import is_away
 from trec_cli.models.load import (
     explained,
     load_config,
@@ -287,7 +288,10 @@ def _quiet() -> Iterator[None]:
 def _load_sentence_model(source: ModelSource) -> Embedder:
     no_bars_in_logs()
     placement = choose_device(source.device, source.dtype)
-    remote = {"trust_remote_code": source.trust_remote_code}
+    remote = {
+        "trust_remote_code": source.trust_remote_code,
+        "local_files_only": is_away(source.name),
+    }
     with explained(source.name):
         tokenizer = AutoTokenizer.from_pretrained(source.name, **remote)
         model, report = AutoModel.from_pretrained(
@@ -343,7 +347,9 @@ def _longest(name: str, positions: int | None) -> int:
 def _read_json(name: str, file: str) -> Mapping[str, Any]:
     """Read a small file of a model; empty where it has none."""
     with explained(name):
-        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        path = cached_file(
+            name, file, local_files_only=is_away(name), _raise_exceptions_for_missing_entries=False
+        )
     if path is None:
         return {}
     try:

@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any
 
 from trec_cli.core.options import Option
+from trec_cli.models.hub import is_away
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The model where none is named."""
@@ -80,7 +81,11 @@ class ModelSource:
     @property
     def hub_arguments(self) -> dict[str, Any]:
         """What every ``from_pretrained`` gets."""
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        return {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+            "local_files_only": is_away(self.name),
+        }
 
 
 @dataclass(frozen=True)
