@@ -61,6 +61,7 @@ def test_where_two_fit_the_number_of_groups_shrinks(sizes: list[int], budget: in
 def test_long_texts_are_shortened_evenly_and_short_ones_left_whole() -> None:
     assert even_cap([2, 10, 10], 12) == 5
     assert even_cap([2, 3], 12) == 3
+    assert even_cap([2, 2, 4], 8) == 4  # a text that fills its share leaves the rest to longer ones
     assert even_cap([5, 5], 1) == 0
     assert even_cap([], 12) == 0
 
