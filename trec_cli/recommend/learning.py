@@ -132,7 +132,7 @@ def _made_with(
     models: dict[str, Any] = {}
     if options.models:
         models["sequence_models"] = options.models
-        models["sequence_apart"] = course.asks_train
+        models.update({"sequence_apart": True} if course.asks_train else {})
         if not catalogue.embedded:  # these vectors mean something else in another catalogue
             models["vectors"] = content_key([catalogue.vectors])
     return {

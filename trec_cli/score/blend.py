@@ -19,7 +19,7 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance, is_unfinished, recorded_settings
 from trec_cli.core.outputs import locked
 from trec_cli.core.progress import Progress
-from trec_cli.core.records import PREDICT, Reason, Split
+from trec_cli.core.records import PREDICT, Example, Reason, Split
 from trec_cli.core.seeds import fold_of
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
@@ -87,27 +87,22 @@ class BlendJob(Job):
         self._learnt_from: tuple[Split, ...] = ("train", "valid")
         if asked.split == "valid":
             self._learnt_from = ("train",)
+        self._course = _course(material.everything, asked.split, self._learnt_from)
+        self._apart = asked.split == "train" or self._course.asks_train
+        models: dict[str, Any] = {"sequence_models": sequence_models} if sequence_models else {}
+        if models and self._apart:
+            models["sequence_apart"] = True
         self._own: dict[str, Any] = {
             "scorer": BLEND,
             "seed": asked.seed,
             "learnt_from": self._learnt_from,
             **(vectors.identity() if vectors else {}),
+            **models,
         }
         super().__init__(BLEND, material, self._own)
         self._material, self._seed, self._progress = material, asked.seed, progress
         self._split, self._vectors = asked.split, vectors
         self._sequence_models = sequence_models
-        if asked.split == PREDICT and not any(
-            e.right for e in material.everything if e.split in ("train", "valid")
-        ):
-            self._course = Course.of_past(material.everything, self._learnt_from)
-        else:
-            self._course = Course.of(material.everything, asked.split, self._learnt_from)
-        self._apart = asked.split == "train" or self._course.asks_train
-        if sequence_models:
-            models = {"sequence_models": sequence_models, "sequence_apart": self._apart}
-            self._own.update(models)
-            self.settings = {**self.settings, **models}
         self._model: Path | None = None
         self._shelf = Shelf()
         self._reused = False
@@ -119,6 +114,8 @@ class BlendJob(Job):
             name = BLEND if len(self._learnt_from) > 1 else f"{BLEND}-{self._learnt_from[0]}"
             if self._course.renewed and self._split == PREDICT:
                 name = f"{BLEND}-{PREDICT}"  # more is counted than for split test
+            if self._sequence_models and self._apart and not self._course.asks_train:
+                name = f"{BLEND}-apart"  # other sequence models than those for split test
             self._model = out.with_name(f"model-{name}.json")
             self._shelf = Shelf(out.with_name(f"learnt-{name}"))
         yield
@@ -219,6 +216,13 @@ class BlendJob(Job):
             *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
             *([str(self._shelf)] if self._shelf.folder else []),
         ]
+
+
+def _course(examples: Sequence[Example], split: Split, learnt_from: tuple[Split, ...]) -> Course:
+    """Decide what is counted; where nothing was ever asked, the past itself is."""
+    if split == PREDICT and not any(e.right for e in examples if e.split in ("train", "valid")):
+        return Course.of_past(examples, learnt_from)
+    return Course.of(examples, split, learnt_from)
 
 
 def is_kept(model: Path, made: Provenance) -> bool:
