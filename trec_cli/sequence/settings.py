@@ -77,7 +77,7 @@ class SequenceSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     negatives: int = 1 << 13
-    most_targets: int = 1 << 19
+    most_targets: int = 1 << 20
 
     def draws(self, items: int) -> bool:
         """Check whether the catalogue is too large for a softmax over all of it."""
