@@ -393,3 +393,22 @@ def test_a_history_that_does_not_fit_loses_its_oldest_items_and_their_questions(
     ]
     assert texts_of(tree)[0] == text_of(make.tree(history, "x", ["i1"]))
     assert tree.cuts == Cuts(examples=1, recent_shortened=1, recent_dropped=1, recent_tokens=17)
+
+
+def test_a_text_is_not_asked_for_with_evidence_of_each_candidate() -> None:
+    with pytest.raises(UsageError, match="--ask text does not go with summaries of --query"):
+        PromptBuilder(BYTES, ITEMS, PromptSettings(ask="text"), target=True)
+
+
+def test_only_an_answer_has_tokens_for_yes_and_no() -> None:
+    assert builder().answers.yes_text
+    with pytest.raises(ValueError, match="no answer"):
+        _ = PromptBuilder(BYTES, ITEMS, PromptSettings(ask="text")).answers
+
+
+def test_a_part_is_shown_as_it_stands_in_the_prompt() -> None:
+    odd = {"odd": Item("odd", {"t": "tea , pot . do n't"})}
+    make = PromptBuilder(BYTES, odd, PromptSettings(), template=SHORT)
+    shown = [part.text for part in make.describe(make.tree(["odd"], "a ! b", ["odd"]))]
+    assert "a ! b" in shown
+    assert any("tea , pot . do n't" in text for text in shown)

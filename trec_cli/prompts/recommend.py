@@ -213,11 +213,11 @@ class PromptBuilder:
         self.text = settings.ask == "text"
         if self.text:
             name = "recommend_text"
+            if target:
+                raise UsageError("--ask text does not go with summaries of --query candidate")
         slots = _TARGET_SLOTS if target else _SLOTS
         self.template = template or load_template(name, slots, prompts)
         self.target, self.attention = "evidence" in self.template.slots, attention
-        if self.text and (target or self.target):
-            raise UsageError("--ask text does not go with summaries of --query candidate")
         self._tokenizer, self.items = tokenizer, items
         self._max_positions = max_positions
         self._frame = make_frame(tokenizer, chat=False if self.text else settings.chat)
