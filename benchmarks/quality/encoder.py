@@ -176,7 +176,7 @@ def tune(
         after_epoch: gets epoch, head and text vectors.
         until: time (``time.monotonic``) at which training stops early.
     """
-    warm = replace(settings, epochs=max(1, tuning.warm_epochs), batch=tuning.batch)
+    warm = replace(settings, epochs=max(1, tuning.warm_epochs))
     head = train(encoder.all_texts(), histories, warm, seed)
     usable = [rows[-settings.max_history - 1 :] for rows in histories if len(rows) > 1]
     _freeze(encoder.model, tuning.frozen_layers)

@@ -14,7 +14,9 @@ from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
 from trec_cli.signals.shelf import Shelf
 
-SETTINGS = SequenceSettings(width=8, layers=1, epochs=3, batch=4, ids=True, learning_rate=0.05)
+SETTINGS = SequenceSettings(
+    width=8, layers=1, epochs=3, step_targets=8, ids=True, learning_rate=0.05
+)
 WORDS = ("red", "green", "blue", "tea", "pot", "saw", "steel", "hand")
 ITEMS = {
     f"i{n}": Item(f"i{n}", {"title": f"{WORDS[n % 8]} {WORDS[n // 2]} {n}"}) for n in range(12)

@@ -17,12 +17,13 @@ from trec_cli.sequence.training import (
     batch_loss,
     rate,
     score_all,
+    step_size,
     train,
     within_budget,
 )
 
 SETTINGS = SequenceSettings(
-    width=16, layers=1, max_history=6, epochs=6, batch=16, dropout=0.1, learning_rate=0.01
+    width=16, layers=1, max_history=6, epochs=6, step_targets=64, dropout=0.1, learning_rate=0.01
 )
 
 
@@ -201,3 +202,10 @@ def test_scores_come_in_small_blocks_where_the_catalogue_is_large(
     blocks = list(score_all(model, texts(), asked))
     assert [len(block) for block in blocks] == [2, 2]
     np.testing.assert_allclose(np.concatenate(blocks), together, atol=1e-5)
+
+
+def test_a_step_has_as_many_targets_whatever_the_length_of_histories() -> None:
+    assert step_size(chains(48), SETTINGS) == 16  # 64 targets a step, 4 a history
+    assert step_size([[0, 1], [0, 1]], SETTINGS) == 64
+    assert step_size([list(range(500))], SETTINGS) == 1
+    assert step_size([], SETTINGS) == 1

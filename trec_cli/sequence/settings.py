@@ -50,7 +50,8 @@ class SequenceSettings:
         temperature: divides the cosine of user and item.
         max_history: newest items that are read.
         epochs: passes over the histories.
-        batch: histories a step.
+        step_targets: targets of a step, about: long histories teach more each, so that fewer
+            of them make a step.
         learning_rate: peak; it rises for a tenth of the steps and falls to 0.
         weight_decay: of AdamW.
         negatives: items drawn for the softmax of a step, where the catalogue has more than
@@ -73,7 +74,7 @@ class SequenceSettings:
     item_dropout: float = 0.1
     temperature: float = 0.07
     max_history: int = 50
-    batch: int = 256
+    step_targets: int = 1152
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     negatives: int = 1 << 13

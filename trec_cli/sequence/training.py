@@ -90,7 +90,8 @@ def train(
     usable, epochs = within_budget(histories, settings, seed)
     torch.manual_seed(derive_seed(seed, "weights") % 2**63)
     model = SequenceModel(texts.shape[1], len(texts), settings).to(texts.device)
-    steps = epochs * math.ceil(len(usable) / settings.batch)
+    size = step_size(usable, settings)
+    steps = epochs * math.ceil(len(usable) / size)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -102,7 +103,7 @@ def train(
         model.train()
         torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
         losses = []
-        for batch in batches(usable, settings.batch, seed, epoch):
+        for batch in batches(usable, size, seed, epoch):
             losses.append(_step(model, texts, batch, optimizer, sample))
             schedule.step()
         if checkpoint:
@@ -142,6 +143,12 @@ def _step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
     optimizer.step()
     return float(loss.detach())
+
+
+def step_size(histories: Sequence[Rows], settings: SequenceSettings) -> int:
+    """Return how many histories have about as many targets as a step should have."""
+    targets = sum(len(rows) - 1 for rows in histories)
+    return max(1, round(settings.step_targets * len(histories) / max(1, targets)))
 
 
 def rate(step: int, steps: int) -> float:
