@@ -38,6 +38,17 @@ def test_every_study_can_be_read(
     assert {"random", "llm", "llm-no-user"} <= {arm.name for arm in study.arms}
 
 
+def test_the_study_of_the_papers_figures_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TREC_GAMES", "TREC_LARGER"):
+        monkeypatch.setenv(name, str(tmp_path))
+    arms = read_study(FOLDER.parent / "paper_figures.toml").arms
+    assert {"none-1", "hier-0", "none-3-larger", "hier-0-larger-summariser"} <= {
+        a.name for a in arms
+    }
+
+
 def test_chance_is_that_of_the_evaluation() -> None:
     ranks = rank(Pools.of([np.zeros(40)], [np.arange(40) == 3]))
     expected = chance_metrics(ranks, published.KS)
