@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trec_cli.sequence.model import SequenceModel
-from trec_cli.sequence.settings import SequenceSettings
+from trec_cli.sequence.settings import SequenceSettings, models_of
 from trec_cli.sequence.training import (
     Checkpoint,
     Sample,
@@ -209,3 +209,13 @@ def test_a_step_has_as_many_targets_whatever_the_length_of_histories() -> None:
     assert step_size([[0, 1], [0, 1]], SETTINGS) == 64
     assert step_size([list(range(500))], SETTINGS) == 1
     assert step_size([], SETTINGS) == 1
+
+
+def test_the_blend_has_sequence_models_where_a_text_encoder_is_named_and_a_training_is_short() -> (
+    None
+):
+    assert models_of(None, embedded=True, items=100_000) == 3
+    assert models_of(None, embedded=True, items=100_001) == 0
+    assert models_of(None, embedded=False, items=9) == 0
+    assert models_of(2, embedded=False, items=10**6) == 2
+    assert models_of(0, embedded=True, items=9) == 0

@@ -134,6 +134,9 @@ def test_without_times_there_is_no_recent_popularity_and_one_is_told() -> None:
         "without recent popularity (needs a split by time) and smoothing through near texts "
         "(needs --embedder)"
     ]
+    assert missing_signals({**found, "recent_long": found["late"]}, embedded=True) == [
+        "without sequence models (--sequence-models 3)"
+    ]
 
 
 def test_an_own_answer_is_in_no_count_once_its_user_is_left_out() -> None:

@@ -130,8 +130,8 @@ def _made_with(
 ) -> dict[str, Any]:
     """Describe what weights can be kept for, beside the signals."""
     models: dict[str, Any] = {}
-    if options.models:
-        models["sequence_models"] = options.models
+    if wanted := options.models(len(catalogue)):
+        models["sequence_models"] = wanted
         models.update({"sequence_apart": True} if course.asks_train else {})
         if not catalogue.embedded:  # these vectors mean something else in another catalogue
             models["vectors"] = content_key([catalogue.vectors])
@@ -155,11 +155,12 @@ def _sequence_signals(
     apart: bool,
 ) -> "SequenceSignals | None":
     """Make what trains sequence models; None where none is wanted."""
-    if not options.models:
+    models = options.models(len(catalogue))
+    if not models:
         return None
     from trec_cli.sequence.stacking import SequenceSignals
 
-    seeds = range(options.seed, options.seed + options.models)
+    seeds = range(options.seed, options.seed + models)
     return SequenceSignals(catalogue, seeds, shelf=shelf, progress=progress, apart=apart)
 
 

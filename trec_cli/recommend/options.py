@@ -123,10 +123,9 @@ class RecommendOptions(FilesOfRun):
     limit: Limit = None
     seed: Seed = 0
 
-    @property
-    def models(self) -> int:
-        """How many sequence models the blend has."""
-        return models_of(self.sequence_models, embedded=self.embedder is not None)
+    def models(self, items: int) -> int:
+        """Return how many sequence models the blend has over a catalogue of so many items."""
+        return models_of(self.sequence_models, embedded=self.embedder is not None, items=items)
 
     @property
     def store_file(self) -> Path:

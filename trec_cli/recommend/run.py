@@ -167,8 +167,8 @@ class RecommendTask:
         """What decides the output, beside the files' content."""
         names = ["split", "top", "repeats", "embedder", "seed", "limit", "shortlist"]
         chosen = {name: getattr(self.options, name) for name in names}
-        if self.options.models:
-            chosen["sequence_models"] = self.options.models
+        if models := self.options.models(len(self.items)):
+            chosen["sequence_models"] = models
         only, since = parse_only(self.options.only), parse_since(self.options.since)
         added = {
             **({"since": since} if since else {}),

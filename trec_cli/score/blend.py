@@ -24,6 +24,7 @@ from trec_cli.core.seeds import fold_of
 from trec_cli.score.job import Job, Material, read_material
 from trec_cli.score.kinds import BLEND
 from trec_cli.score.options import Asked
+from trec_cli.sequence.settings import models_of
 from trec_cli.signals.blend import (
     Blend,
     Learner,
@@ -50,7 +51,7 @@ def make_blend_job(
     progress: Progress,
     *,
     vectors: "CatalogueVectors | None" = None,
-    sequence_models: int = 0,
+    sequence_models: int | None = None,
 ) -> "BlendJob":
     """Read the files; nothing is learnt yet.
 
@@ -58,7 +59,7 @@ def make_blend_job(
         asked: the questions.
         progress: where to say what goes on.
         vectors: of an embedder; without them those of term counts stand in.
-        sequence_models: to train, whose mean is one more signal.
+        sequence_models: to train, whose mean is one more signal; None trains the usual ones.
 
     Raises:
         InputError: a file is at fault, or there is no example of the split.
@@ -67,7 +68,8 @@ def make_blend_job(
     material = read_material(asked, BLEND)
     if vectors is not None:
         check_attributes(vectors.attributes, material.items)
-    return BlendJob(asked, material, progress, vectors, sequence_models)
+    models = models_of(sequence_models, embedded=vectors is not None, items=len(material.items))
+    return BlendJob(asked, material, progress, vectors, models)
 
 
 class BlendJob(Job):

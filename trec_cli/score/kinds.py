@@ -11,7 +11,6 @@ from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Declared, check_choice, declared
 from trec_cli.core.progress import Progress
 from trec_cli.score.options import ScoreOptions
-from trec_cli.sequence.settings import models_of
 
 if TYPE_CHECKING:
     from trec_cli.models.vectors import CatalogueVectors
@@ -110,8 +109,9 @@ def _blend(options: ScoreOptions, given: frozenset[str], progress: Progress) -> 
     from trec_cli.score.blend import make_blend_job
 
     vectors = _vectors(options) if "embedder" in given else None
-    models = models_of(options.sequence_models, embedded=vectors is not None)
-    return make_blend_job(options.asked, progress, vectors=vectors, sequence_models=models)
+    return make_blend_job(
+        options.asked, progress, vectors=vectors, sequence_models=options.sequence_models
+    )
 
 
 def _signal(options: ScoreOptions, _given: frozenset[str], _progress: Progress) -> "Job":

@@ -10,6 +10,8 @@ PANEL = "Sequence model (--scorer sequence)"
 
 USUAL_MODELS = 3
 """A few are nearly as good as many, and each takes time."""
+MOST_ITEMS = 100_000
+"""Items up to which a training takes minutes; each step moves the learnt vectors of all."""
 SequenceModels = Annotated[
     int | None,
     Option(
@@ -17,19 +19,20 @@ SequenceModels = Annotated[
         panel="Signals of the blend",
         minimum=0,
         maximum=20,
-        default_text=f"{USUAL_MODELS} with --embedder, else none",
+        default_text=f"{USUAL_MODELS} with --embedder and up to {MOST_ITEMS:,} items, else none",
     ),
 ]
 
 
-def models_of(chosen: int | None, *, embedded: bool) -> int:
+def models_of(chosen: int | None, *, embedded: bool, items: int) -> int:
     """Return how many sequence models the blend has: as chosen, else some over text vectors.
 
-    Vectors of term counts hold little that the blend's other signals do not.
+    Vectors of term counts hold little that the blend's other signals do not, and of a very
+    large catalogue nobody trains by accident.
     """
     if chosen is not None:
         return chosen
-    return USUAL_MODELS if embedded else 0
+    return USUAL_MODELS if embedded and items <= MOST_ITEMS else 0
 
 
 _WORTH_DRAWING = 4

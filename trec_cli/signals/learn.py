@@ -123,6 +123,8 @@ def missing_signals(signals: Mapping[str, Signal], *, embedded: bool) -> list[st
         missing.append("recent popularity (needs a split by time)")
     if not embedded:
         missing.append("smoothing through near texts (needs --embedder)")
+    elif "sequence" not in signals:
+        missing.append("sequence models (--sequence-models 3)")
     return [f"without {' and '.join(missing)}"] if missing else []
 
 
