@@ -98,11 +98,10 @@ class SequenceSignals:
     def _ranker(self, events: Events, place: int, fold: int | None) -> Ranker:
         known, seed = self._known(events, place), self.seeds[place]
         key = self.fixed[place] if self.fixed else self._key(known, seed)
+        if fold is not None and not self._shared:  # asked once
+            return self._loaded(key, known, seed)
         if key not in self._rankers:
-            ranker = self._loaded(key, known, seed)
-            if fold is not None and not self._shared:  # asked once
-                return ranker
-            self._rankers[key] = ranker
+            self._rankers[key] = self._loaded(key, known, seed)
         return self._rankers[key]
 
     def _loaded(self, key: str, events: Events, seed: int) -> Ranker:
