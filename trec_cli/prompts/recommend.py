@@ -276,6 +276,11 @@ class PromptBuilder:
         return self._frame.thinking
 
     @property
+    def lead(self) -> int:
+        """Tokens of instruction that branches of :meth:`history_tree` begin with."""
+        return len(self._fixed[2])
+
+    @property
     def _instruction_tokens(self) -> int:
         return sum(map(len, self._fixed))
 
@@ -497,7 +502,7 @@ class PromptBuilder:
             start += length
         start, rest = 0, tree.branches[branch]
         candidate, evidence = tree.shapes[branch]
-        lead = len(self._fixed[2]) if tree.at else 0
+        lead = self.lead if tree.at else 0
         lengths = (lead, candidate, len(self._link), evidence, len(self._end))
         for name, length in zip(("instruction", *BRANCH_PARTS), lengths, strict=True):
             parts.append(self._part(name, rest[start : start + length]))

@@ -113,6 +113,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         min_history: int = 1,
         max_targets: int | None = None,
         negatives_from: NegativesFrom = "candidates",
+        lists: bool = True,
     ) -> None:
         """Take the examples, each with one negative at least.
 
@@ -125,16 +126,18 @@ class TrainingExamples(Dataset[LabelledTree]):
             min_history: the fewest items before such an item.
             max_targets: how many items of a user are learnt in an epoch; None is all.
             negatives_from: the examples' candidates, or all items.
+            lists: where texts are learnt, learn them against negatives; else by themselves.
         """
         self.questions, self.builder = questions, builder
         self._per_positive, self._seed = negatives_per_positive, seed
         self._all, self._min_history, self._most = targets == "all", min_history, max_targets
         self._catalogue = sorted(builder.items) if negatives_from == "catalogue" else None
+        self._continues = builder.text and not lists
 
     @property
     def bounded(self) -> bool:
         """Whether an example's candidates bound its tree, whatever is drawn of them."""
-        return not (self._all or self._catalogue or self.builder.text)
+        return not (self._all or self._catalogue or self._continues)
 
     def __len__(self) -> int:
         """Count the examples; each is seen once an epoch."""
@@ -202,11 +205,12 @@ class TrainingExamples(Dataset[LabelledTree]):
     def __getitem__(self, draw: Draw) -> LabelledTree:
         """Build the tree of an example with an epoch's negatives, and its labels."""
         question = self.questions[draw.index]
-        if self.builder.text:
+        if self._continues:
             return self._texts(question)
         if not self._all:
             last = self.last(draw)
-            return LabelledTree(question.tree(self.builder, last.candidates), last.labels)
+            tree = question.tree(self.builder, last.candidates)
+            return LabelledTree(tree, last.labels, items=last.candidates)
         example, asked = question.example, list(self.every(draw))
         tree, shown = self.builder.history_tree(
             example.history,
@@ -216,7 +220,14 @@ class TrainingExamples(Dataset[LabelledTree]):
         )
         labels = [label for each in asked for label in each.labels]
         groups = [number for number, each in enumerate(asked) for _ in each.labels]
-        return LabelledTree(tree, [labels[i] for i in shown], [groups[i] for i in shown])
+        items = [item for each in asked for item in each.candidates]
+        return LabelledTree(
+            tree,
+            [labels[i] for i in shown],
+            [groups[i] for i in shown],
+            items=[items[i] for i in shown],
+            lead=self.builder.lead,
+        )
 
     def _texts(self, question: SummarizedExample) -> LabelledTree:
         """Build the tree of an example's positives, the history a part of what is learnt."""
@@ -543,15 +554,17 @@ def prepare(
         raise UsageError(
             f"{len(questions)} examples are too few for {settings.processes} processes"
         )
+    continues = builder.text and settings.loss != "listwise"
     data = TrainingExamples(
         questions,
         builder,
-        negatives_per_positive=0 if builder.text else settings.negatives_per_positive,
+        negatives_per_positive=0 if continues else settings.negatives_per_positive,
         seed=settings.seed,
         targets=settings.targets,
         min_history=settings.min_history,
         max_targets=settings.max_targets,
         negatives_from=settings.negatives_from,
+        lists=not continues,
     )
     sizes = measure(data, progress, epochs=settings.epochs)
     plan = StepPlan(

@@ -87,6 +87,22 @@ def pick_targets(model: Any, asked: tuple[str, ...] | None = None) -> list[str]:
     return list(default)
 
 
+def upper_layers(model: Any, count: int | None) -> list[int] | None:
+    """Return the numbers of the ``count`` upper layers; None for all.
+
+    Raises:
+        UsageError: the model has no more than that, or says no number of layers.
+    """
+    if count is None:
+        return None
+    total = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    if count >= total:
+        raise UsageError(
+            f"--lora-layers {count}: the model has {total} layers; give fewer, or leave it out"
+        )
+    return list(range(total - count, total))
+
+
 def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None) -> PeftModel:
     """Add a fresh adapter to the model; its weights come from the seed alone.
 
@@ -100,6 +116,7 @@ def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=pick_targets(model, lora.targets),
+        layers_to_transform=upper_layers(model, lora.layers),
         revision=revision,
     )
     if settings.quantize:

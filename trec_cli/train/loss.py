@@ -12,12 +12,15 @@ Written out, example *b* of a user is ``prefix + branch b + answer``.
 * *text*: the cross-entropy of every token of the texts that are learnt, the positives' and, with
   all targets, those of the history before them; the mean over tokens.  There are no negatives
   and no answers: what is learnt is to continue a history.
+* *texts*: listwise over texts.  What log-odds are there is here how much likelier the user makes
+  a candidate's text than the untrained model finds it without a user, in nats; ``pointwise_weight``
+  weighs the mean cross-entropy of the tokens of the positive's text.
 
 Each is a sum over a row, divided by the total of the whole optimizer step.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -38,15 +41,18 @@ class Objective:
     """What a training minimises.
 
     Attributes:
-        answers: the tokens of yes and no; None with ``text``.
+        answers: the tokens of yes and no; None where texts are learnt.
         loss: which of the losses.
-        temperature, pointwise_weight: of the listwise loss.
+        temperature, pointwise_weight: of the listwise losses.
+        alone: per item, the untrained model's log-likelihood of its text without a user; only
+            *texts* asks for it.
     """
 
     answers: AnswerTokens | None
-    loss: LossName | Literal["text"] = "answer"
+    loss: LossName | Literal["text", "texts"] = "answer"
     temperature: float = 1.0
     pointwise_weight: float = 0.0
+    alone: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,16 @@ class LabelledTree:
         labels: per branch, whether the answer is yes.
         groups: per branch, which target it is asked for: an item of the history, or the last.
         lines: of the prefix, where texts are learnt from it, too.
+        items: per branch, the candidate.
+        lead: first tokens of every branch that are no text of a candidate.
     """
 
     tree: PromptTree
     labels: list[bool]
     groups: Sequence[int] = ()
     lines: LearntLines | None = None
+    items: Sequence[str] = ()
+    lead: int = 0
 
     @property
     def targets(self) -> int:
@@ -110,7 +120,7 @@ class LabelledTree:
         tree, lines = self.tree, self.lines
         for branch, at, label in zip(tree.branches, attachments(tree), self.labels, strict=True):
             one = replace(tree, prefix=tree.prefix[:at], branches=[branch], at=())
-            yield LabelledTree(one, [label], lines=lines)
+            yield LabelledTree(one, [label], lines=lines, lead=self.lead)
             lines = None  # learnt once, however many follow
 
 
@@ -122,15 +132,19 @@ class Targets:
         positions: [T]; where in the row each prediction is made (a position may stand twice).
         tokens: [T]; the token that should follow.
         weights: [T]; in how many written-out examples the prediction stands; in the listwise
-            loss, what the answer counts beside the lists.
-        lists: [P, width]; per positive, its prediction and those of its negatives, -1 behind
+            losses, what it counts beside the lists.
+        lists: [P, width]; per positive, its branch and those of its negatives, -1 behind
             them; without rows in other losses.
+        branches: [T]; of texts in lists, the branch that each prediction belongs to.
+        alone: [branches]; the log-likelihoods of these texts without a user.
     """
 
     positions: Tensor
     tokens: Tensor
     weights: Tensor
     lists: Tensor
+    branches: Tensor
+    alone: Tensor
 
     @property
     def total(self) -> float:
@@ -142,26 +156,34 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
     """Collect what the row of ``trees``, packed in this order, should predict."""
     rows: list[Target] = []
     lists: list[list[int]] = []
-    start = 0
+    branches: list[int] = []
+    alone: list[float] = []
+    start = asked = 0
     for tree in trees:
         if objective.loss == "text":
             rows.extend(_texts(tree, start))
+        elif objective.loss == "texts":
+            for number, text in enumerate(_candidate_texts(tree, start, objective), asked):
+                rows.extend(text)
+                branches += [number] * len(text)
+            alone += [objective.alone[item] for item in tree.items]
         elif objective.loss == "prompt":
             rows.extend(_every_token(tree, _needed(objective), start))
         elif objective.loss == "answer":
             rows.extend(_answers(tree, _needed(objective), start))
         else:
-            lists.extend([len(rows) + branch for branch in each] for each in _lists(tree))
-            weights = _shares(tree, objective.pointwise_weight)
-            answers = _answers(tree, _needed(objective), start)
-            rows.extend((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
-        start += tree.tree.size
+            rows.extend(_weighed_answers(tree, objective, start))
+        if objective.loss in ("listwise", "texts"):
+            lists.extend([asked + branch for branch in each] for each in _lists(tree))
+        start, asked = start + tree.tree.size, asked + len(tree.labels)
     positions, tokens, counts = zip(*rows, strict=True)
     return Targets(
         torch.tensor(positions),
         torch.tensor(tokens),
         torch.tensor(counts, dtype=torch.float32),
         _padded(lists),
+        torch.tensor(branches, dtype=torch.long),
+        torch.tensor(alone, dtype=torch.float32),
     )
 
 
@@ -178,6 +200,23 @@ def _texts(tree: LabelledTree, start: int) -> Iterator[Target]:
             yield start + index - 1, tree.prefix[index], 1
     for branch in branch_predictions([tree]):
         yield from ((start + place, token, 1) for place, token in branch)
+
+
+def _candidate_texts(
+    tree: LabelledTree, start: int, objective: Objective
+) -> Iterator[list[Target]]:
+    """Yield the tokens of every branch's text; those of positives count beside the lists, too."""
+    shares = _shares(tree, objective.pointwise_weight, only_right=True)
+    for branch, share in zip(branch_predictions([tree]), shares, strict=True):
+        text = branch[tree.lead :]
+        yield [(start + place, token, share / len(text)) for place, token in text]
+
+
+def _weighed_answers(tree: LabelledTree, objective: Objective, start: int) -> Iterator[Target]:
+    """Yield the answers of a tree, each with what it counts beside the lists."""
+    weights = _shares(tree, objective.pointwise_weight)
+    answers = _answers(tree, _needed(objective), start)
+    return ((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
 
 
 def _answers(tree: LabelledTree, answers: AnswerTokens, start: int) -> Iterator[Target]:
@@ -211,13 +250,17 @@ def _lists(tree: LabelledTree) -> Iterator[list[int]]:
                 yield [branch, *negatives]
 
 
-def _shares(tree: LabelledTree, weight: float) -> list[float]:
-    """Weigh answers so that each positive brings ``weight`` times the mean of its target."""
+def _shares(tree: LabelledTree, weight: float, *, only_right: bool = False) -> list[float]:
+    """Weigh branches so that each positive brings ``weight`` times the mean of its target.
+
+    The mean is over all of the target's branches, or over the right ones alone.
+    """
     weights = [0.0] * len(tree.labels)
     for question in tree.questions():
-        positives = sum(tree.labels[branch] for branch in question)
-        for branch in question:
-            weights[branch] = weight * positives / len(question)
+        right = [branch for branch in question if tree.labels[branch]]
+        counted = right if only_right else question
+        for branch in counted:
+            weights[branch] = weight * len(right) / len(counted)
     return weights
 
 
@@ -240,13 +283,24 @@ def summed_loss(logits: Tensor, targets: Targets, objective: Objective) -> Tenso
     losses = cross_entropy(logits, tokens, reduction="none")
     summed = (losses * targets.weights.to(logits.device)).sum()
     if len(targets.lists):
-        answers = _needed(objective)
-        odds = logits[:, answers.yes] - logits[:, answers.no]
-        summed = summed + _listwise(odds, targets.lists.to(logits.device), objective.temperature)
+        scores = _branch_scores(logits, losses, targets, objective)
+        lists = targets.lists.to(logits.device)
+        summed = summed + _listwise(scores, lists, objective.temperature)
     return summed
 
 
-def _listwise(odds: Tensor, lists: Tensor, temperature: float) -> Tensor:
-    """Sum over lists the cross-entropy of the first among all, by their log-odds."""
-    scores = (odds / temperature)[lists.clamp(min=0)].masked_fill(lists < 0, -torch.inf)
+def _branch_scores(
+    logits: Tensor, losses: Tensor, targets: Targets, objective: Objective
+) -> Tensor:
+    """Score the branches that lists are made of: by log-odds, or by their texts: [branches]."""
+    if not len(targets.alone):
+        answers = _needed(objective)
+        return logits[:, answers.yes] - logits[:, answers.no]
+    alone = targets.alone.to(logits.device)
+    return (-alone).index_add(0, targets.branches.to(logits.device), -losses)
+
+
+def _listwise(scores: Tensor, lists: Tensor, temperature: float) -> Tensor:
+    """Sum over lists the cross-entropy of the first among all, by their scores."""
+    scores = (scores / temperature)[lists.clamp(min=0)].masked_fill(lists < 0, -torch.inf)
     return -torch.log_softmax(scores, dim=1)[:, 0].sum()

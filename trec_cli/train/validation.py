@@ -1,6 +1,6 @@
 """Loss and ranking of the validation examples, between steps of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -89,18 +89,28 @@ class Validator:
 class TextValidator(Validator):
     """Ranks candidates by how much likelier the user makes their texts.
 
+    Than the model itself finds them without a user, or, with ``alone``, than the untrained one.
     The loss is the mean cross-entropy of the tokens of the right answers' texts, in nats.
     """
 
     def __init__(
-        self, questions: Sequence[SummarizedExample], builder: PromptBuilder, scorer: TreeScorer
+        self,
+        questions: Sequence[SummarizedExample],
+        builder: PromptBuilder,
+        scorer: TreeScorer,
+        alone: Mapping[str, float] | None = None,
     ) -> None:
         """Build all prompts once, with and without the user."""
         super().__init__(questions, builder, scorer, negatives_per_positive=0)
-        self._alone = [without_user(question).tree(builder) for question in questions]
+        self._known = alone and [
+            np.array([alone[item] for item in question.example.candidates])
+            for question in questions
+        ]
+        self._alone = [] if alone else [without_user(q).tree(builder) for q in questions]
 
     def _judged(self, model: Any) -> tuple[list[NDArray[np.float64]], float]:
-        likely, alone = self._scores(model, self._trees), self._scores(model, self._alone)
+        likely = self._scores(model, self._trees)
+        alone = self._known or self._scores(model, self._alone)
         right = sum(float(row[marks].sum()) for row, marks in zip(likely, self._marks, strict=True))
         tokens = sum(
             sum(map(len, compress(tree.branches, marks)))
