@@ -287,9 +287,8 @@ class TreeScorer(ABC):
     def ways(self) -> AbstractContextManager[Ways]:
         """Prepare the model for the ways that share the prefix, while the block runs."""
 
-    @property
-    def tolerance(self) -> float:
-        """How far the ways may differ."""
+    def tolerance(self, trees: Sequence[Tree]) -> float:  # noqa: ARG002 - texts ask how long
+        """Return how far the ways may differ on these trees."""
         return _TOLERANCE[self._model.dtype] if self.is_exact else _LOW_PRECISION_TOLERANCE
 
     @cached_property
@@ -321,7 +320,7 @@ class TreeScorer(ABC):
             self.fallback = f"this model cannot share a prefix: {str(error).splitlines()[0]}"
             return
         worst = max(float((way - plain).abs().max()) for way in (packed, cached))
-        tolerance = self.tolerance
+        tolerance = self.tolerance(few)
         if not worst <= tolerance:  # NaN too
             self.fallback = (
                 f"with a shared prefix this model's {self.what} differ by {worst:.2g} "
