@@ -22,7 +22,7 @@ from trec_cli.commands.app import app
 from trec_cli.core.jsonl import encode_all, read_examples
 from trec_cli.core.manifest import Provenance, file_hash, read_manifest
 from trec_cli.core.outputs import locked, write_lines
-from trec_cli.prompts.recommend import load_settings
+from trec_cli.prompts.learnt import load_settings
 from trec_cli.train.callbacks import read_log
 from trec_cli.train.work import checkpoint_folders, is_whole
 

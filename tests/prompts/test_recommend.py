@@ -17,14 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from samples.tiny_model import build_tokenizer
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Item
-from trec_cli.prompts.recommend import (
-    Cuts,
-    LearntPrompt,
-    PromptBuilder,
-    PromptTree,
-    load_settings,
-    save_settings,
-)
+from trec_cli.prompts.learnt import LearntPrompt, load_settings, save_settings
+from trec_cli.prompts.recommend import Cuts, PromptBuilder, PromptTree
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.prompts.template import Template
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.prompts.test_recommend import BYTES, ITEMS, builder, text_of
 from trec_cli.attention.evidence import Evidence, Passage
 from trec_cli.core.errors import InputError, UsageError
-from trec_cli.prompts.recommend import PromptBuilder, load_settings, save_settings
+from trec_cli.prompts.learnt import load_settings, save_settings
+from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.prompts.template import Template
 

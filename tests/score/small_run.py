@@ -11,7 +11,8 @@ from trec_cli.core.jsonl import encode_all, read_items
 from trec_cli.core.outputs import write_lines
 from trec_cli.core.records import Example, Item, Split, Summary
 from trec_cli.core.runs import RunFolder
-from trec_cli.prompts.recommend import PromptBuilder, save_settings
+from trec_cli.prompts.learnt import save_settings
+from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
 
 CATALOGUE = 24

@@ -14,8 +14,9 @@ from tests.train.test_loss import with_adapter
 from tests.train.world import gradients, items, language_model, questions, write_run
 from trec_cli.commands.app import app
 from trec_cli.models.likelihood import TextScorer
+from trec_cli.prompts.learnt import load_settings
 from trec_cli.prompts.questions import without_user
-from trec_cli.prompts.recommend import PromptBuilder, load_settings
+from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.callbacks import read_log
 from trec_cli.train.dataset import Draw, TrainingExamples

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option
 from trec_cli.core.records import MODES
@@ -91,6 +92,11 @@ def find_summaries(mode: str, given: Path | None, run: Path | None) -> Path | No
             "made elsewhere with --summaries"
         )
     return own
+
+
+def store_file(given: Path | None, run: Path | None) -> Path:
+    """Return the store: the one given, that of RUN, or one in memory."""
+    return given or (IN_MEMORY if run is None else RunFolder(run).store)
 
 
 class FilesOfRun:

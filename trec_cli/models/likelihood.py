@@ -23,8 +23,6 @@ from trec_cli.models.packing import (
     to_device,
 )
 
-ITEMS_ALONE = 64
-"""Items whose text is asked for without a user, at a time."""
 _ROWS = 256
 """Logits that are made float32 at once; a vocabulary of 150,000 then takes 150 MB."""
 _LOW_PRECISION = 0.1

@@ -25,26 +25,21 @@ behind the candidate, within a budget of their own and what the candidate leaves
 """
 
 import dataclasses
-import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from trec_cli.attention.evidence import Evidence
 from trec_cli.core.errors import InputError, UsageError
-from trec_cli.core.json_file import read_json
-from trec_cli.core.outputs import write_bytes
 from trec_cli.core.records import Item
 from trec_cli.models.answers import AnswerTokens, find_answers
 from trec_cli.models.chat import encode_text, make_frame
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.prompts.template import Template, load_template
 
-SETTINGS_FILE = "prompt.json"
 UNKNOWN = "unknown"
 """What the prompt says where there is no summary or no history."""
 
@@ -140,6 +135,12 @@ class PromptTree:
         """Tokens of the same prompts written out one by one."""
         shared = sum(self.at) if self.at else len(self.prefix) * len(self.branches)
         return shared + sum(map(len, self.branches))
+
+
+def tree_bytes(tree: PromptTree) -> bytes:
+    """Encode the tokens of a tree's parts, each with its length in front, to be hashed."""
+    parts = (tree.prefix, *tree.branches)
+    return b"".join(array("q", [len(part), *part]).tobytes() for part in parts)
 
 
 @dataclass(frozen=True)
@@ -512,61 +513,3 @@ class PromptBuilder:
     def _part(self, name: str, tokens: list[int]) -> PromptPart:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
         return PromptPart(name, text, len(tokens))
-
-
-def save_settings(folder: Path, builder: PromptBuilder) -> None:
-    """Write ``prompt.json`` into an adapter folder: settings, the template's text, attention."""
-    template = builder.template
-    content = {
-        **builder.settings.recorded(),
-        "template": template.text,
-        "template_sha256": template_hash(template),
-        **({"attention": dict(builder.attention)} if builder.attention else {}),
-        "thinking": builder.thinking,
-    }
-    body = msgspec.json.format(msgspec.json.encode(content), indent=2)
-    write_bytes(folder / SETTINGS_FILE, [body, b"\n"])
-
-
-@dataclass(frozen=True)
-class LearntPrompt:
-    """The prompt that an adapter or a merged model has learnt from.
-
-    Attributes:
-        settings: of the prompt.
-        template: its text.
-        attention: temperature, top_k, budget and embedder of the candidates' evidence; None
-            where there was none, or nobody has written it down.
-        thinking: what was done so that the model answered without thinking first; None where
-            nobody has written it down.
-    """
-
-    settings: PromptSettings
-    template: Template
-    attention: Mapping[str, Any] | None = None
-    thinking: str | None = None
-
-
-def load_settings(folder: Path) -> LearntPrompt:
-    """Read back what :func:`save_settings` wrote.
-
-    Raises:
-        InputError: the file is missing or says something else.
-    """
-    path = folder / SETTINGS_FILE
-    try:
-        content = read_json(path, dict[str, Any])
-        template = Template("recommend", str(content.pop("template")))
-        attention = msgspec.convert(content.pop("attention", None), dict[str, Any] | None)
-        thinking = msgspec.convert(content.pop("thinking", None), str | None)
-        settings = msgspec.convert(content, PromptSettings)
-        return LearntPrompt(settings, template, attention, thinking)
-    except FileNotFoundError:
-        raise InputError.of(path, "no such file", "train the adapter with trec train") from None
-    except (msgspec.DecodeError, KeyError) as error:
-        raise InputError.of(path, f"holds no prompt settings: {error}", "train again") from None
-
-
-def template_hash(template: Template) -> str:
-    """SHA-256 of a template's text: part of every setting that decides a prompt."""
-    return hashlib.sha256(template.text.encode()).hexdigest()

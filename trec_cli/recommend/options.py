@@ -4,13 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
-from trec_cli.core.files import Examples, FilesOfRun, Items, Limit, Out, Run, Seed, Store, resolve
+from trec_cli.core.files import (
+    Examples,
+    FilesOfRun,
+    Items,
+    Limit,
+    Out,
+    Run,
+    Seed,
+    Store,
+    resolve,
+    store_file,
+)
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import PREDICT, Split
-from trec_cli.core.runs import RunFolder
 from trec_cli.retrieve.settings import EXACT_MOST, SearchKind, parse_only, parse_since
 from trec_cli.score.recommendations import check_format
 from trec_cli.sequence.settings import SequenceModels, models_of
@@ -130,7 +139,7 @@ class RecommendOptions(FilesOfRun):
     @property
     def store_file(self) -> Path:
         """The store of vectors: named, that of RUN, or one in memory."""
-        return self.store or (IN_MEMORY if self.run is None else RunFolder(self.run).store)
+        return store_file(self.store, self.run)
 
     @property
     def weights_file(self) -> Path | None:

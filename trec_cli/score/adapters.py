@@ -11,7 +11,7 @@ from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.json_file import read_json
 from trec_cli.core.lineage import weights_of
 from trec_cli.core.manifest import file_hash, read_manifest
-from trec_cli.prompts.recommend import SETTINGS_FILE, LearntPrompt, load_settings
+from trec_cli.prompts.learnt import SETTINGS_FILE, LearntPrompt, load_settings
 from trec_cli.prompts.settings import PromptSettings
 
 CONFIG_FILE = "adapter_config.json"

@@ -6,18 +6,17 @@ ranking is the same and ties by rounding near 0 and 1 do not occur.
 
 With ``--ask text`` it is ``log p(text | user) - log p(text | nobody)``, in nats: how much
 likelier summary and history make the candidate's text as the next line.  What is subtracted
-takes the length of a text and how common its words are out of the ranking.
+takes the length of a text and how common its words are out of the ranking.  An adapter that has
+learnt listwise is scored as it has learnt: less what the base model says, so that what it knows
+of an item for everybody counts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from trec_cli.core.database import ContentKeys
 from trec_cli.core.manifest import file_hash
 from trec_cli.core.progress import Progress
 from trec_cli.core.shards import BLOCK
@@ -33,13 +32,12 @@ from trec_cli.models.load import (
 )
 from trec_cli.models.log_odds import BranchScorer, TreeScorer, plan_rows, row_limits
 from trec_cli.models.vector_store import VectorStore
+from trec_cli.prompts.alone import TextsAlone
 from trec_cli.score.adapters import Adapter
 from trec_cli.score.job import check_there
-from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts, tree_bytes
+from trec_cli.score.prompting import Prompting, Prompts, TreeJob, make_prompts
 
 _DECIMALS = 6
-_ITEMS_ALONE = 64
-"""Items whose text is asked for without a user, at a time."""
 
 
 class LlmJob(TreeJob):
@@ -136,36 +134,57 @@ class LlmJob(TreeJob):
 class TextJob(LlmJob):
     """A job that asks how likely texts are, with the user and without.
 
-    Without the user a text's likelihood is the same in every question, so each item is computed
-    once, and kept in the store for every other arm and split that asks for it.  Items are taken
-    in fixed blocks, and kept as blocks: neither order nor resume, shards or what the store
-    holds change a bit.
+    What is subtracted is what the model itself says without a user or, for an adapter that has
+    learnt against it, what the base model says.  With ``--no-user`` the questions are without a
+    user, and of the first kind nothing is left to subtract.
     """
 
     def __init__(
-        self, system: str, prompts: Prompts, *arguments: Any, alone: bool, store: Path, **own: Any
+        self,
+        system: str,
+        prompts: Prompts,
+        *arguments: Any,
+        store: Path,
+        no_user: bool,
+        base: Callable[[], LanguageModel] | None,
+        **own: Any,
     ) -> None:
-        """Prepare to score; with ``alone`` the questions themselves are without a user."""
+        """Prepare to score.
+
+        Args:
+            system, prompts, arguments, own: see :class:`LlmJob`.
+            store: of what was asked for before.
+            no_user: whether the questions are without a user.
+            base: loads the model that is subtracted, where that is another one.
+        """
         super().__init__(system, prompts, *arguments, **own)
-        asked = prompts.material.everything
-        items = sorted({item for example in asked for item in example.candidates})
-        self._blocks = [items[i : i + _ITEMS_ALONE] for i in range(0, len(items), _ITEMS_ALONE)]
-        self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
-        self._alone: dict[str, float] | None = None if alone else {}
-        self._store_file, self._adapter = store, prompts.adapter
-        self._found = 0
+        self._store_file, self._load_base = store, base
+        self._alone = None if no_user and base is None else self._texts_alone(prompts)
+
+    def _texts_alone(self, prompts: Prompts) -> TextsAlone:
+        asked = (item for e in prompts.material.everything for item in e.candidates)
+        decides = {key: self.settings[key] for key in ("model", "device", "dtype", "max_tokens")}
+        adapter = [] if self._load_base else [file_hash(path) for path in prompts.adapter]
+        return TextsAlone(self._builder, asked, {"adapter": adapter, **decides})
 
     @contextmanager
     def running(self, out: Path) -> Iterator[None]:
         """Open the store; what is written there outlives a killed run."""
-        decides = {key: self.settings[key] for key in ("model", "device", "dtype", "max_tokens")}
-        adapter = [file_hash(path) for path in self._adapter]
-        self._keys = ContentKeys({"what": "log p(text)", "adapter": adapter, **decides})
         with super().running(out), VectorStore(self._store_file) as self._store:
             yield
 
     def _make(self, model: Any) -> TreeScorer:
         return TextScorer(model, self._max_tokens)
+
+    def _start(self) -> TreeScorer:
+        """Ask the base model first where it is another one, so that one is loaded at a time."""
+        if self._alone is not None and self._load_base is not None:
+            self._alone.every(self._store, cache(self._base_scorer), self._progress)
+        return super()._start()
+
+    def _base_scorer(self) -> TreeScorer:
+        assert self._load_base is not None
+        return self._make(self._load_base().model)
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples, in nats."""
@@ -174,7 +193,7 @@ class TextJob(LlmJob):
             return rows
         return [
             [
-                round(value - self._without_user(item), _DECIMALS)
+                round(value - self._alone.of(item, self._store, lambda: self.scorer), _DECIMALS)
                 for value, item in zip(row, self.examples[index].candidates, strict=True)
             ]
             for row, index in zip(rows, batch, strict=True)
@@ -182,29 +201,10 @@ class TextJob(LlmJob):
 
     def remarks(self) -> list[str]:
         """Add how many texts had been asked for before."""
-        if not self._found:
+        if self._alone is None or not self._alone.found:
             return super().remarks()
-        known = f"{self._found} texts without the user: found in the store"
+        known = f"{self._alone.found} texts without the user: found in the store"
         return [*super().remarks(), known]
-
-    def _without_user(self, item: str) -> float:
-        """Return the log-likelihood of an item's text after an empty history."""
-        assert self._alone is not None
-        if item not in self._alone:
-            block = self._blocks[self._block_of[item]]
-            self._alone.update(zip(block, self._likelihoods(block), strict=True))
-        return self._alone[item]
-
-    def _likelihoods(self, block: Sequence[str]) -> list[float]:
-        tree = self._builder.tree([], "", block)
-        key = self._keys.of(tree_bytes(tree))
-        found = self._store.get([key]).get(key)
-        if found is not None and len(found) == len(block):
-            self._found += len(block)
-            return [float(value) for value in found]
-        [made] = self.scorer([tree])
-        self._store.put({key: np.array(made, np.float32)})
-        return made
 
 
 def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> LlmJob:
@@ -232,15 +232,19 @@ def make_llm_job(prompting: Prompting, max_tokens: int, progress: Progress) -> L
     )
     folder = adapter.folder if adapter else None
     text = prompts.builder.text  # every token's logits are wanted there, else those of an answer
+    load = partial(load_adapted, source, pack=True, head=text, tokenizer=tokenizer, config=config)
     kind: Callable[..., LlmJob] = LlmJob
     if text:
-        kind = partial(TextJob, alone=prompting.options.no_user, store=prompting.store)
+        kind = partial(
+            TextJob,
+            no_user=prompting.options.no_user,
+            store=prompting.store,
+            base=partial(load, None) if adapter and adapter.learnt.less == "base" else None,
+        )
     return kind(
         prompting.system(adapter),
         prompts,
-        partial(
-            load_adapted, source, folder, pack=True, head=text, tokenizer=tokenizer, config=config
-        ),
+        partial(load, folder),
         placement=placement,
         max_tokens=max_tokens,
         settings={"model": identity},

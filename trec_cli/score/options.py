@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 from trec_cli.core.cost import PlanOptions
-from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import (
     Examples,
@@ -25,11 +24,11 @@ from trec_cli.core.files import (
     Vectors,
     find_summaries,
     resolve,
+    store_file,
 )
 from trec_cli.core.jsonl import check_streams
 from trec_cli.core.options import Option
 from trec_cli.core.records import Split
-from trec_cli.core.runs import RunFolder
 from trec_cli.core.shards import Shard, ShardName, find_shard
 from trec_cli.models.endpoint.settings import PANEL as SERVER_PANEL
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
@@ -138,7 +137,7 @@ class EmbeddingOptions:
 
     def store_file(self, run: Path | None) -> Path:
         """Return the store: named, that of RUN, or one in memory."""
-        return self.store or (IN_MEMORY if run is None else RunFolder(run).store)
+        return store_file(self.store, run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,17 +17,9 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.runs import NO_USER_SUFFIX, RunFolder
 from trec_cli.core.shards import find_shard
 from trec_cli.models.source import ModelSource
+from trec_cli.prompts.learnt import SETTINGS_FILE, LearntPrompt, load_settings, template_hash
 from trec_cli.prompts.questions import SummarizedExample, with_summaries, without_user
-from trec_cli.prompts.recommend import (
-    SETTINGS_FILE,
-    Cuts,
-    LearntPrompt,
-    PromptBuilder,
-    PromptPart,
-    PromptTree,
-    load_settings,
-    template_hash,
-)
+from trec_cli.prompts.recommend import Cuts, PromptBuilder, PromptPart, PromptTree, tree_bytes
 from trec_cli.prompts.settings import PromptSettings, adapter_name
 from trec_cli.score.adapters import Adapter, check_attention, check_prompt, read_adapter
 from trec_cli.score.job import Cost, Job, Material, read_material
@@ -296,12 +288,6 @@ def _warn_of_stale(summaries: Path | None, material: Material, progress: Progres
             f"{summaries} was made from another version of {name}; run trec summarize again "
             "with --overwrite, or its summaries may not fit"
         )
-
-
-def tree_bytes(tree: PromptTree) -> bytes:
-    """Encode the tokens of a tree's parts, each with its length in front, to be hashed."""
-    parts = (tree.prefix, *tree.branches)
-    return b"".join(array("q", [len(part), *part]).tobytes() for part in parts)
 
 
 class TreeJob(Job):

@@ -1,13 +1,15 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from accelerate import PartialState
 
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
@@ -22,8 +24,10 @@ from trec_cli.core.records import Example
 from trec_cli.core.shelves import Chosen
 from trec_cli.core.stored import open_examples, open_summaries
 from trec_cli.models.device import choose_device
+from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import (
     LanguageModel,
+    load_adapted,
     load_config,
     load_model,
     load_tokenizer,
@@ -31,8 +35,11 @@ from trec_cli.models.load import (
     model_identity,
 )
 from trec_cli.models.processes import Processes
+from trec_cli.models.vector_store import VectorStore
+from trec_cli.prompts.alone import TextsAlone
+from trec_cli.prompts.learnt import Less, template_hash
 from trec_cli.prompts.questions import fingerprint, with_summaries
-from trec_cli.prompts.recommend import PromptBuilder, PromptPart, template_hash
+from trec_cli.prompts.recommend import PromptBuilder, PromptPart
 from trec_cli.train.callbacks import keep_events
 from trec_cli.train.dataset import Draw, PreparedTraining, check_trainable, prepare
 from trec_cli.train.lora import gathered, quantization
@@ -121,8 +128,7 @@ class TrainingJob:
             "dtype": self._placement.precision,
             **self._builder.settings.recorded(),
             "template": template_hash(self._builder.template),
-            **{name: value for name, value in training.items() if (name, value) not in unsaid},
-            **lora,
+            **{n: v for n, v in {**training, **lora}.items() if (n, v) not in unsaid},
         }
         if any(map(is_stream, self.files.inputs)):
             settings["records"] = fingerprint(chain(self._questions, self._valid))
@@ -201,8 +207,38 @@ class TrainingJob:
                 work.open(wanted, overwrite=overwrite, warn=self._progress.warn)
             return self._train(work)
 
+    def _alone(self) -> Mapping[str, float]:
+        """Ask the base model how likely items' texts are without a user; none where not needed.
+
+        The other processes find in the store what the main one has asked for.
+        """
+        if not self.options.against_base:
+            return {}
+        asked = (question.example for question in chain(self._questions, self._valid))
+        items: Iterable[str] = (item for e in asked for item in (*e.history, *e.candidates))
+        if self.settings.negatives_from == "catalogue":
+            items = self._builder.items
+        identity = {
+            "model": model_identity(self.source),
+            "adapter": [],
+            "device": self._placement.device.type,
+            "dtype": self._placement.precision,
+            "max_tokens": self.settings.max_tokens,
+        }
+        texts = TextsAlone(self._builder, items, identity)
+        with (
+            PartialState().main_process_first(),
+            VectorStore(self.options.store_file) as store,
+        ):
+            return texts.every(store, cache(self._base_scorer), self._progress)
+
+    def _base_scorer(self) -> TextScorer:
+        llm = load_adapted(self.source, None, pack=True, head=True)
+        return TextScorer(llm.model, self.settings.max_tokens)
+
     def _train(self, work: WorkFolder) -> Outcome:
         options, prepared = self.options, self.prepared
+        alone = self._alone()
         llm = self._load()
         self._progress.info(f"training on {llm.placement.reason}")
         if options.trackers:
@@ -214,6 +250,7 @@ class TrainingJob:
             save_every=options.save_every,
             report_to=options.trackers,
             progress=self._progress,
+            alone=alone,
         )
         weights = gathered(model)
         if self._processes.is_main:
@@ -221,7 +258,8 @@ class TrainingJob:
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
             details["weights_dealt_out"] = weights is not None
             card = self._card(outcome)
-            publish(work, model, self._builder, card, self._provenance, details, weights)
+            less: Less = "base" if options.against_base else "own"
+            publish(work, model, self._builder, less, card, self._provenance, details, weights)
         return outcome
 
     def _load(self) -> LanguageModel:

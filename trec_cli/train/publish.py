@@ -14,7 +14,8 @@ from trec_cli.core.manifest import Provenance, file_hash, manifest_path, up_to_d
 from trec_cli.core.outputs import locked, write_bytes
 from trec_cli.models.load import load_adapted, load_config
 from trec_cli.models.source import ModelSource
-from trec_cli.prompts.recommend import SETTINGS_FILE, PromptBuilder, save_settings
+from trec_cli.prompts.learnt import SETTINGS_FILE, Less, save_settings
+from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.train.lora import Weights, save_adapter
 from trec_cli.train.work import BEST_FILE, MARKER, WorkFolder, replace_folder
 
@@ -115,6 +116,7 @@ def publish(
     work: WorkFolder,
     model: Any,
     builder: PromptBuilder,
+    less: Less,
     card: Card,
     provenance: Provenance,
     details: Mapping[str, Any],
@@ -126,6 +128,7 @@ def publish(
         work: of the finished training.
         model: with the adapter of the last step, for a training without validation.
         builder: whose prompt the adapter has learnt.
+        less: whose likelihood of texts without a user it has learnt to be scored against.
         card: the model card.
         provenance: of the training.
         details: what else the manifest says.
@@ -137,7 +140,7 @@ def publish(
         save_adapter(model, final, weights)
     else:
         shutil.copytree(work.best, final, ignore=shutil.ignore_patterns(BEST_FILE, MARKER))
-    save_settings(final, builder)
+    save_settings(final, builder, less)
     shutil.copyfile(work.log, final / work.log.name)
     card.save(final)
     manifest_path(work.out).unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from trec_cli.core.errors import ModelError, TrecError, UsageError
 from trec_cli.core.progress import Progress, Silent, Task
 from trec_cli.models.device import shortage_explained
-from trec_cli.models.likelihood import ITEMS_ALONE, TextScorer
+from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import LanguageModel
 from trec_cli.models.log_odds import BranchScorer, TreeScorer
 from trec_cli.models.processes import Processes
@@ -93,8 +92,19 @@ def train(
     save_every: int,
     report_to: Sequence[str] = (),
     progress: Progress | None = None,
+    alone: Mapping[str, float] | None = None,
 ) -> tuple[Any, Outcome]:
     """Train an adapter on ``llm``, continuing from the last whole checkpoint in ``work``.
+
+    Args:
+        llm: the base model.
+        prepared: what is learnt.
+        work: where checkpoints lie.
+        save_every: steps between them.
+        report_to: trackers, as the Trainer names them.
+        progress: where to say what goes on.
+        alone: the base model's log-likelihoods of items' texts without a user, where texts are
+            learnt listwise.
 
     Returns:
         The model with the adapter of the last step, and the outcome.
@@ -112,9 +122,10 @@ def train(
     checkpoint = _checkpoint(work, progress)
     earlier = read_spent(checkpoint)
     scorer = _scorer(model, prepared, progress)
-    alone = _alone(prepared, scorer, progress)
     with progress.task("training", prepared.plan.steps) as bar:
-        trainer = _trainer(model, arguments, prepared, work, scorer, bar, alone, earlier=earlier)
+        trainer = _trainer(
+            model, arguments, prepared, work, scorer, bar, alone or {}, earlier=earlier
+        )
         _run(trainer, checkpoint)
     outcome = Outcome(
         steps=prepared.plan.steps,
@@ -230,27 +241,10 @@ def _objective(prepared: PreparedTraining, alone: Mapping[str, float]) -> Object
     builder, settings = prepared.data.builder, prepared.settings
     if builder.text and not alone:
         return Objective(None, "text")
-    weights = settings.temperature, settings.pointwise_weight
+    weights = settings.temperature or 1.0, settings.pointwise_weight
     if builder.text:
         return Objective(None, "texts", *weights, alone)
     return Objective(builder.answers, settings.loss, *weights)
-
-
-def _alone(prepared: PreparedTraining, scorer: TreeScorer, progress: Progress) -> dict[str, float]:
-    """Ask the untrained model how likely each item's text is without a user."""
-    builder, settings = prepared.data.builder, prepared.settings
-    if not builder.text or settings.loss != "listwise":
-        return {}
-    questions = chain(prepared.data.questions, prepared.valid)
-    items = sorted({i for q in questions for i in (*q.example.history, *q.example.candidates)})
-    blocks = [items[i : i + ITEMS_ALONE] for i in range(0, len(items), ITEMS_ALONE)]
-    found: dict[str, float] = {}
-    with progress.task("asking for texts without a user", len(blocks)) as bar:
-        for block in blocks:
-            [scores] = scorer([builder.tree([], "", block)])
-            found.update(zip(block, scores, strict=True))
-            bar.advance()
-    return found
 
 
 def _arguments(

@@ -18,10 +18,12 @@ from trec_cli.core.files import (
     Mode,
     Run,
     Seed,
+    Store,
     Summaries,
     Vectors,
     find_summaries,
     resolve,
+    store_file,
 )
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option
@@ -44,8 +46,12 @@ BEFORE_OPTIONS: Mapping[str, object] = {
     "min_history": 1,
     "max_targets": None,
     "negatives_from": "candidates",
+    "lora_layers": None,
 }
 """What adapters were trained with before these were options; such values stand in no manifest."""
+
+_TEXT_TEMPERATURE = 5.0
+"""Of 60 users of Games (untrained, 4 negatives) a softmax is best at 6: loss 1.11, at 1 3.34."""
 
 MAX_GRADIENT_NORM = 1.0
 """Longer gradients are shortened to this length, as the Trainer does by default."""
@@ -112,7 +118,8 @@ class TrainSettings:
     Attributes:
         loss: cross-entropy of the answer token, or of every token of the prompt too; or of the
             softmax over a positive's and its negatives' log-odds.
-        temperature: of that softmax.
+        temperature: of that softmax; None is 1 for log-odds and 5 for texts, whose likelihoods
+            differ by more nats.
         pointwise_weight: how much the loss of the single answers counts beside it.
         targets: learn the example's positives alone, or every item of the history too, each
             from the items before it.
@@ -147,8 +154,14 @@ class TrainSettings:
         ),
     ] = "answer"
     temperature: Annotated[
-        float, Option("Divides the log-odds in --loss listwise.", panel=_LEARN, minimum=0.01)
-    ] = 1.0
+        float | None,
+        Option(
+            "Divides the scores in --loss listwise.",
+            panel=_LEARN,
+            minimum=0.01,
+            default_text="1; 5 with --ask text",
+        ),
+    ] = None
     pointwise_weight: Annotated[
         float,
         Option("Weight of the answers' loss in --loss listwise.", panel=_LEARN, minimum=0.0),
@@ -265,6 +278,7 @@ class TrainOptions:
         save_every: steps between checkpoints.
         report_to: trackers, as the Trainer names them.
         limit: use the first so many examples of each split.
+        store: of texts' likelihoods without a user, for ``--ask text --loss listwise``.
     """
 
     _: KW_ONLY
@@ -295,6 +309,7 @@ class TrainOptions:
         Option("Trackers as the Trainer has them: tensorboard,wandb", panel=_WATCH),
     ] = ("none",)
     limit: Limit = None
+    store: Store = None
     plan: PlanOptions = field(default_factory=PlanOptions)
 
     def __post_init__(self) -> None:
@@ -315,6 +330,11 @@ class TrainOptions:
                 "--loss prompt does not go with --ask text: there are no answers, and every token "
                 "of the texts is learnt anyway"
             )
+        if self.merge and self.against_base:
+            raise UsageError(
+                "--merge does not go with --ask text --loss listwise: the base model is asked, "
+                "too, when such an adapter scores"
+            )
         check_streams(
             {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
         )
@@ -333,6 +353,16 @@ class TrainOptions:
         )
 
     @property
+    def store_file(self) -> Path:
+        """The store: named, that of RUN, or one in memory."""
+        return store_file(self.store, self.run)
+
+    @property
+    def against_base(self) -> bool:
+        """Whether texts are learnt against what the base model says without a user."""
+        return self.prompt.ask == "text" and self.training.loss == "listwise"
+
+    @property
     def trackers(self) -> tuple[str, ...]:
         """The experiment trackers; none by default."""
         return tuple(name for name in self.report_to if name != "none")
@@ -344,5 +374,7 @@ class TrainOptions:
         return asked if self.limit is None else min(asked, self.limit)
 
     def for_processes(self, count: int) -> TrainSettings:
-        """Return the training's settings for so many processes together."""
-        return replace(self.training, processes=count)
+        """Return the training's settings, whole, for so many processes together."""
+        usual = _TEXT_TEMPERATURE if self.against_base else 1.0
+        temperature = self.training.temperature or usual
+        return replace(self.training, processes=count, temperature=temperature)

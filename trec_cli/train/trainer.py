@@ -74,7 +74,10 @@ def separate_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective
     if objective.loss in ("answer", "listwise"):
         return summed_loss(torch.stack([each[-1] for each in logits]), row.targets, objective)
     if objective.loss == "texts":
-        texts = [each[-len(p.branches[0]) - 1 : -1][p.lead :] for each, p in zip(logits, prompts, strict=True)]
+        texts = [
+            each[-len(p.branches[0]) - 1 : -1][p.lead :]
+            for each, p in zip(logits, prompts, strict=True)
+        ]
         return summed_loss(torch.cat(texts), row.targets, objective)
     total = torch.zeros((), device=base.device)
     for prompt, each in zip(prompts, logits, strict=True):

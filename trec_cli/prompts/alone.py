@@ -1,0 +1,77 @@
+"""How likely a model finds the texts of items without a user, kept in the store.
+
+That is the same in every question, so each item is asked for once, and found by every other arm
+and split that asks for it.  Items are taken in fixed blocks, and kept as blocks: neither order
+nor resume, shards or what the store holds change a bit.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trec_cli.core.database import ContentKeys
+from trec_cli.core.progress import Progress
+from trec_cli.models.log_odds import TreeScorer
+from trec_cli.models.vector_store import VectorStore
+from trec_cli.prompts.recommend import PromptBuilder, tree_bytes
+
+_BLOCK = 64
+"""Items asked for at a time."""
+
+
+class TextsAlone:
+    """Log-likelihoods of item texts after the prompt of nobody, in nats.
+
+    Attributes:
+        found: how many items' were in the store.
+    """
+
+    def __init__(
+        self, builder: PromptBuilder, items: Iterable[str], identity: Mapping[str, Any]
+    ) -> None:
+        """Take the items that may be asked for.
+
+        Args:
+            builder: of prompts that ask for texts.
+            items: their ids.
+            identity: what of the model decides a likelihood: weights, adapter, precision.
+        """
+        ids = sorted(set(items))
+        self._builder = builder
+        self._blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
+        self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
+        self._keys = ContentKeys({"what": "log p(text)", **identity})
+        self._known: dict[str, float] = {}
+        self.found = 0
+
+    def of(self, item: str, store: VectorStore, scorer: Callable[[], TreeScorer]) -> float:
+        """Return an item's likelihood; its block is asked for where it is not known yet."""
+        if item not in self._known:
+            self._learn(self._blocks[self._block_of[item]], store, scorer)
+        return self._known[item]
+
+    def every(
+        self, store: VectorStore, scorer: Callable[[], TreeScorer], progress: Progress
+    ) -> Mapping[str, float]:
+        """Return all items' likelihoods; ``scorer`` is called where one is missing."""
+        with progress.task("asking for texts without a user", len(self._blocks)) as bar:
+            for block in self._blocks:
+                if block[0] not in self._known:
+                    self._learn(block, store, scorer)
+                bar.advance()
+        return self._known
+
+    def _learn(
+        self, block: Sequence[str], store: VectorStore, scorer: Callable[[], TreeScorer]
+    ) -> None:
+        tree = self._builder.tree([], "", block)
+        key = self._keys.of(tree_bytes(tree))
+        values = store.get([key]).get(key)
+        if values is None or len(values) != len(block):
+            [made] = scorer()([tree])
+            values = np.array(made, np.float32)
+            store.put({key: values})
+        else:
+            self.found += len(block)
+        self._known.update(zip(block, map(float, values), strict=True))
