@@ -38,7 +38,12 @@ def trees(targets: TargetsName, positives: int = 1, recent: int = 5) -> list[Lab
     """Give trees of histories of 0 to 3 items."""
     asked = questions(8, positives=positives)
     data = TrainingExamples(
-        asked, builder(recent), negatives_per_positive=0, seed=0, targets=targets
+        asked,
+        builder(recent),
+        negatives_per_positive=0,
+        seed=0,
+        targets=targets,
+        lists=False,
     )
     return [data[Draw(0, index)] for index in range(len(asked))]
 
@@ -167,9 +172,9 @@ def test_an_adapter_of_texts_has_its_own_name_and_is_found(
 
 
 def test_a_loss_on_answers_does_not_go_with_texts(run: Path, tiny_model: TinyModel) -> None:
-    result = trec("train", run, "--model", tiny_model("llama"), "--loss", "listwise")
+    result = trec("train", run, "--model", tiny_model("llama"), "--loss", "prompt")
     assert result.exit_code == 2
-    assert "--loss listwise does not go with --ask text" in " ".join(result.output.split())
+    assert "--loss prompt does not go with --ask text" in " ".join(result.output.split())
 
 
 def test_an_example_without_negatives_can_be_learnt(run: Path, tiny_model: TinyModel) -> None:

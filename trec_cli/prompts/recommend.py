@@ -116,6 +116,7 @@ class PromptTree:
         parts: lengths of the prefix's parts, in the order of ``PREFIX_PARTS``.
         shapes: tokens of candidate and evidence in each branch.
         at: tokens of the prefix that each branch follows; empty where all follow its end.
+        lead: first tokens of each branch that are instruction.
     """
 
     prefix: list[int]
@@ -124,6 +125,7 @@ class PromptTree:
     parts: tuple[int, ...] = ()
     shapes: tuple[tuple[int, int], ...] = ()
     at: tuple[int, ...] = ()
+    lead: int = 0
 
     @property
     def size(self) -> int:
@@ -277,11 +279,6 @@ class PromptBuilder:
         return self._frame.thinking
 
     @property
-    def lead(self) -> int:
-        """Tokens of instruction that branches of :meth:`history_tree` begin with."""
-        return len(self._fixed[2])
-
-    @property
     def _instruction_tokens(self) -> int:
         return sum(map(len, self._fixed))
 
@@ -329,9 +326,8 @@ class PromptBuilder:
         """
         branches, shapes, lost = self._branches(candidates, evidence)
         long_term, kept, cuts = self._fitted(history, summary, branches, example)
-        first, second, third = self._fixed
-        # Without a history the candidate is the first line.
-        between = third if kept or not self.text else []
+        first, second, _ = self._fixed
+        between = self._before_candidate(kept)
         parts = [first, long_term, second, self._lines(kept), between]
         prefix = [token for part in parts for token in part]
         cuts += Cuts(evidence_tokens=lost)
@@ -361,11 +357,11 @@ class PromptBuilder:
             InputError: instruction and a candidate alone exceed the model's limit.
             UsageError: the template has a place for evidence.
         """
-        third = self._fixed[2]
         counts = [count for count, candidates in asked for _ in candidates]
         branches, shapes, _ = self._branches([c for _, each in asked for c in each], None)
+        long_term, kept, cuts = self._fitted(history, summary, branches, example)
+        third = self._before_candidate(kept)
         branches = [[*third, *branch] for branch in branches]
-        long_term, kept, cuts = self._fitted(history, summary, branches, example, len(third))
         parts, ends = self._trunk(long_term, kept)
         prefix = [token for part in parts for token in part]
         hidden = len(history) - (len(kept) if self.settings.recent else 0)
@@ -380,8 +376,13 @@ class PromptBuilder:
             tuple(map(len, parts)),
             tuple(shapes[index] for index in shown),
             tuple(where[counts[index]] for index in shown),
+            len(third),
         )
         return tree, shown
+
+    def _before_candidate(self, kept: Sequence[Sequence[int]]) -> list[int]:
+        """Return what stands before a candidate; without a history a text is the first line."""
+        return self._fixed[2] if kept or not self.text else []
 
     def _trunk(
         self, long_term: list[int], kept: list[list[int]]
@@ -401,13 +402,9 @@ class PromptBuilder:
         summary: str,
         branches: Sequence[Sequence[int]],
         example: str,
-        lead: int = 0,
     ) -> tuple[list[int], list[list[int]], Cuts]:
-        """Return summary and recent items, cut to what the branches leave, and what was cut.
-
-        ``lead`` tokens of each branch are instruction, which counts among the prefix.
-        """
-        lengths = [len(branch) - lead for branch in branches]
+        """Return summary and recent items, cut to what the branches leave, and what was cut."""
+        lengths = list(map(len, branches))
         budget = min(self.prefix_budget, self._room_beside(max(lengths), example))
         long_term, kept, cuts = self._prefix(history, summary, budget)
         cuts += Cuts(
@@ -503,8 +500,7 @@ class PromptBuilder:
             start += length
         start, rest = 0, tree.branches[branch]
         candidate, evidence = tree.shapes[branch]
-        lead = self.lead if tree.at else 0
-        lengths = (lead, candidate, len(self._link), evidence, len(self._end))
+        lengths = (tree.lead, candidate, len(self._link), evidence, len(self._end))
         for name, length in zip(("instruction", *BRANCH_PARTS), lengths, strict=True):
             parts.append(self._part(name, rest[start : start + length]))
             start += length

@@ -226,7 +226,6 @@ class TrainingExamples(Dataset[LabelledTree]):
             [labels[i] for i in shown],
             [groups[i] for i in shown],
             items=[items[i] for i in shown],
-            lead=self.builder.lead,
         )
 
     def _texts(self, question: SummarizedExample) -> LabelledTree:

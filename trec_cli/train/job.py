@@ -93,8 +93,8 @@ class TrainingJob:
         )
         self._questions = joined("train", limit=options.limit)
         self._valid = joined("valid", limit=options.valid_limit)
-        text = options.prompt.ask == "text"
-        negatives = "catalogue" if text else self.settings.negatives_from
+        needless = options.prompt.ask == "text" and not options.against_base
+        negatives = "catalogue" if needless else self.settings.negatives_from
         check_trainable(self._questions, files.examples, negatives)
         check_attributes(options.prompt.attributes, items)
         self._builder = PromptBuilder(

@@ -78,7 +78,6 @@ class LabelledTree:
         groups: per branch, which target it is asked for: an item of the history, or the last.
         lines: of the prefix, where texts are learnt from it, too.
         items: per branch, the candidate.
-        lead: first tokens of every branch that are no text of a candidate.
     """
 
     tree: PromptTree
@@ -86,7 +85,6 @@ class LabelledTree:
     groups: Sequence[int] = ()
     lines: LearntLines | None = None
     items: Sequence[str] = ()
-    lead: int = 0
 
     @property
     def targets(self) -> int:
@@ -120,7 +118,7 @@ class LabelledTree:
         tree, lines = self.tree, self.lines
         for branch, at, label in zip(tree.branches, attachments(tree), self.labels, strict=True):
             one = replace(tree, prefix=tree.prefix[:at], branches=[branch], at=())
-            yield LabelledTree(one, [label], lines=lines, lead=self.lead)
+            yield LabelledTree(one, [label], lines=lines)
             lines = None  # learnt once, however many follow
 
 
@@ -208,7 +206,7 @@ def _candidate_texts(
     """Yield the tokens of every branch's text; those of positives count beside the lists, too."""
     shares = _shares(tree, objective.pointwise_weight, only_right=True)
     for branch, share in zip(branch_predictions([tree]), shares, strict=True):
-        text = branch[tree.lead :]
+        text = branch[tree.tree.lead :]
         yield [(start + place, token, share / len(text)) for place, token in text]
 
 

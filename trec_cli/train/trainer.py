@@ -75,7 +75,7 @@ def separate_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective
         return summed_loss(torch.stack([each[-1] for each in logits]), row.targets, objective)
     if objective.loss == "texts":
         texts = [
-            each[-len(p.branches[0]) - 1 : -1][p.lead :]
+            each[-len(p.branches[0]) - 1 : -1][p.tree.lead :]
             for each, p in zip(logits, prompts, strict=True)
         ]
         return summed_loss(torch.cat(texts), row.targets, objective)
