@@ -38,13 +38,12 @@ from trec_cli.models.source import ModelSource
 from trec_cli.models.vectors import CatalogueVectors
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
-from trec_cli.sequence.stacking import NAME, SequenceSignals
 from trec_cli.signals import renewal
 from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Histories
 from trec_cli.signals.kinds import Values
-from trec_cli.signals.learn import learn_shares
+from trec_cli.signals.learn import SEQUENCE, SequenceSignals, learn_shares
 from trec_cli.signals.logit import ConditionalLogit
 from trec_cli.signals.renewal import Course
 from trec_cli.signals.shelf import Shelf
@@ -163,7 +162,7 @@ def make_catalogue(
         return EncodedCatalogue.of(items)
     sources = EmbedderSource.each(embedder, ModelSource())
     vectors = CatalogueVectors(sources, store, ATTRIBUTES)
-    return EncodedCatalogue.of(items, vectors.of(items, Silent()))
+    return EncodedCatalogue.of(items, vectors.each(items, Silent()))
 
 
 def _blocks(
@@ -333,7 +332,7 @@ class Bench:
         blend = course.fit(learner)
         learner.signals()
         seconds = round(time.process_time() - started, 1)
-        if NAME in self.shelf.kept[before:]:
+        if SEQUENCE in self.shelf.kept[before:]:
             seconds = 0.0
         if kept:
             save_logit(kept, blend.logit, {"seconds": seconds})

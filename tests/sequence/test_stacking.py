@@ -44,7 +44,7 @@ def _learn(
     fixed: list[str] | None = None,
 ) -> tuple[EncodedCatalogue, SequenceSignals, Signal]:
     drawn = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
-    catalogue = EncodedCatalogue.of(items, drawn[: len(items)])
+    catalogue = EncodedCatalogue.of(items, [drawn[: len(items)]])
     makes = SequenceSignals(catalogue, range(2), SETTINGS, shelf, fixed=fixed or ())
     events = Events.of(_train() if train is None else train, catalogue.rows)
     return catalogue, makes, makes(events)["sequence"]

@@ -99,7 +99,7 @@ NEAR = np.array([[1, 0], [0.6, 0.8], [-1, 0], [-0.6, -0.8]], np.float32)
 
 def test_counts_pass_to_the_items_with_the_nearest_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trec_cli.signals.learn.nearest_texts", partial(nearest_texts, count=2))
-    catalogue = EncodedCatalogue.of(ITEMS, NEAR)
+    catalogue = EncodedCatalogue.of(ITEMS, [NEAR])
     found = learn_signals(catalogue, Events.of(TRAIN, ROWS))
     assert "next" not in found
     # d, which nobody took, inherits a share of the steps to c, and b speaks in part for a.
@@ -216,7 +216,7 @@ def test_every_signal_is_explained(signals: dict[str, Signal]) -> None:
 
 def test_given_vectors_are_used_and_centred() -> None:
     vectors = np.array([[1, 0], [0, 1], [0, 0], [-1, 1]], np.float32)
-    catalogue = EncodedCatalogue.of(ITEMS, vectors)
+    catalogue = EncodedCatalogue.of(ITEMS, [vectors])
     made = catalogue.vectors[[catalogue.rows[item] for item in "abcd"]]
     assert made[2].tolist() == [0, 0]
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), [1, 1, 0, 1], atol=1e-6)

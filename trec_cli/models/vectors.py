@@ -115,19 +115,23 @@ class CatalogueVectors:
         }
 
     def of(self, items: Mapping[str, Item], progress: Progress) -> NDArray[np.float32]:
-        """Embed the items, each text once: [items, size], in their order.
-
-        A row has length 1, or is zero where an item has no text.  The cosine of rows that were
-        made by several embedders is the mean of the cosines of each.
+        """Embed the items by every embedder and put the vectors side by side: [items, size].
 
         Raises:
-            ModelError: the embedder cannot be loaded or used.
+            ModelError: an embedder cannot be loaded or used.
+        """
+        return side_by_side(self.each(items, progress))
+
+    def each(self, items: Mapping[str, Item], progress: Progress) -> list[NDArray[np.float32]]:
+        """Embed the items, each text once, by every embedder: [items, size], in their order.
+
+        A row has length 1, or is zero where an item has no text.
+
+        Raises:
+            ModelError: an embedder cannot be loaded or used.
         """
         with VectorStore(self.store) as store:
-            parts = [self._by(source, store, items, progress) for source in self.sources]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+            return [self._by(source, store, items, progress) for source in self.sources]
 
     def _by(
         self,
@@ -138,6 +142,13 @@ class CatalogueVectors:
     ) -> NDArray[np.float32]:
         maker = VectorMaker(source, store, max_tokens=self.max_tokens, progress=progress)
         return item_vectors(items, list(items), maker, self.attributes).matrix
+
+
+def side_by_side(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Join rows of length 1; the cosine of joined rows is the mean of the cosines of each."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
 
 
 def _sample(texts: Iterable[str]) -> list[str]:

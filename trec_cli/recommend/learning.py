@@ -134,7 +134,7 @@ def _made_with(
         models["sequence_models"] = wanted
         models.update({"sequence_apart": True} if course.asks_train else {})
         if not catalogue.embedded:  # these vectors mean something else in another catalogue
-            models["vectors"] = content_key([catalogue.vectors])
+            models["vectors"] = content_key(catalogue.views)
     return {
         "seed": options.seed,
         "embedder": options.embedder,
@@ -179,15 +179,13 @@ def _kept(path: Path, made_with: Mapping[str, Any], learner: Learner) -> Blend |
     return blend if list(blend.signals) == found.made_with.get("signals") else None
 
 
-def embed(
-    options: RecommendOptions, items: Mapping[str, Item], progress: Progress
-) -> Floats | None:
-    """Embed the catalogue, each text once; None without embedder."""
+def embed(options: RecommendOptions, items: Mapping[str, Item], progress: Progress) -> list[Floats]:
+    """Embed the catalogue, each text once, by every embedder; without one there is nothing."""
     if options.embedder is None:
-        return None
+        return []
     from trec_cli.models.embedder import EmbedderSource
     from trec_cli.models.source import ModelSource
     from trec_cli.models.vectors import CatalogueVectors
 
     sources = EmbedderSource.each(options.embedder, ModelSource())
-    return CatalogueVectors(sources, options.store_file).of(items, progress)
+    return CatalogueVectors(sources, options.store_file).each(items, progress)

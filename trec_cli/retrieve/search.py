@@ -232,7 +232,7 @@ def retrieve(
     examples: Sequence[Example],
     settings: RetrieveSettings,
     *,
-    vectors: Floats | None = None,
+    vectors: Sequence[Floats] = (),
 ) -> list[list[str]]:
     """Return the candidates of :func:`retrieved` as a list."""
     return list(retrieved(items, examples, settings, vectors=vectors))
@@ -243,7 +243,7 @@ def retrieved(
     examples: Sequence[Example],
     settings: RetrieveSettings,
     *,
-    vectors: Floats | None = None,
+    vectors: Sequence[Floats] = (),
     progress: Progress | None = None,
 ) -> Iterator[list[str]]:
     """Yield candidates for every example, in an order that tells nothing.
@@ -257,7 +257,7 @@ def retrieved(
         items: the catalogue.
         examples: of all splits; their own candidates play no role.
         settings: how many, and the filters.
-        vectors: of the items, in their order; without them LSA stands in.
+        vectors: of the items, in their order, by each embedder; without them LSA stands in.
         progress: where it is said how good an approximate search is.
     """
     catalogue = EncodedCatalogue.of(items, vectors)

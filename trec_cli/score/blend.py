@@ -124,9 +124,8 @@ class BlendJob(Job):
 
     @cached_property
     def _learner(self) -> Learner:
-        items, vectors = self._material.items, None
-        if self._vectors is not None:
-            vectors = self._vectors.of(items, self._progress)
+        items = self._material.items
+        vectors = self._vectors.each(items, self._progress) if self._vectors else []
         catalogue = EncodedCatalogue.of(items, vectors, self._shelf)
         further = None
         if self._sequence_models:

@@ -1,5 +1,8 @@
 """Sequence models as a signal of the blend: trained on what is counted, kept on the shelf.
 
+Where there are several embedders, each has models of its own and is a signal of its own: over
+vectors side by side one model learns less (benchmarks/quality/LOG.md).
+
 A model is kept with the whitening of its text vectors and the ids of the items that it knows,
 so that it reads a catalogue that has grown since.
 
@@ -27,9 +30,9 @@ from trec_cli.sequence.whitening import whiten, whitening_of
 from trec_cli.signals.catalogue import EncodedCatalogue, Floats
 from trec_cli.signals.histories import Events
 from trec_cli.signals.kinds import Signal
+from trec_cli.signals.learn import SEQUENCE
 from trec_cli.signals.shelf import Arrays, Shelf, content_key
 
-NAME = "sequence"
 SETTINGS = SequenceSettings(ids=True, negatives=1 << 11)
 """Learnt vectors beside those of texts add more to the blend (docs/quality.md), and with them
 few drawn items are as good as many."""
@@ -39,7 +42,7 @@ _OF_ITEMS = ("id_vectors.weight", "id_bias.weight")
 
 @dataclass
 class SequenceSignals:
-    """Makes the signal of several models, one per seed, for any events.
+    """Makes the signals of several models, one per seed and embedder, for any events.
 
     Attributes:
         catalogue: whose vectors are read.
@@ -72,7 +75,12 @@ class SequenceSignals:
             places = [fold % len(self.seeds)]
         elif fold is not None:
             events = events.outside([fold])
-        return {NAME: SequenceSignal([self._ranker(events, n, fold) for n in places])}
+        return {
+            SEQUENCE if view == 0 else f"{SEQUENCE}_{view + 1}": SequenceSignal(
+                [self._ranker(events, view, n, fold) for n in places]
+            )
+            for view in range(len(self.catalogue.views))
+        }
 
     @property
     def _shared(self) -> bool:
@@ -81,7 +89,12 @@ class SequenceSignals:
 
     def keys(self, events: Events) -> list[str]:
         """Return the keys of the models of these events."""
-        return [self._key(self._known(events, n), seed) for n, seed in enumerate(self.seeds)]
+        known = [self._known(events, n) for n in range(len(self.seeds))]
+        return [
+            self._key(each, view, seed)
+            for view in range(len(self.catalogue.views))
+            for each, seed in zip(known, self.seeds, strict=True)
+        ]
 
     def _known(self, events: Events, place: int) -> Events:
         """Return what the model at a place learns from."""
@@ -89,34 +102,36 @@ class SequenceSignals:
             return events
         return events.outside(range(place, FOLDS, len(self.seeds)))
 
-    def _key(self, events: Events, seed: int) -> str:
+    def _key(self, events: Events, view: int, seed: int) -> str:
         told = msgspec.json.encode([self.settings.recorded(len(self.catalogue)), seed]).decode()
         return content_key(
-            [told, self.catalogue.vectors, events.sequences.items, events.sequences.ends]
+            [told, self.catalogue.views[view], events.sequences.items, events.sequences.ends]
         )
 
-    def _ranker(self, events: Events, place: int, fold: int | None) -> Ranker:
+    def _ranker(self, events: Events, view: int, place: int, fold: int | None) -> Ranker:
         known, seed = self._known(events, place), self.seeds[place]
-        key = self.fixed[place] if self.fixed else self._key(known, seed)
+        fixed = self.fixed[view * len(self.seeds) + place] if self.fixed else None
+        key = fixed or self._key(known, view, seed)
         if fold is not None and not self._shared:  # asked once
-            return self._loaded(key, known, seed)
+            return self._loaded(key, known, view, seed)
         if key not in self._rankers:
-            self._rankers[key] = self._loaded(key, known, seed)
+            self._rankers[key] = self._loaded(key, known, view, seed)
         return self._rankers[key]
 
-    def _loaded(self, key: str, events: Events, seed: int) -> Ranker:
-        found = self.shelf.get(NAME, key, lambda: self._trained(events, seed))
-        texts = torch.from_numpy(whiten(self.catalogue.vectors, found[_MEAN], found[_AXES]))
+    def _loaded(self, key: str, events: Events, view: int, seed: int) -> Ranker:
+        found = self.shelf.get(SEQUENCE, key, lambda: self._trained(events, view, seed))
+        texts = torch.from_numpy(whiten(self.catalogue.views[view], found[_MEAN], found[_AXES]))
         model = SequenceModel(texts.shape[1], len(texts), self.settings)
         model.load_state_dict(self._state(found))
         return Ranker.of(model, texts)
 
-    def _trained(self, events: Events, seed: int) -> Arrays:
-        vectors, histories = self.catalogue.vectors, events.sequences.rows()
+    def _trained(self, events: Events, view: int, seed: int) -> Arrays:
+        vectors, histories = self.catalogue.views[view], events.sequences.rows()
         mean, axes = whitening_of(vectors)
         texts = torch.from_numpy(whiten(vectors, mean, axes))
         _, epochs = within_budget(histories, self.settings, seed)
-        with self.progress.task(f"training sequence model {seed}", total=epochs) as bar:
+        name = f"training sequence model {seed}" + (f" of embedder {view + 1}" if view else "")
+        with self.progress.task(name, total=epochs) as bar:
             model = train(
                 texts, histories, self.settings, seed, after_epoch=lambda *_: bar.advance(1)
             )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class EncodedCatalogue:
         titles: term counts of the titles, CSR [items, terms]; of all texts where none has one.
         texts: term counts of all attributes.
         groups: by attribute (brand, category), a CSR matrix [items, values] of ones.
-        vectors: one of length 1 per item, centred; zeros where an item has no text.
+        views: of each embedder, a vector of length 1 per item, centred; zeros where an item has
+            no text.
         embedded: whether the vectors are those of an embedder.
     """
 
@@ -44,21 +46,26 @@ class EncodedCatalogue:
     titles: Matrix
     texts: Matrix
     groups: Mapping[str, Matrix]
-    vectors: Floats
+    views: Sequence[Floats]
     embedded: bool = False
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """The vectors of all embedders side by side, of length 1."""
+        return centred(np.concatenate(self.views, axis=1)) if len(self.views) > 1 else self.views[0]
 
     @classmethod
     def of(
         cls,
         items: Mapping[str, Item],
-        vectors: Floats | None = None,
+        vectors: Sequence[Floats] = (),
         shelf: Shelf | None = None,
     ) -> "EncodedCatalogue":
         """Read the items.
 
         Args:
             items: by id.
-            vectors: of an embedder, [items, size] in the order of ``items``; without them
+            vectors: of each embedder, [items, size] in the order of ``items``; without them
                 a decomposition of the TF-IDF matrix (LSA) stands in.
             shelf: keeps that decomposition.
         """
@@ -67,17 +74,17 @@ class EncodedCatalogue:
         texts = count_matrix(terms(" ".join(item.attributes.values())) for item in ordered)
         titles = count_matrix(terms(item.title) for item in ordered)
         titles = titles if titles.nnz else texts
-        if vectors is None:
+        if not vectors:
             key = content_key([texts.data, texts.indices, texts.indptr])
             found = (shelf or Shelf()).get("lsa", key, lambda: {"vectors": lsa(texts)})
-            made = found["vectors"]
+            made = [found["vectors"]]
         else:
             row_of = {identifier: row for row, identifier in enumerate(items)}
-            made = vectors[[row_of[identifier] for identifier in ids]]
+            order = [row_of[identifier] for identifier in ids]
+            made = [each[order] for each in vectors]
         rows = {identifier: row for row, identifier in enumerate(ids)}
-        return cls(
-            rows, titles, texts, find_groups(ordered), centred(made), embedded=vectors is not None
-        )
+        views = list(map(centred, made))
+        return cls(rows, titles, texts, find_groups(ordered), views, embedded=bool(vectors))
 
     def __len__(self) -> int:
         """Count the items."""

@@ -23,6 +23,9 @@ from trec_cli.signals.neighbours import nearest_texts
 from trec_cli.signals.shelf import Shelf, content_key
 from trec_cli.signals.similarity import Matrix, bm25, scaled, tfidf
 
+SEQUENCE = "sequence"
+"""Sequence models' signal; that of a second embedder's is ``sequence_2``."""
+
 MEANINGS: dict[str, str] = {
     "popularity": "log of the number of train users who have taken the item",
     "answers": "log of how often the item was a right answer in train",
@@ -47,7 +50,7 @@ MEANINGS: dict[str, str] = {
     "vector_nearest": "highest cosine with one of the ten newest items",
     "vector_mean": "cosine with the mean vector of the history, the newest most",
     "vector_next": "its vector agrees with what vectors of next items look like after this history",
-    "sequence": "mean logit of sequence models",
+    SEQUENCE: "mean logit of sequence models",
     "repeat": "1 where the history holds it",
     "repeat_last": "1 where it is the newest item of the history",
 }
@@ -123,13 +126,16 @@ def missing_signals(signals: Mapping[str, Signal], *, embedded: bool) -> list[st
         missing.append("recent popularity (needs a split by time)")
     if not embedded:
         missing.append("smoothing through near texts (needs --embedder)")
-    elif "sequence" not in signals:
+    elif SEQUENCE not in signals:
         missing.append("sequence models (--sequence-models 3)")
     return [f"without {' and '.join(missing)}"] if missing else []
 
 
 def meaning(name: str) -> str:
     """Describe a signal in words."""
+    kind, _, number = name.partition("_")
+    if kind == SEQUENCE and number:
+        return f"{MEANINGS[SEQUENCE]} over the vectors of embedder {number}"
     return MEANINGS.get(name, f"weight of the history items with its {name.removeprefix('same_')}")
 
 
