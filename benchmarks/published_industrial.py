@@ -38,12 +38,13 @@ from trec_cli.models.source import ModelSource
 from trec_cli.models.vectors import CatalogueVectors
 from trec_cli.retrieve.search import Retriever
 from trec_cli.retrieve.settings import RetrieveSettings
+from trec_cli.sequence.stacking import SequenceSignals
 from trec_cli.signals import renewal
 from trec_cli.signals.blend import Blend, Learner, load_logit, save_logit
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Histories
 from trec_cli.signals.kinds import Values
-from trec_cli.signals.learn import SEQUENCE, SequenceSignals, learn_shares
+from trec_cli.signals.learn import SEQUENCE, learn_shares
 from trec_cli.signals.logit import ConditionalLogit
 from trec_cli.signals.renewal import Course
 from trec_cli.signals.shelf import Shelf

@@ -12,6 +12,7 @@ from trec_cli.sequence.stacking import SequenceSignals
 from trec_cli.signals.catalogue import EncodedCatalogue
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
+from trec_cli.signals.learn import meaning
 from trec_cli.signals.shelf import Shelf
 
 SETTINGS = SequenceSettings(
@@ -156,3 +157,36 @@ def test_several_models_are_averaged() -> None:
         return SequenceSignals(catalogue, seeds, SETTINGS)(events)["sequence"].everywhere(asked)
 
     assert scores(0, 1) == pytest.approx((scores(0) + scores(1)) / 2, abs=1e-4)
+
+
+def test_each_embedder_has_models_and_a_signal_of_its_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    views = [random.normal(size=(12, size)).astype(np.float32) for size in (8, 6)]
+    both = EncodedCatalogue.of(ITEMS, views)
+    events = Events.of(_train(), both.rows)
+    asked = Histories.of([["i3"], ["i5", "i6"]], both.rows)
+    makes = SequenceSignals(both, range(2), SETTINGS, Shelf(tmp_path))
+    found = makes(events)
+    assert list(found) == ["sequence", "sequence_2"]
+    keys = []
+    for name, vectors in zip(found, views, strict=True):
+        shelf = Shelf(tmp_path)  # the models are those of this embedder alone
+        alone = SequenceSignals(EncodedCatalogue.of(ITEMS, [vectors]), range(2), SETTINGS, shelf)
+        wanted = alone(events)["sequence"].everywhere(asked)
+        assert (found[name].everywhere(asked) == wanted).all()
+        assert shelf.made == []
+        keys += alone.keys(events)
+    assert makes.keys(events) == keys
+    fixed = SequenceSignals(both, range(2), SETTINGS, Shelf(tmp_path), fixed=keys)
+    again = fixed(Events.of(_train(30), both.rows))["sequence_2"].everywhere(asked)
+    assert (again == found["sequence_2"].everywhere(asked)).all()
+    assert meaning("sequence_2").endswith("over the vectors of embedder 2")
+
+
+def test_vectors_side_by_side_have_the_mean_of_the_cosines() -> None:
+    random = np.random.default_rng(0)
+    views = [random.normal(size=(12, size)).astype(np.float32) for size in (8, 6)]
+    both = EncodedCatalogue.of(ITEMS, views)
+    cosines = [view @ view.T for view in both.views]
+    assert np.linalg.norm(both.vectors, axis=1) == pytest.approx(np.ones(12), abs=1e-5)
+    assert both.vectors @ both.vectors.T == pytest.approx(np.mean(cosines, axis=0), abs=1e-5)

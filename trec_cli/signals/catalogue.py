@@ -51,8 +51,10 @@ class EncodedCatalogue:
 
     @cached_property
     def vectors(self) -> Floats:
-        """The vectors of all embedders side by side, of length 1."""
-        return centred(np.concatenate(self.views, axis=1)) if len(self.views) > 1 else self.views[0]
+        """The vectors of all embedders side by side; their cosine is the mean of the cosines."""
+        if len(self.views) == 1:
+            return self.views[0]
+        return np.concatenate(self.views, axis=1) / np.float32(np.sqrt(len(self.views)))
 
     @classmethod
     def of(
