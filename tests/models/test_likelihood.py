@@ -86,3 +86,12 @@ def test_predictions_stand_where_the_packed_row_has_the_tokens_before(
             assert [ids[place] for place in places] == [each.prefix[-1], *branch[:-1]]
             number += 1
     assert number == len(found)
+
+
+def test_rounded_texts_may_differ_by_their_length() -> None:
+    model = loud("llama")
+    asked = tree(5, [2])
+    assert TextScorer(model, 4096).tolerance([asked]) == 1e-3
+    rounded = TextScorer(model.to(torch.bfloat16), 4096)
+    assert rounded.tolerance([asked]) == 0.25  # as for an answer
+    assert rounded.tolerance([tree(9, [40])]) == pytest.approx(4.0)

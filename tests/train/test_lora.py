@@ -1,6 +1,7 @@
 """Which modules get an adapter, and what is refused before loading."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,34 @@ def test_the_attention_projections_of_a_family_are_picked(family: str, expected:
         if "lora_A" in name
     }
     assert places == set(expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen2", "opt", "gpt_neox"])
+def test_adapters_in_the_upper_layers_alone_leave_the_lower_ones_without_gradients(
+    family: str,
+) -> None:
+    model = build_model(family)
+    count = model.config.num_hidden_layers
+    adapted = add_adapter(model, TrainSettings(lora=LoraSettings(layers=1)))
+    names = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert {int(re.findall(r"\.(\d+)\.", name)[0]) for name in names} == {count - 1}
+    seen = {}
+    for name, module in adapted.named_modules():
+        if name.endswith(("mlp", "fc2")):
+            module.register_forward_hook(
+                lambda _m, _i, out, name=name: seen.update({name: out.requires_grad})
+            )
+    logits = adapted(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert logits.requires_grad
+    assert len(seen) == count
+    assert not any(list(seen.values())[:-1])
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_as_many_upper_layers_as_there_are_is_no_choice(count: int) -> None:
+    settings = TrainSettings(lora=LoraSettings(layers=count))
+    with pytest.raises(UsageError, match=f"--lora-layers {count}: the model has 2 layers"):
+        add_adapter(build_model("llama"), settings)
 
 
 def test_asked_modules_are_taken_if_they_are_there() -> None:
