@@ -30,7 +30,11 @@ from trec_cli.prompts.settings import PromptSettings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-ATTRIBUTES = {"mind": ("category", "subcategory", "title"), "industrial": ("title", "brand")}
+ATTRIBUTES = {
+    "mind": ("category", "subcategory", "title"),
+    "industrial": ("title", "brand"),
+    "games": ("title",),
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,11 @@ def parser(description: str) -> argparse.ArgumentParser:
 def prepared(collection: str, data: Path, *arguments: str) -> Path:
     """Run ``trec prepare`` on a collection into a folder of its own; give the folder."""
     run = Path(tempfile.mkdtemp(prefix=f"bench-{collection}-"))
-    by_collection = {"mind": ("--target", "history"), "industrial": ("--min-history", "5")}
+    by_collection = {
+        "mind": ("--target", "history"),
+        "industrial": ("--min-history", "5"),
+        "games": ("--min-history", "10"),
+    }
     long = ("--max-history", "100")
     trec = [sys.executable, "-m", "trec_cli"]
     command = [*trec, "prepare", str(data / collection), "--out", str(run), "--quiet"]

@@ -1,15 +1,15 @@
 """Training, ours against TRL's SFTTrainer, and every item of a history against the last alone.
 
     python -m benchmarks.train --data DATA --model MODEL --trl PYTHON
-    python -m benchmarks.train --data DATA --model MODEL --histories [--trl PYTHON]
+    python -m benchmarks.train --data DATA --model MODEL --histories industrial [--trl PYTHON]
 
 Both train the same LoRA (rank 8 on the attention projections, dropout 0.05) in float32 on
 the same prompts, with the loss on the answer alone.  TRL runs in an environment of its own,
 with the best of several batch sizes.
 
 The first compares prompts a second, on MIND prompts of about 950 tokens.  With
-``--histories`` it is targets (right answers learnt) a second, on whole histories of
-Industrial: ``--targets all`` against ``--targets last`` and, where TRL is at hand, against
+``--histories`` it is targets (right answers learnt) a second, on whole histories of a
+collection: ``--targets all`` against ``--targets last`` and, where TRL is at hand, against
 TRL on the prompts of all targets written out.
 """
 
@@ -134,11 +134,11 @@ def compare_prompts(given: argparse.Namespace, engine: Peer) -> None:
         )
 
 
-def histories(data: Path, model: str, users: int) -> Prompts:
-    """Build the prompts of training users of Industrial, whose whole history is shown."""
-    run, source = prepared("industrial", data), ModelSource(model)
+def histories(collection: str, data: Path, model: str, users: int) -> Prompts:
+    """Build the prompts of training users, whose whole history is shown."""
+    run, source = prepared(collection, data), ModelSource(model)
     items = read_items(run / "items.jsonl")
-    settings = PromptSettings(recent=50, attributes=ATTRIBUTES["industrial"])
+    settings = PromptSettings(recent=50, attributes=ATTRIBUTES[collection])
     builder = PromptBuilder(load_tokenizer(source), items, settings)
     examples = [e for e in read_examples(run / "examples.jsonl", items) if e.split == "train"]
     return Prompts(builder, [], [SummarizedExample(e, "") for e in examples[:users]])
@@ -146,7 +146,7 @@ def histories(data: Path, model: str, users: int) -> Prompts:
 
 def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
     """Compare all targets of each history with the last alone, and with TRL on all of them."""
-    prompts = histories(given.data, given.model, given.users)
+    prompts = histories(given.histories, given.data, given.model, given.users)
     every = plan(prompts, given.negatives, "all")
     last = plan(prompts, given.negatives)
     ways: dict[str, Callable[[int], float]] = {
@@ -165,12 +165,12 @@ def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
     rates = {name: [learnt[name] / s for s in took] for name, took in seconds.items()}
     for peer_name, goal in goals.items():
         compare(
-            f"train_all_targets_{peer_name.lower()}_{given.negatives}_negatives",
+            f"train_all_targets_{given.histories}_{peer_name.lower()}_{given.negatives}_negatives",
             rates,
             peer=peer_name,
             unit="targets/s",
-            what=f"training on every item of a history, Industrial, {given.negatives} negatives "
-            f"a positive: {peer_name}",
+            what=f"training on every item of a history, {given.histories}, {given.negatives} "
+            f"negatives a positive: {peer_name}",
             target=goal,
             more_is_better=True,
             more={
@@ -187,7 +187,9 @@ def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--trl", help="Python of an environment with TRL")
     options.add_argument("--users", type=int, default=4)
-    options.add_argument("--histories", action="store_true", help="all targets of each history")
+    options.add_argument(
+        "--histories", choices=("industrial", "games"), help="all targets of its histories"
+    )
     options.add_argument("--negatives", type=int, default=1, help="with --histories")
     given = options.parse_args()
     if not given.trl and not given.histories:
