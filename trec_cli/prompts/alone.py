@@ -6,12 +6,14 @@ nor resume, shards or what the store holds change a bit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from trec_cli.core.database import ContentKeys
+from trec_cli.core.manifest import file_hash
 from trec_cli.core.progress import Progress
+from trec_cli.models.device import Placement
 from trec_cli.models.log_odds import TreeScorer
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.prompts.recommend import PromptBuilder, tree_bytes
@@ -28,20 +30,38 @@ class TextsAlone:
     """
 
     def __init__(
-        self, builder: PromptBuilder, items: Iterable[str], identity: Mapping[str, Any]
+        self,
+        builder: PromptBuilder,
+        items: Iterable[str],
+        *,
+        model: Mapping[str, str],
+        placement: Placement,
+        max_tokens: int,
+        adapter: Iterable[Path] = (),
     ) -> None:
-        """Take the items that may be asked for.
+        """Take the items that may be asked for, and what decides how likely they are.
 
         Args:
             builder: of prompts that ask for texts.
             items: their ids.
-            identity: what of the model decides a likelihood: weights, adapter, precision.
+            model: its identity.
+            placement: where it runs.
+            max_tokens: of one forward pass.
+            adapter: its files, where it has one.
         """
+        identity = {
+            "what": "log p(text)",
+            "model": model,
+            "adapter": [file_hash(path) for path in adapter],
+            "device": placement.device.type,
+            "dtype": placement.precision,
+            "max_tokens": max_tokens,
+        }
         ids = sorted(set(items))
         self._builder = builder
         self._blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
         self._block_of = {item: n for n, block in enumerate(self._blocks) for item in block}
-        self._keys = ContentKeys({"what": "log p(text)", **identity})
+        self._keys = ContentKeys(identity)
         self._known: dict[str, float] = {}
         self.found = 0
 

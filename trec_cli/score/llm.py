@@ -17,7 +17,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from trec_cli.core.manifest import file_hash
 from trec_cli.core.progress import Progress
 from trec_cli.core.shards import BLOCK
 from trec_cli.models.device import Placement, choose_device
@@ -163,9 +162,14 @@ class TextJob(LlmJob):
 
     def _texts_alone(self, prompts: Prompts) -> TextsAlone:
         asked = (item for e in prompts.material.everything for item in e.candidates)
-        decides = {key: self.settings[key] for key in ("model", "device", "dtype", "max_tokens")}
-        adapter = [] if self._load_base else [file_hash(path) for path in prompts.adapter]
-        return TextsAlone(self._builder, asked, {"adapter": adapter, **decides})
+        return TextsAlone(
+            self._builder,
+            asked,
+            model=self.settings["model"],
+            placement=self._placement,
+            max_tokens=self._max_tokens,
+            adapter=() if self._load_base else prompts.adapter,
+        )
 
     @contextmanager
     def running(self, out: Path) -> Iterator[None]:

@@ -218,14 +218,13 @@ class TrainingJob:
         items: Iterable[str] = (item for e in asked for item in (*e.history, *e.candidates))
         if self.settings.negatives_from == "catalogue":
             items = self._builder.items
-        identity = {
-            "model": model_identity(self.source),
-            "adapter": [],
-            "device": self._placement.device.type,
-            "dtype": self._placement.precision,
-            "max_tokens": self.settings.max_tokens,
-        }
-        texts = TextsAlone(self._builder, items, identity)
+        texts = TextsAlone(
+            self._builder,
+            items,
+            model=model_identity(self.source),
+            placement=self._placement,
+            max_tokens=self.settings.max_tokens,
+        )
         with (
             PartialState().main_process_first(),
             VectorStore(self.options.store_file) as store,
