@@ -21,7 +21,7 @@ def _parsed(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_the_presets_are_named() -> None:
-    assert preset_names() == ["paper"]
+    assert preset_names() == ["paper", "text"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -52,6 +52,14 @@ def test_the_repair_of_texts_is_off_in_the_paper() -> None:
     assert _parsed("summarize", "run", "--preset", "paper")["repair"] is False
 
 
+def test_texts_are_learnt_listwise_and_scored_as_such() -> None:
+    learnt = _parsed("train", "run", "--preset", "text")
+    assert (learnt["mode"], learnt["ask"], learnt["loss"]) == ("none", "text", "listwise")
+    assert (learnt["targets"], learnt["recent"], learnt["attributes"]) == ("all", 10, "title")
+    scored = _parsed("score", "run", "--preset", "text")
+    assert (scored["mode"], scored["ask"]) == ("none", "text")
+
+
 @pytest.mark.parametrize("order", [("--preset", "--config"), ("--config", "--preset")])
 def test_a_config_file_wins_over_the_preset_and_the_command_line_over_both(
     order: tuple[str, str], tmp_path: Path
@@ -73,4 +81,4 @@ def test_a_command_that_a_preset_says_nothing_of_keeps_its_defaults() -> None:
 def test_a_name_that_does_not_exist_is_wrong_usage() -> None:
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["train", "run", "--preset", "none"])
     assert result.exit_code == 2
-    assert "no preset none; there are paper" in result.output
+    assert "no preset none; there are paper, text" in result.output
