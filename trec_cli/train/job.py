@@ -215,7 +215,10 @@ class TrainingJob:
         if not self.options.against_base:
             return {}
         asked = (question.example for question in chain(self._questions, self._valid))
-        items: Iterable[str] = (item for e in asked for item in (*e.history, *e.candidates))
+        learnt = self.settings.targets == "all"
+        items: Iterable[str] = (
+            item for e in asked for item in (*(e.history if learnt else ()), *e.candidates)
+        )
         if self.settings.negatives_from == "catalogue":
             items = self._builder.items
         texts = TextsAlone(
