@@ -28,7 +28,7 @@ from trec_cli.train.trainer import collate, packed_loss, separate_loss
 TinyModel = Callable[..., Path]
 ALONE = {item: -3.0 - int(item[1:]) / 7 for item in items()}
 TAU, SHARE = 5.0, 0.2
-LISTS = Objective(None, "texts", TAU, SHARE, ALONE)
+LISTS = Objective(None, "text_listwise", TAU, SHARE, ALONE)
 
 
 def builder(recent: int = 5) -> PromptBuilder:

@@ -6,6 +6,7 @@ nor resume, shards or what the store holds change a bit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +75,19 @@ class TextsAlone:
     def every(
         self, store: VectorStore, scorer: Callable[[], TreeScorer], progress: Progress
     ) -> Mapping[str, float]:
-        """Return all items' likelihoods; ``scorer`` is called where one is missing."""
+        """Return all items' likelihoods; ``scorer`` is made, and checked, where one is missing."""
+        checked = cache(lambda: self._checked(scorer()))
         with progress.task("asking for texts without a user", len(self._blocks)) as bar:
             for block in self._blocks:
                 if block[0] not in self._known:
-                    self._learn(block, store, scorer)
+                    self._learn(block, store, checked)
                 bar.advance()
         return self._known
+
+    def _checked(self, scorer: TreeScorer) -> TreeScorer:
+        """Let a model that cannot share a prefix be asked text by text."""
+        scorer.check([self._builder.tree([], "", self._blocks[0])])
+        return scorer
 
     def _learn(
         self, block: Sequence[str], store: VectorStore, scorer: Callable[[], TreeScorer]

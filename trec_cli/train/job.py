@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ class TrainingJob:
         self.options, self.files = options, options.files()
         self.settings = options.for_processes(processes.count)
         processes.check(quantized=self.settings.quantize is not None)
+        if options.against_base and (self.settings.quantize or processes.deal_out_weights):
+            raise UsageError(
+                "--ask text --loss listwise asks the whole base model first: train without "
+                "--quantize and FSDP"
+            )
         self.source = processes.place(options.model)
         self._processes, self._progress = processes, progress
         self._read()
@@ -232,7 +237,7 @@ class TrainingJob:
             PartialState().main_process_first(),
             VectorStore(self.options.store_file) as store,
         ):
-            return texts.every(store, cache(self._base_scorer), self._progress)
+            return texts.every(store, self._base_scorer, self._progress)
 
     def _base_scorer(self) -> TextScorer:
         llm = load_adapted(self.source, None, pack=True, head=True)

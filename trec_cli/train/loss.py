@@ -12,9 +12,9 @@ Written out, example *b* of a user is ``prefix + branch b + answer``.
 * *text*: the cross-entropy of every token of the texts that are learnt, the positives' and, with
   all targets, those of the history before them; the mean over tokens.  There are no negatives
   and no answers: what is learnt is to continue a history.
-* *texts*: listwise over texts.  What log-odds are there is here how much likelier the user makes
-  a candidate's text than the untrained model finds it without a user, in nats; ``pointwise_weight``
-  weighs the mean cross-entropy of the tokens of the positive's text.
+* *text_listwise*: the same of texts.  In place of log-odds stands how much likelier the user
+  makes a candidate's text than the untrained model finds it without a user, in nats, and
+  ``pointwise_weight`` weighs the mean cross-entropy of the tokens of the positive's text.
 
 Each is a sum over a row, divided by the total of the whole optimizer step.
 """
@@ -44,12 +44,12 @@ class Objective:
         answers: the tokens of yes and no; None where texts are learnt.
         loss: which of the losses.
         temperature, pointwise_weight: of the listwise losses.
-        alone: per item, the untrained model's log-likelihood of its text without a user; only
-            *texts* asks for it.
+        alone: per item, the untrained model's log-likelihood of its text without a user, for
+            ``text_listwise``.
     """
 
     answers: AnswerTokens | None
-    loss: LossName | Literal["text", "texts"] = "answer"
+    loss: LossName | Literal["text", "text_listwise"] = "answer"
     temperature: float = 1.0
     pointwise_weight: float = 0.0
     alone: Mapping[str, float] = field(default_factory=dict)
@@ -158,21 +158,13 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
     alone: list[float] = []
     start = asked = 0
     for tree in trees:
-        if objective.loss == "text":
-            rows.extend(_texts(tree, start))
-        elif objective.loss == "texts":
-            for number, text in enumerate(_candidate_texts(tree, start, objective), asked):
-                rows.extend(text)
-                branches += [number] * len(text)
-            alone += [objective.alone[item] for item in tree.items]
-        elif objective.loss == "prompt":
-            rows.extend(_every_token(tree, _needed(objective), start))
-        elif objective.loss == "answer":
-            rows.extend(_answers(tree, _needed(objective), start))
-        else:
-            rows.extend(_weighed_answers(tree, objective, start))
-        if objective.loss in ("listwise", "texts"):
+        rows.extend(_predictions(tree, objective, start))
+        if objective.loss in ("listwise", "text_listwise"):
             lists.extend([asked + branch for branch in each] for each in _lists(tree))
+        if objective.loss == "text_listwise":
+            texts = enumerate(tree.branches, asked)
+            branches += [number for number, text in texts for _ in text[tree.tree.lead :]]
+            alone += [objective.alone[item] for item in tree.items]
         start, asked = start + tree.tree.size, asked + len(tree.labels)
     positions, tokens, counts = zip(*rows, strict=True)
     return Targets(
@@ -183,6 +175,21 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
         torch.tensor(branches, dtype=torch.long),
         torch.tensor(alone, dtype=torch.float32),
     )
+
+
+def _predictions(tree: LabelledTree, objective: Objective, start: int) -> Iterator[Target]:
+    """Yield what is predicted in a tree whose row begins at ``start``."""
+    if objective.loss == "text":
+        return _texts(tree, start)
+    if objective.loss == "text_listwise":
+        return _candidate_texts(tree, objective.pointwise_weight, start)
+    if objective.loss == "prompt":
+        return _every_token(tree, _needed(objective), start)
+    answers = _answers(tree, _needed(objective), start)
+    if objective.loss == "answer":
+        return answers
+    weights = _shares(tree, objective.pointwise_weight)
+    return ((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
 
 
 def _needed(objective: Objective) -> AnswerTokens:
@@ -200,21 +207,12 @@ def _texts(tree: LabelledTree, start: int) -> Iterator[Target]:
         yield from ((start + place, token, 1) for place, token in branch)
 
 
-def _candidate_texts(
-    tree: LabelledTree, start: int, objective: Objective
-) -> Iterator[list[Target]]:
+def _candidate_texts(tree: LabelledTree, weight: float, start: int) -> Iterator[Target]:
     """Yield the tokens of every branch's text; those of positives count beside the lists, too."""
-    shares = _shares(tree, objective.pointwise_weight, only_right=True)
+    shares = _shares(tree, weight, only_right=True)
     for branch, share in zip(branch_predictions([tree]), shares, strict=True):
         text = branch[tree.tree.lead :]
-        yield [(start + place, token, share / len(text)) for place, token in text]
-
-
-def _weighed_answers(tree: LabelledTree, objective: Objective, start: int) -> Iterator[Target]:
-    """Yield the answers of a tree, each with what it counts beside the lists."""
-    weights = _shares(tree, objective.pointwise_weight)
-    answers = _answers(tree, _needed(objective), start)
-    return ((at, token, w) for (at, token, _), w in zip(answers, weights, strict=True))
+        yield from ((start + place, token, share / len(text)) for place, token in text)
 
 
 def _answers(tree: LabelledTree, answers: AnswerTokens, start: int) -> Iterator[Target]:

@@ -243,7 +243,7 @@ def _objective(prepared: PreparedTraining, alone: Mapping[str, float]) -> Object
         return Objective(None, "text")
     weights = settings.temperature or 1.0, settings.pointwise_weight
     if builder.text:
-        return Objective(None, "texts", *weights, alone)
+        return Objective(None, "text_listwise", *weights, alone)
     return Objective(builder.answers, settings.loss, *weights)
 
 

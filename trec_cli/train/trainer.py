@@ -73,17 +73,20 @@ def separate_loss(model: Any, base: Any, row: PackedRow, *, objective: Objective
     logits = (_logits(model, base, prompt) for prompt in prompts)
     if objective.loss in ("answer", "listwise"):
         return summed_loss(torch.stack([each[-1] for each in logits]), row.targets, objective)
-    if objective.loss == "texts":
-        texts = [
-            each[-len(p.branches[0]) - 1 : -1][p.tree.lead :]
-            for each, p in zip(logits, prompts, strict=True)
-        ]
+    if objective.loss == "text_listwise":
+        texts = [_of_text(each, prompt) for each, prompt in zip(logits, prompts, strict=True)]
         return summed_loss(torch.cat(texts), row.targets, objective)
     total = torch.zeros((), device=base.device)
     for prompt, each in zip(prompts, logits, strict=True):
         targets = make_targets([prompt], objective)
         total = total + summed_loss(each[targets.positions], targets, objective)
     return total
+
+
+def _of_text(logits: Tensor, prompt: LabelledTree) -> Tensor:
+    """Take the logits that predict the text of a prompt's only branch."""
+    text = len(prompt.branches[0]) - prompt.tree.lead
+    return logits[-text - 1 : -1]
 
 
 def _logits(model: Any, base: Any, prompt: LabelledTree) -> Tensor:
