@@ -24,6 +24,7 @@ from trec_cli.train.dataset import Draw, TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, make_targets
 from trec_cli.train.settings import TargetsName
 from trec_cli.train.trainer import collate, packed_loss, separate_loss
+from trec_cli.train.untrained import TEMPERATURES, best_temperature
 
 TinyModel = Callable[..., Path]
 ALONE = {item: -3.0 - int(item[1:]) / 7 for item in items()}
@@ -248,7 +249,28 @@ def test_an_example_without_negatives_is_named(run: Path, tiny_model: TinyModel)
     assert "its candidates hold no negative" in result.output
 
 
-def test_the_temperature_of_texts_is_five(run: Path, tiny_model: TinyModel) -> None:
-    assert train(run, tiny_model("llama"), "--epochs", 1).exit_code == 0
+def test_the_temperature_is_where_a_softmax_is_right_as_often_as_it_says() -> None:
+    """Of two candidates 8 nats apart the better is right 4 times of 5: 8 / tau = log 4."""
+    scores = [np.array([8.0, 0.0])] * 5
+    marks = [np.array([True, False])] * 4 + [np.array([False, True])]
+    assert best_temperature(scores, marks) == pytest.approx(8 / np.log(4), rel=0.1)
+    assert best_temperature(scores, marks[:1] * 5) == 1.0  # always right
+    assert best_temperature(scores, marks[4:] * 5) == 64.0  # always wrong
+
+
+def test_the_temperature_that_suits_the_untrained_model_is_taken_and_told(
+    run: Path, tiny_model: TinyModel
+) -> None:
+    model = tiny_model("llama")
+    assert train(run, model, "--epochs", 1).exit_code == 0
     manifest = json.loads((run / "model-none-text.manifest.json").read_text())
-    assert manifest["settings"]["temperature"] == 5.0
+    assert manifest["settings"]["temperature"] is None
+    found = manifest["suitable_temperature"]
+    assert found in TEMPERATURES
+    named = ["--temperature", found, "--out", run / "named"]
+    assert train(run, model, "--epochs", 1, *named).exit_code == 0
+    weights = [
+        (run / name / "adapter_model.safetensors").read_bytes()
+        for name in ("model-none-text", "named")
+    ]
+    assert weights[0] == weights[1]

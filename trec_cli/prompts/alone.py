@@ -6,10 +6,10 @@ nor resume, shards or what the store holds change a bit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trec_cli.core.database import ContentKeys
 from trec_cli.core.manifest import file_hash
@@ -17,7 +17,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.models.device import Placement
 from trec_cli.models.log_odds import TreeScorer
 from trec_cli.models.vector_store import VectorStore
-from trec_cli.prompts.recommend import PromptBuilder, tree_bytes
+from trec_cli.prompts.recommend import PromptBuilder, PromptTree, tree_bytes
 
 _BLOCK = 64
 """Items asked for at a time."""
@@ -27,7 +27,7 @@ class TextsAlone:
     """Log-likelihoods of item texts after the prompt of nobody, in nats.
 
     Attributes:
-        found: how many items' were in the store.
+        found: how many likelihoods were in the store.
     """
 
     def __init__(
@@ -75,30 +75,35 @@ class TextsAlone:
     def every(
         self, store: VectorStore, scorer: Callable[[], TreeScorer], progress: Progress
     ) -> Mapping[str, float]:
-        """Return all items' likelihoods; ``scorer`` is made, and checked, where one is missing."""
-        checked = cache(lambda: self._checked(scorer()))
+        """Return all items' likelihoods; ``scorer`` is called where one is missing."""
         with progress.task("asking for texts without a user", len(self._blocks)) as bar:
             for block in self._blocks:
                 if block[0] not in self._known:
-                    self._learn(block, store, checked)
+                    self._learn(block, store, scorer)
                 bar.advance()
         return self._known
 
-    def _checked(self, scorer: TreeScorer) -> TreeScorer:
-        """Let a model that cannot share a prefix be asked text by text."""
-        scorer.check([self._builder.tree([], "", self._blocks[0])])
-        return scorer
-
-    def _learn(
-        self, block: Sequence[str], store: VectorStore, scorer: Callable[[], TreeScorer]
-    ) -> None:
-        tree = self._builder.tree([], "", block)
+    def ask(
+        self, tree: PromptTree, store: VectorStore, scorer: Callable[[], TreeScorer]
+    ) -> NDArray[np.float32]:
+        """Return the likelihoods of a tree's texts, from the store where they are there."""
         key = self._keys.of(tree_bytes(tree))
         values = store.get([key]).get(key)
-        if values is None or len(values) != len(block):
+        if values is None or len(values) != len(tree.branches):
             [made] = scorer()([tree])
             values = np.array(made, np.float32)
             store.put({key: values})
         else:
-            self.found += len(block)
+            self.found += len(values)
+        return values
+
+    def _learn(
+        self, block: Sequence[str], store: VectorStore, scorer: Callable[[], TreeScorer]
+    ) -> None:
+        values = self.ask(self._builder.tree([], "", block), store, scorer)
         self._known.update(zip(block, map(float, values), strict=True))
+
+    def checked(self, scorer: TreeScorer) -> TreeScorer:
+        """Let a model that cannot share a prefix be asked text by text."""
+        scorer.check([self._builder.tree([], "", self._blocks[0])])
+        return scorer

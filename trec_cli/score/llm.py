@@ -13,7 +13,7 @@ of an item for everybody counts.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +183,13 @@ class TextJob(LlmJob):
     def _start(self) -> TreeScorer:
         """Ask the base model first where it is another one, so that one is loaded at a time."""
         if self._alone is not None and self._load_base is not None:
-            self._alone.every(self._store, self._base_scorer, self._progress)
+            self._alone.every(self._store, cache(self._base_scorer), self._progress)
         return super()._start()
 
     def _base_scorer(self) -> TreeScorer:
         assert self._load_base is not None
-        return self._make(self._load_base().model)
+        assert self._alone is not None
+        return self._alone.checked(self._make(self._load_base().model))
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples, in nats."""

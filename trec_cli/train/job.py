@@ -1,10 +1,10 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from trec_cli.train.lora import gathered, quantization
 from trec_cli.train.publish import Card, publish
 from trec_cli.train.run import Outcome, train
 from trec_cli.train.settings import BEFORE_OPTIONS, TrainOptions
+from trec_cli.train.untrained import QUESTIONS, Untrained, ask_untrained
 from trec_cli.train.work import WorkFolder
 
 _ELSEWHERE_IN_CARD = {"model", "inputs", "mode", "records"}
@@ -212,13 +213,13 @@ class TrainingJob:
                 work.open(wanted, overwrite=overwrite, warn=self._progress.warn)
             return self._train(work)
 
-    def _alone(self) -> Mapping[str, float]:
-        """Ask the base model how likely items' texts are without a user; none where not needed.
+    def _untrained(self) -> Untrained | None:
+        """Ask the base model what texts are learnt against; None where it is not needed.
 
         The other processes find in the store what the main one has asked for.
         """
         if not self.options.against_base:
-            return {}
+            return None
         asked = (question.example for question in chain(self._questions, self._valid))
         learnt = self.settings.targets == "all"
         items: Iterable[str] = (
@@ -237,7 +238,9 @@ class TrainingJob:
             PartialState().main_process_first(),
             VectorStore(self.options.store_file) as store,
         ):
-            return texts.every(store, self._base_scorer, self._progress)
+            some = (self._valid or self._questions)[:QUESTIONS]
+            asked_of = cache(lambda: texts.checked(self._base_scorer()))
+            return ask_untrained(texts, self._builder, some, store, asked_of, self._progress)
 
     def _base_scorer(self) -> TextScorer:
         llm = load_adapted(self.source, None, pack=True, head=True)
@@ -245,7 +248,7 @@ class TrainingJob:
 
     def _train(self, work: WorkFolder) -> Outcome:
         options, prepared = self.options, self.prepared
-        alone = self._alone()
+        untrained = self._untrained()
         llm = self._load()
         self._progress.info(f"training on {llm.placement.reason}")
         if options.trackers:
@@ -257,12 +260,14 @@ class TrainingJob:
             save_every=options.save_every,
             report_to=options.trackers,
             progress=self._progress,
-            alone=alone,
+            untrained=untrained,
         )
         weights = gathered(model)
         if self._processes.is_main:
             self._provenance.earlier_seconds = outcome.earlier_seconds
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
+            if untrained is not None:
+                details["suitable_temperature"] = untrained.temperature
             details["weights_dealt_out"] = weights is not None
             card = self._card(outcome)
             less: Less = "base" if options.against_base else "own"

@@ -30,6 +30,7 @@ from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
 from trec_cli.train.trainer import PackedTrainer
+from trec_cli.train.untrained import Untrained
 from trec_cli.train.validation import TextValidator, Validator
 from trec_cli.train.work import (
     Spent,
@@ -92,7 +93,7 @@ def train(
     save_every: int,
     report_to: Sequence[str] = (),
     progress: Progress | None = None,
-    alone: Mapping[str, float] | None = None,
+    untrained: Untrained | None = None,
 ) -> tuple[Any, Outcome]:
     """Train an adapter on ``llm``, continuing from the last whole checkpoint in ``work``.
 
@@ -103,8 +104,7 @@ def train(
         save_every: steps between them.
         report_to: trackers, as the Trainer names them.
         progress: where to say what goes on.
-        alone: the base model's log-likelihoods of items' texts without a user, where texts are
-            learnt listwise.
+        untrained: what the base model says, where texts are learnt listwise.
 
     Returns:
         The model with the adapter of the last step, and the outcome.
@@ -124,7 +124,7 @@ def train(
     scorer = _scorer(model, prepared, progress)
     with progress.task("training", prepared.plan.steps) as bar:
         trainer = _trainer(
-            model, arguments, prepared, work, scorer, bar, alone or {}, earlier=earlier
+            model, arguments, prepared, work, scorer, bar, untrained, earlier=earlier
         )
         _run(trainer, checkpoint)
     outcome = Outcome(
@@ -205,21 +205,21 @@ def _trainer(
     work: WorkFolder,
     scorer: TreeScorer,
     bar: Task,
-    alone: Mapping[str, float],
+    untrained: Untrained | None,
     *,
     earlier: Spent,
 ) -> PackedTrainer:
     settings, validator = prepared.settings, None
     callbacks = [EpochShare(settings.epochs), LogFile(work.log), StopWhenDiverged()]
     if prepared.valid:
-        validator = _validator(prepared, scorer, alone)
+        validator = _validator(prepared, scorer, untrained)
         callbacks.append(BestAdapter(work.best, settings.best_by))
     return PackedTrainer(
         model,
         arguments,
         data=prepared.data,
         plan=prepared.plan,
-        objective=_objective(prepared, alone),
+        objective=_objective(prepared, untrained),
         packed=not scorer.fallback,
         validate=validator,
         callbacks=[*callbacks, ShowProgress(bar)],
@@ -228,23 +228,24 @@ def _trainer(
 
 
 def _validator(
-    prepared: PreparedTraining, scorer: TreeScorer, alone: Mapping[str, float]
+    prepared: PreparedTraining, scorer: TreeScorer, untrained: Untrained | None
 ) -> Validator:
     valid, builder = prepared.valid, prepared.data.builder
     if builder.text:
-        return TextValidator(valid, builder, scorer, alone)
+        return TextValidator(valid, builder, scorer, untrained.alone if untrained else None)
     per_positive = prepared.settings.negatives_per_positive
     return Validator(valid, builder, scorer, negatives_per_positive=per_positive)
 
 
-def _objective(prepared: PreparedTraining, alone: Mapping[str, float]) -> Objective:
+def _objective(prepared: PreparedTraining, untrained: Untrained | None) -> Objective:
     builder, settings = prepared.data.builder, prepared.settings
-    if builder.text and not alone:
-        return Objective(None, "text")
-    weights = settings.temperature or 1.0, settings.pointwise_weight
+    share = settings.pointwise_weight
+    if untrained is not None:
+        temperature = settings.temperature or untrained.temperature
+        return Objective(None, "text_listwise", temperature, share, untrained.alone)
     if builder.text:
-        return Objective(None, "text_listwise", *weights, alone)
-    return Objective(builder.answers, settings.loss, *weights)
+        return Objective(None, "text")
+    return Objective(builder.answers, settings.loss, settings.temperature or 1.0, share)
 
 
 def _arguments(

@@ -50,9 +50,6 @@ BEFORE_OPTIONS: Mapping[str, object] = {
 }
 """What adapters were trained with before these were options; such values stand in no manifest."""
 
-_TEXT_TEMPERATURE = 5.0
-"""Of 60 users of Games (untrained, 4 negatives) a softmax is best at 6: loss 1.11, at 1 3.34."""
-
 MAX_GRADIENT_NORM = 1.0
 """Longer gradients are shortened to this length, as the Trainer does by default."""
 
@@ -118,8 +115,8 @@ class TrainSettings:
     Attributes:
         loss: cross-entropy of the answer token, or of every token of the prompt too; or of the
             softmax over a positive's and its negatives' log-odds.
-        temperature: of that softmax; None is 1 for log-odds and 5 for texts, whose likelihoods
-            differ by more nats.
+        temperature: of that softmax; None is 1 for log-odds, and for texts what suits the
+            untrained model's scores (:mod:`trec_cli.train.untrained`).
         pointwise_weight: how much the loss of the single answers counts beside it.
         targets: learn the example's positives alone, or every item of the history too, each
             from the items before it.
@@ -159,7 +156,7 @@ class TrainSettings:
             "Divides the scores in --loss listwise.",
             panel=_LEARN,
             minimum=0.01,
-            default_text="1; 5 with --ask text",
+            default_text="1; with --ask text what suits the untrained model",
         ),
     ] = None
     pointwise_weight: Annotated[
@@ -375,6 +372,5 @@ class TrainOptions:
 
     def for_processes(self, count: int) -> TrainSettings:
         """Return the training's settings, whole, for so many processes together."""
-        usual = _TEXT_TEMPERATURE if self.against_base else 1.0
-        temperature = self.training.temperature or usual
+        temperature = self.training.temperature or (None if self.against_base else 1.0)
         return replace(self.training, processes=count, temperature=temperature)
