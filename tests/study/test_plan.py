@@ -176,6 +176,24 @@ score.embedder = "a/b"
         assert "--embedder a/b" in words
 
 
+def test_texts_learnt_listwise_are_asked_of_the_base_once_for_all_arms(tmp_path: Path) -> None:
+    arms = """
+[[arm]]
+name = "listwise"
+prompt.ask = "text"
+train.loss = "listwise"
+[[arm]]
+name = "continued"
+prompt.ask = "text"
+"""
+    steps = steps_by_arm(tmp_path, arms)
+    kept = {
+        name: [step.stage for step in steps[name] if "--store" in step.arguments]
+        for name in ("listwise", "continued")
+    }
+    assert kept == {"listwise": ["train", "score"], "continued": ["score"]}
+
+
 def test_true_is_a_flag_false_its_opposite_and_a_list_an_option_for_each(tmp_path: Path) -> None:
     arms = """
 [summarize]

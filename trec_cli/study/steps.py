@@ -114,6 +114,8 @@ def _train(
     key = _key(*parents, arm.mode, options, seed)
     output = RunFolder(out / "work" / f"train-{key}").adapter(arm.mode)
     arguments = ("train", str(data.path), *texts, "--out", str(output), "--seed", str(seed))
+    if options.get("ask") == "text" and options.get("loss") == "listwise":
+        arguments += ("--store", str(RunFolder(out).store))
     return Step("train", (*arguments, *_options(options)), output)
 
 
