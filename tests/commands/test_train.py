@@ -447,19 +447,15 @@ def launched(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def assert_same_training(one: Path, other: Path) -> None:
+def assert_same_training(one: Path, other: Path, name: str = "model-none") -> None:
     """Compare adapters and loss curves: equal up to the order in which numbers are added."""
-    expected = load_file(one / "model-none" / "adapter_model.safetensors")
-    found = load_file(other / "model-none" / "adapter_model.safetensors")
+    expected = load_file(one / name / "adapter_model.safetensors")
+    found = load_file(other / name / "adapter_model.safetensors")
     assert found.keys() == expected.keys()
-    for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5)
+    for part, weight in expected.items():
+        torch.testing.assert_close(found[part], weight, rtol=1e-3, atol=1e-5)
     losses = [
-        [
-            line["loss"]
-            for line in read_log(run / "model-none" / "training-log.jsonl")
-            if "loss" in line
-        ]
+        [line["loss"] for line in read_log(run / name / "training-log.jsonl") if "loss" in line]
         for run in (one, other)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -475,6 +471,21 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, tiny_model: TinyMod
     assert done.returncode == 0, done.stderr
     assert_same_training(alone, together)
     assert (read_manifest(together / "model-none") or {})["prompts"] == 2 * 48
+
+
+@pytest.mark.slow
+def test_two_processes_ask_the_base_once_and_learn_texts_as_one_does(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    learn = ("--ask", "text", "--loss", "listwise", "--targets", "all")
+    options = (*learn, "--epochs", 1, "--lora-dropout", 0)
+    alone, together = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    for run in (alone, together):
+        (run / "prompts" / "recommend.txt").unlink()
+    assert trec(alone, tiny_model(), *options).exit_code == 0
+    done = launched(command(together, tiny_model(), *options))
+    assert done.returncode == 0, done.stderr
+    assert_same_training(alone, together, "model-none-text")
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ def test_every_way_gives_the_same(family: str, by_trees: bool) -> None:
     with scorer.ways() as ways:
         packed = ways.packed([*TREES, PATH])
         assert (packed - plain).abs().max() < 1e-3
-        whole = torch.cat([ways.cached(each) for each in TREES])
-    assert (whole - plain[: len(whole)]).abs().max() < 1e-3
+        whole = torch.cat([ways.cached(each) for each in [*TREES, PATH]])
+    assert (whole - plain).abs().max() < 1e-3
 
 
 def test_the_check_finds_nothing_wrong_with_a_usual_model() -> None:
     scorer = TextScorer(loud("llama"), 110)
-    scorer.check(TREES)
+    scorer.check([*TREES, PATH])
     assert not scorer.fallback
 
 
@@ -93,5 +93,5 @@ def test_rounded_texts_may_differ_by_their_length() -> None:
     asked = tree(5, [2])
     assert TextScorer(model, 4096).tolerance([asked]) == 1e-3
     rounded = TextScorer(model.to(torch.bfloat16), 4096)
-    assert rounded.tolerance([asked]) == 0.25  # as for an answer
-    assert rounded.tolerance([tree(9, [40])]) == pytest.approx(4.0)
+    assert rounded.tolerance([asked]) == 1.0
+    assert rounded.tolerance([tree(9, [60])]) == pytest.approx(3.0)

@@ -518,6 +518,25 @@ def test_sequence_models_are_trained_once_and_kept_until_the_log_has_grown(
     assert len(_kept_models(folder)) == 3
 
 
+def test_weights_of_when_embedders_shared_their_models_are_made_again(
+    tmp_path: Path, tiny_embedder: Path
+) -> None:
+    both = ["--embedder", f"{tiny_embedder},{tiny_embedder}", "--json"]
+    folder = _write(tmp_path / "shop", _users()[:24])
+    assert _trec(folder, *both).exit_code == 0
+    weights = folder / "model-blend-catalogue.json"
+    content = json.loads(weights.read_text())
+    assert len(content["sequence"]) == 6
+    assert {"sequence", "sequence_2"} <= {signal["name"] for signal in content["signals"]}
+    content["sequence"] = content["sequence"][:3]
+    weights.write_text(json.dumps(content))
+    grown = [_asked("u0", [*_users()[0].history, "i4"]), *_users()[1:24]]
+    night = _trec(_write(folder, grown), *both)
+    assert night.exit_code == 0, night.stderr
+    assert _told(night)["weights_kept"] is False
+    assert len(json.loads(weights.read_text())["sequence"]) == 6
+
+
 def test_in_a_split_by_time_older_answers_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from samples.tiny_model import build_tokenizer
 from tests.train.test_loss import with_adapter
 from tests.train.world import gradients, items, questions, write_run
 from trec_cli.commands.app import app
+from trec_cli.core.errors import UsageError
+from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import load_adapted, load_model
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.learnt import load_settings
@@ -256,6 +258,23 @@ def test_the_temperature_is_where_a_softmax_is_right_as_often_as_it_says() -> No
     assert best_temperature(scores, marks) == pytest.approx(8 / np.log(4), rel=0.1)
     assert best_temperature(scores, marks[:1] * 5) == 1.0  # always right
     assert best_temperature(scores, marks[4:] * 5) == 64.0  # always wrong
+    with pytest.raises(UsageError, match="no question has a wrong candidate"):
+        best_temperature([np.array([30.0])] * 5, [np.array([True])] * 5)
+
+
+def test_trees_of_all_targets_share_their_prefix_exactly() -> None:
+    """Branches leave it at several tokens; trained prompt by prompt it would be slow."""
+    scorer = TextScorer(with_adapter("llama"), 4096)
+    scorer.check([each.tree for each in trees("all")])
+    assert scorer.fallback == ""
+
+
+def test_too_many_layers_are_refused_before_anything_is_asked(
+    run: Path, tiny_model: TinyModel
+) -> None:
+    result = train(run, tiny_model("llama"), "--lora-layers", 2, "--dry-run")
+    assert result.exit_code == 2
+    assert "--lora-layers 2: the model has 2 layers" in " ".join(result.output.split())
 
 
 def test_the_temperature_that_suits_the_untrained_model_is_taken_and_told(

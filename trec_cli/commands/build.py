@@ -173,7 +173,7 @@ PRESET = Annotated[
     typer.Option(
         callback=load_preset,
         is_eager=True,
-        help="Defaults of another kind: paper for those of the paper.",
+        help="Defaults of another kind: paper for those of the paper, text for learning texts.",
         rich_help_panel=COMMON,
     ),
 ]

@@ -184,19 +184,24 @@ def cached_log_odds(
 
 
 class OverCache:
-    """A tree's branches over the key-value cache of its prefix.
-
-    Attributes:
-        first: logits after the prefix's last token, [vocabulary].
-    """
+    """A tree's branches over the key-value cache of its prefix."""
 
     def __init__(self, model: Any, tree: Tree) -> None:
-        """Compute the prefix."""
+        """Compute the prefix, and its logits where branches leave it."""
         self._model, self._tree = model, tree
         self._cache = {_cache_argument(model): DynamicCache()}
         prefix = to_device(torch.tensor([tree.prefix]), model.device)
-        logits = model(input_ids=prefix, use_cache=True, logits_to_keep=1, **self._cache).logits
-        self.first: Tensor = logits[0, -1]
+        ends = sorted(set(attachments(tree)))
+        keep = to_device(torch.tensor(ends) - 1, model.device)
+        self._ends = {end: place for place, end in enumerate(ends)}
+        self._logits = model(
+            input_ids=prefix, use_cache=True, logits_to_keep=keep, **self._cache
+        ).logits[0]
+
+    def firsts(self, part: Tree) -> Tensor:
+        """Return the logits of each branch's first token: [branches, vocabulary]."""
+        found: Tensor = self._logits[[self._ends[end] for end in attachments(part)]]
+        return found
 
     def chunks(self, room: int) -> Iterator[tuple[Tree, PackedTrees]]:
         """Yield runs of branches of at most ``room`` tokens, one branch at least."""

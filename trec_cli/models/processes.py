@@ -83,6 +83,20 @@ class Processes:
             )
 
     @contextmanager
+    def main_first(self, *, cpu: bool) -> Iterator[None]:
+        """Let the main process end the block before the others begin it, however long it takes.
+
+        The group that they wait in is the one that they train in afterwards: ``cpu`` says where.
+        """
+        if self.count == 1:
+            yield
+            return
+        from accelerate import PartialState
+
+        with PartialState(cpu=cpu, timeout=_LONGEST).main_process_first():
+            yield
+
+    @contextmanager
     def together(self) -> Iterator[None]:
         """Hold the processes together: nobody leaves the block before all have ended it.
 

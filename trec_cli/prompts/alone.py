@@ -1,8 +1,8 @@
 """How likely a model finds the texts of items without a user, kept in the store.
 
 That is the same in every question, so each item is asked for once, and found by every other arm
-and split that asks for it.  Items are taken in fixed blocks, and kept as blocks: neither order
-nor resume, shards or what the store holds change a bit.
+that asks for the same items.  Items are taken in fixed blocks of all that are asked for, and kept
+as blocks: neither order nor resume, shards or what the store holds change a bit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,11 +73,19 @@ class TextsAlone:
         return self._known[item]
 
     def every(
-        self, store: VectorStore, scorer: Callable[[], TreeScorer], progress: Progress
+        self,
+        items: Iterable[str],
+        store: VectorStore,
+        scorer: Callable[[], TreeScorer],
+        progress: Progress,
     ) -> Mapping[str, float]:
-        """Return all items' likelihoods; ``scorer`` is called where one is missing."""
-        with progress.task("asking for texts without a user", len(self._blocks)) as bar:
-            for block in self._blocks:
+        """Return the likelihoods of some items and of those in their blocks.
+
+        ``scorer`` is called where one is missing.
+        """
+        wanted = sorted({self._block_of[item] for item in items})
+        with progress.task("asking for texts without a user", len(wanted)) as bar:
+            for block in (self._blocks[number] for number in wanted):
                 if block[0] not in self._known:
                     self._learn(block, store, scorer)
                 bar.advance()
@@ -103,7 +111,16 @@ class TextsAlone:
         values = self.ask(self._builder.tree([], "", block), store, scorer)
         self._known.update(zip(block, map(float, values), strict=True))
 
-    def checked(self, scorer: TreeScorer) -> TreeScorer:
-        """Let a model that cannot share a prefix be asked text by text."""
-        scorer.check([self._builder.tree([], "", self._blocks[0])])
+    def checked(
+        self, scorer: TreeScorer, progress: Progress, longest: PromptTree | None = None
+    ) -> TreeScorer:
+        """Let a model that cannot share a prefix be asked text by text, and say so.
+
+        ``longest`` is the longest tree that it will be asked beside the texts alone.
+        """
+        scorer.tell = progress.warn
+        trees = [self._builder.tree([], "", self._blocks[0]), *([longest] if longest else [])]
+        scorer.check(trees)
+        if scorer.fallback:
+            progress.warn(f"{scorer.fallback}; asking the base model one prompt at a time, slowly")
         return scorer

@@ -171,6 +171,8 @@ def _kept(path: Path, made_with: Mapping[str, Any], learner: Learner) -> Blend |
         return None
     further: Any = learner.further
     if further is not None:
+        if len(found.sequence) != len(further.seeds) * len(learner.catalogue.views):
+            return None  # made when several embedders had the same models
         further = replace(further, fixed=found.sequence)
     blend = Blend(
         Learner(learner.catalogue, learner.events, learner.seed, learner.shelf, further),

@@ -105,6 +105,8 @@ class BlendJob(Job):
         self._material, self._seed, self._progress = material, asked.seed, progress
         self._split, self._vectors = asked.split, vectors
         self._sequence_models = sequence_models
+        if vectors is not None and len(vectors.sources) > 1:
+            self.unfinished = {**self.unfinished, "views": len(vectors.sources)}
         self._model: Path | None = None
         self._shelf = Shelf()
         self._reused = False

@@ -183,13 +183,14 @@ class TextJob(LlmJob):
     def _start(self) -> TreeScorer:
         """Ask the base model first where it is another one, so that one is loaded at a time."""
         if self._alone is not None and self._load_base is not None:
-            self._alone.every(self._store, cache(self._base_scorer), self._progress)
+            items = (item for example in self.examples for item in example.candidates)
+            self._alone.every(items, self._store, cache(self._base_scorer), self._progress)
         return super()._start()
 
     def _base_scorer(self) -> TreeScorer:
         assert self._load_base is not None
         assert self._alone is not None
-        return self._alone.checked(self._make(self._load_base().model))
+        return self._alone.checked(self._make(self._load_base().model), self._progress)
 
     def score(self, batch: Sequence[int]) -> list[list[float]]:
         """Score the candidates of a batch's examples, in nats."""

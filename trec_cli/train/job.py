@@ -1,15 +1,13 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from accelerate import PartialState
 
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
@@ -42,7 +40,7 @@ from trec_cli.prompts.questions import fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart
 from trec_cli.train.callbacks import keep_events
 from trec_cli.train.dataset import Draw, PreparedTraining, check_trainable, prepare
-from trec_cli.train.lora import gathered, quantization
+from trec_cli.train.lora import gathered, quantization, upper_layers
 from trec_cli.train.publish import Card, publish
 from trec_cli.train.run import Outcome, train
 from trec_cli.train.settings import BEFORE_OPTIONS, TrainOptions
@@ -82,6 +80,7 @@ class TrainingJob:
         self._processes, self._progress = processes, progress
         self._read()
         self._placement = choose_device(self.source.device, self.source.dtype)
+        upper_layers(load_config(self.source), self.settings.lora.layers)
         if self._placement.int8:
             raise UsageError("--dtype int8 cannot be trained; it is for summarize and score")
         inputs = [*self.files.inputs, *(self._target.files if self._target else [])]
@@ -220,13 +219,7 @@ class TrainingJob:
         """
         if not self.options.against_base:
             return None
-        asked = (question.example for question in chain(self._questions, self._valid))
-        learnt = self.settings.targets == "all"
-        items: Iterable[str] = (
-            item for e in asked for item in (*(e.history if learnt else ()), *e.candidates)
-        )
-        if self.settings.negatives_from == "catalogue":
-            items = self._builder.items
+        items = self._asked_items()
         texts = TextsAlone(
             self._builder,
             items,
@@ -234,13 +227,27 @@ class TrainingJob:
             placement=self._placement,
             max_tokens=self.settings.max_tokens,
         )
+        some = list((self._valid or self._questions)[:QUESTIONS])
+        on_cpu = self._placement.device.type == "cpu"
         with (
-            PartialState().main_process_first(),
+            self._processes.main_first(cpu=on_cpu),
             VectorStore(self.options.store_file) as store,
         ):
-            some = (self._valid or self._questions)[:QUESTIONS]
-            asked_of = cache(lambda: texts.checked(self._base_scorer()))
-            return ask_untrained(texts, self._builder, some, store, asked_of, self._progress)
+            return ask_untrained(
+                texts, self._builder, items, some, store, self._base_scorer, self._progress
+            )
+
+    def _asked_items(self) -> set[str]:
+        """Return the items whose texts may be candidates, in training or validation."""
+        learnt = [question.example for question in self._questions]
+        found = {item for e in learnt for item in e.candidates}
+        found |= {item for q in self._valid for item in q.example.candidates}
+        if self.settings.negatives_from == "catalogue":
+            found |= set(self._builder.items)
+        if self.settings.targets == "all":
+            shown = slice(-self._builder.settings.recent, None)
+            found |= {item for e in learnt for item in e.history[shown]}
+        return found
 
     def _base_scorer(self) -> TextScorer:
         llm = load_adapted(self.source, None, pack=True, head=True)
@@ -269,7 +276,7 @@ class TrainingJob:
             if untrained is not None:
                 details["suitable_temperature"] = untrained.temperature
             details["weights_dealt_out"] = weights is not None
-            card = self._card(outcome)
+            card = self._card(outcome, untrained)
             less: Less = "base" if options.against_base else "own"
             publish(work, model, self._builder, less, card, self._provenance, details, weights)
         return outcome
@@ -282,8 +289,10 @@ class TrainingJob:
         llm = load_model(source)
         return replace(llm, placement=self._placement)
 
-    def _card(self, outcome: Outcome) -> Card:
-        settings, inputs = self._provenance.settings, self._provenance.inputs
+    def _card(self, outcome: Outcome, untrained: Untrained | None) -> Card:
+        settings, inputs = dict(self._provenance.settings), self._provenance.inputs
+        if untrained is not None:
+            settings["temperature"] = self.settings.temperature or untrained.temperature
         return Card(
             base_model=self.source.name,
             revision=settings["model"]["revision"],

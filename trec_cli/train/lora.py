@@ -87,15 +87,15 @@ def pick_targets(model: Any, asked: tuple[str, ...] | None = None) -> list[str]:
     return list(default)
 
 
-def upper_layers(model: Any, count: int | None) -> list[int] | None:
-    """Return the numbers of the ``count`` upper layers; None for all.
+def upper_layers(config: Any, count: int | None) -> list[int] | None:
+    """Return the numbers of a model's ``count`` upper layers; None for all.
 
     Raises:
         UsageError: the model has no more than that, or says no number of layers.
     """
     if count is None:
         return None
-    total = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    total = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if count >= total:
         raise UsageError(
             f"--lora-layers {count}: the model has {total} layers; give fewer, or leave it out"
@@ -116,7 +116,7 @@ def add_adapter(model: Any, settings: TrainSettings, revision: str | None = None
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=pick_targets(model, lora.targets),
-        layers_to_transform=upper_layers(model, lora.layers),
+        layers_to_transform=upper_layers(model.config, lora.layers),
         revision=revision,
     )
     if settings.quantize:

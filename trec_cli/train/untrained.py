@@ -7,10 +7,12 @@ needs a temperature of the same size, else training begins with scores that are 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trec_cli.core.errors import UsageError
 from trec_cli.core.progress import Progress
 from trec_cli.models.log_odds import TreeScorer
 from trec_cli.models.vector_store import VectorStore
@@ -19,7 +21,7 @@ from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
 
 QUESTIONS = 50
-"""Questions that the temperature is chosen on; with 60 its standard error is a fifth."""
+"""Questions that the temperature is chosen on."""
 TEMPERATURES = 2.0 ** np.arange(0, 6.25, 0.25)
 
 
@@ -39,16 +41,33 @@ class Untrained:
 def ask_untrained(
     texts: TextsAlone,
     builder: PromptBuilder,
-    questions: Iterable[SummarizedExample],
+    items: Iterable[str],
+    questions: Sequence[SummarizedExample],
     store: VectorStore,
-    scorer: Callable[[], TreeScorer],
+    load: Callable[[], TreeScorer],
     progress: Progress,
 ) -> Untrained:
-    """Ask for all texts without a user, and on some questions with theirs."""
-    alone, scores, marks = texts.every(store, scorer, progress), [], []
-    for question in questions:
+    """Ask for texts without a user, and on some questions with theirs.
+
+    Args:
+        texts: that may be asked for.
+        builder: of the prompts.
+        items: whose texts are needed.
+        questions: that the temperature is chosen on, at least one.
+        store: of what was asked for before.
+        load: loads the base model, where something is missing.
+        progress: where to say what goes on.
+
+    Raises:
+        UsageError: no question has a wrong candidate.
+    """
+    trees = [question.tree(builder) for question in questions]
+    longest = max(trees, key=lambda tree: tree.size)
+    scorer = cache(lambda: texts.checked(load(), progress, longest))
+    alone, scores, marks = texts.every(items, store, scorer, progress), [], []
+    for tree, question in zip(trees, questions, strict=True):
         candidates, right = question.example.candidates, question.example.positives
-        likely = texts.ask(question.tree(builder), store, scorer)
+        likely = texts.ask(tree, store, scorer)
         scores.append(likely - np.array([alone[item] for item in candidates]))
         marks.append(np.array([item in right for item in candidates]))
     return Untrained(alone, best_temperature(scores, marks))
@@ -62,7 +81,14 @@ def best_temperature(
     Args:
         scores: per question, of its candidates.
         marks: which of them are right; the loss is that of every right one among the wrong ones.
+
+    Raises:
+        UsageError: no question has a wrong candidate.
     """
+    if all(right.all() for right in marks):
+        raise UsageError(
+            "no question has a wrong candidate to choose a temperature by: give --temperature"
+        )
     losses = [_loss(scores, marks, temperature) for temperature in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
