@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -519,9 +519,9 @@ def test_sequence_models_are_trained_once_and_kept_until_the_log_has_grown(
 
 
 def test_weights_of_when_embedders_shared_their_models_are_made_again(
-    tmp_path: Path, tiny_embedder: Path
+    tmp_path: Path, tiny_embedder: Path, tiny_model: Callable[..., Path]
 ) -> None:
-    both = ["--embedder", f"{tiny_embedder},{tiny_embedder}", "--json"]
+    both = ["--embedder", f"{tiny_embedder},{tiny_model('llama')}", "--json"]
     folder = _write(tmp_path / "shop", _users()[:24])
     assert _trec(folder, *both).exit_code == 0
     weights = folder / "model-blend-catalogue.json"
