@@ -81,3 +81,10 @@ Step 4 of 9 was the best.
 
 def test_without_validation_the_card_says_so() -> None:
     assert "Not validated" in card(best=None).text()
+
+
+def test_the_card_of_an_adapter_of_texts_says_what_its_scores_are() -> None:
+    text = card(settings={"ask": "text"}).text()
+    assert "to continue a user's history with the text of the item that is chosen next" in text
+    assert "The score of a candidate is how much likelier the user makes its text." in text
+    assert "answer" not in text

@@ -21,14 +21,17 @@ from trec_cli.train.work import BEST_FILE, MARKER, WorkFolder, replace_folder
 
 CARD_FILE = "README.md"
 PAPER = "https://arxiv.org/abs/2403.13325"
-_ANSWER_LEARNT = (
-    "to answer whether a user will choose a candidate item next. The score of a candidate is the "
-    "log-odds of the answer yes"
-)
-_TEXT_LEARNT = (
-    "to continue a user's history with the text of the item that is chosen next. The score of a "
-    "candidate is how much likelier the user makes its text"
-)
+_LEARNT = {
+    "answer": (
+        "to answer whether a user will choose a candidate item next",
+        "the log-odds of the answer yes",
+    ),
+    "text": (
+        "to continue a user's history with the text of the item that is chosen next",
+        "how much likelier the user makes its text",
+    ),
+}
+"""By what is asked for: what the adapter was trained to do, and what a score is."""
 ORIGIN_FILE = "merged.json"
 """In the merged folder: what it was made from."""
 
@@ -77,14 +80,15 @@ class Card:
         )
 
     def _introduction(self) -> str:
-        learnt = _TEXT_LEARNT if self.settings.get("ask") == "text" else _ANSWER_LEARNT
+        learnt, score = _LEARNT[self.settings.get("ask", "answer")]
         return (
             f"# Recommender adapter ({self.mode} summaries)\n\n"
-            f"A LoRA adapter for `{self.base_model}`, trained by `trec train` {learnt}.\n\n"
-            "It reads a summary of the user's preferences and the most recent items "
-            f"([LLM-TRSR]({PAPER})). Use it with `trec score`, which takes the prompt from "
-            "`prompt.json` in this folder. It has learnt the users and items of one collection; "
-            "on others nothing is known of it."
+            f"A LoRA adapter for `{self.base_model}`, trained by `trec train` {learnt}, given a "
+            f"summary of the user's preferences and the most recent items ([LLM-TRSR]({PAPER})). "
+            f"The score of a candidate is {score}.\n\n"
+            "Use it with `trec score`, which takes the prompt from `prompt.json` in this "
+            "folder. It has learnt the users and items of one collection; on others nothing is "
+            "known of it."
         )
 
     def _validation(self) -> str:
