@@ -241,6 +241,18 @@ def test_negatives_may_come_from_all_items(run: Path, tiny_model: TinyModel) -> 
     assert result.exit_code == 0, result.output
 
 
+def test_a_given_temperature_needs_no_wrong_candidates(run: Path, tiny_model: TinyModel) -> None:
+    lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["candidates"] = line["positives"]
+    (run / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = ["--epochs", 1, "--negatives-from", "catalogue"]
+    refused = train(run, tiny_model("llama"), *asked)
+    assert refused.exit_code == 2
+    assert "no question has a wrong candidate" in " ".join(refused.output.split())
+    assert train(run, tiny_model("llama"), *asked, "--temperature", 5).exit_code == 0
+
+
 def test_an_example_without_negatives_is_named(run: Path, tiny_model: TinyModel) -> None:
     lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
     for line in lines:
@@ -284,7 +296,7 @@ def test_the_temperature_that_suits_the_untrained_model_is_taken_and_told(
     assert train(run, model, "--epochs", 1).exit_code == 0
     manifest = json.loads((run / "model-none-text.manifest.json").read_text())
     assert manifest["settings"]["temperature"] is None
-    found = manifest["suitable_temperature"]
+    found = manifest["temperature_used"]
     assert found in TEMPERATURES
     named = ["--temperature", found, "--out", run / "named"]
     assert train(run, model, "--epochs", 1, *named).exit_code == 0

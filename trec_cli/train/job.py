@@ -234,7 +234,14 @@ class TrainingJob:
             VectorStore(self.options.store_file) as store,
         ):
             return ask_untrained(
-                texts, self._builder, items, some, store, self._base_scorer, self._progress
+                texts,
+                self._builder,
+                items,
+                some,
+                store,
+                self._base_scorer,
+                self._progress,
+                temperature=self.settings.temperature,
             )
 
     def _asked_items(self) -> set[str]:
@@ -274,7 +281,7 @@ class TrainingJob:
             self._provenance.earlier_seconds = outcome.earlier_seconds
             details = {**self._facts(), **outcome.details(), "device": llm.placement.reason}
             if untrained is not None:
-                details["suitable_temperature"] = untrained.temperature
+                details["temperature_used"] = untrained.temperature
             details["weights_dealt_out"] = weights is not None
             card = self._card(outcome, untrained)
             less: Less = "base" if options.against_base else "own"
@@ -292,7 +299,7 @@ class TrainingJob:
     def _card(self, outcome: Outcome, untrained: Untrained | None) -> Card:
         settings, inputs = dict(self._provenance.settings), self._provenance.inputs
         if untrained is not None:
-            settings["temperature"] = self.settings.temperature or untrained.temperature
+            settings["temperature"] = untrained.temperature
         return Card(
             base_model=self.source.name,
             revision=settings["model"]["revision"],

@@ -241,8 +241,7 @@ def _objective(prepared: PreparedTraining, untrained: Untrained | None) -> Objec
     builder, settings = prepared.data.builder, prepared.settings
     share = settings.pointwise_weight
     if untrained is not None:
-        temperature = settings.temperature or untrained.temperature
-        return Objective(None, "text_listwise", temperature, share, untrained.alone)
+        return Objective(None, "text_listwise", untrained.temperature, share, untrained.alone)
     if builder.text:
         return Objective(None, "text")
     return Objective(builder.answers, settings.loss, settings.temperature or 1.0, share)

@@ -31,7 +31,7 @@ class Untrained:
 
     Attributes:
         alone: log-likelihood of items' texts without a user, in nats.
-        temperature: that suits its scores, in nats.
+        temperature: the one asked for, or that suits its scores, in nats.
     """
 
     alone: Mapping[str, float]
@@ -46,8 +46,10 @@ def ask_untrained(
     store: VectorStore,
     load: Callable[[], TreeScorer],
     progress: Progress,
+    *,
+    temperature: float | None = None,
 ) -> Untrained:
-    """Ask for texts without a user, and on some questions with theirs.
+    """Ask for texts without a user and, where no temperature is given, with some users.
 
     Args:
         texts: that may be asked for.
@@ -57,6 +59,7 @@ def ask_untrained(
         store: of what was asked for before.
         load: loads the base model, where something is missing.
         progress: where to say what goes on.
+        temperature: None chooses one.
 
     Raises:
         UsageError: no question has a wrong candidate.
@@ -65,6 +68,8 @@ def ask_untrained(
     longest = max(trees, key=lambda tree: tree.size)
     scorer = cache(lambda: texts.checked(load(), progress, longest))
     alone, scores, marks = texts.every(items, store, scorer, progress), [], []
+    if temperature is not None:
+        return Untrained(alone, temperature)
     for tree, question in zip(trees, questions, strict=True):
         candidates, right = question.example.candidates, question.example.positives
         likely = texts.ask(tree, store, scorer)
