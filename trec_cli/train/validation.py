@@ -89,7 +89,7 @@ class Validator:
 class TextValidator(Validator):
     """Ranks candidates by how much likelier the user makes their texts.
 
-    Than the model itself finds them without a user, or, with ``alone``, than the untrained one.
+    What is subtracted is what the model itself says without a user, or the given ``alone``.
     The loss is the mean cross-entropy of the tokens of the right answers' texts, in nats.
     """
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from samples.tiny_model import build_tokenizer
 from tests.train.test_loss import with_adapter
+from tests.train.test_text import builder
 from tests.train.world import gradients, items, questions, write_run
 from trec_cli.commands.app import app
 from trec_cli.core.errors import UsageError
@@ -21,7 +22,6 @@ from trec_cli.models.source import ModelSource
 from trec_cli.prompts.learnt import load_settings
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
-from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.dataset import Draw, TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, make_targets
 from trec_cli.train.settings import TargetsName
@@ -34,18 +34,25 @@ TAU, SHARE = 5.0, 0.2
 LISTS = Objective(None, "text_listwise", TAU, SHARE, ALONE)
 
 
-def builder(recent: int = 5) -> PromptBuilder:
-    settings = PromptSettings(recent=recent, max_length=512, candidate_tokens=128, ask="text")
-    return PromptBuilder(build_tokenizer(chat=False), items(), settings)
+Asked = tuple[list[str], list[str], list[str]]
+"""History, right answers and wrong answers."""
 
 
-def trees(targets: TargetsName, negatives: int = 2, positives: int = 1) -> list[LabelledTree]:
-    """Give trees of histories of 0 to 3 items."""
-    asked = questions(8, positives=positives)
-    data = TrainingExamples(
-        asked, builder(), negatives_per_positive=negatives, seed=0, targets=targets
-    )
-    return [data[Draw(0, index)] for index in range(len(asked))]
+def learnt(targets: TargetsName, positives: int = 1) -> tuple[list[LabelledTree], list[Asked]]:
+    """Give trees of histories of 0 to 3 items, and what each asks."""
+    asked = [SummarizedExample(q.example, "thing") for q in questions(8, positives=positives)]
+    data = TrainingExamples(asked, builder(), negatives_per_positive=2, seed=0, targets=targets)
+    draws = [Draw(0, index) for index in range(len(asked))]
+    plain = [
+        (question.example.history[: each.count], list(each.positives), list(each.negatives))
+        for question, draw in zip(asked, draws, strict=True)
+        for each in (data.every(draw) if targets == "all" else [data.last(draw)])
+    ]
+    return [data[draw] for draw in draws], plain
+
+
+def trees(targets: TargetsName) -> list[LabelledTree]:
+    return learnt(targets)[0]
 
 
 def token_losses(model: Any, prompt: list[int], text: int) -> torch.Tensor:
@@ -57,7 +64,7 @@ def token_losses(model: Any, prompt: list[int], text: int) -> torch.Tensor:
     return losses[-text:]
 
 
-def written_out(model: Any, asked: list[tuple[list[str], list[str], list[str]]]) -> torch.Tensor:
+def written_out(model: Any, asked: list[Asked]) -> torch.Tensor:
     """Sum the losses of (history, right answers, wrong answers), each prompt by itself."""
     total = torch.zeros(())
     for history, right, wrong in asked:
@@ -73,45 +80,13 @@ def written_out(model: Any, asked: list[tuple[list[str], list[str], list[str]]])
     return total
 
 
-def asked_last(question: SummarizedExample, tree: LabelledTree) -> tuple[list[str], ...]:
-    right = question.example.positives
-    drawn = tree.items[: len(tree.items)]
-    wrong = [item for item, group in zip(drawn, groups(tree), strict=True) if group == 0]
-    return question.example.history, right, wrong[len(right) :]
-
-
-def groups(tree: LabelledTree) -> list[int]:
-    return list(tree.groups or [0] * len(tree.labels))
-
-
-def with_thing(asked: list[SummarizedExample]) -> list[SummarizedExample]:
-    return [SummarizedExample(question.example, "thing") for question in asked]
-
-
-def last(positives: int) -> tuple[list[LabelledTree], list[Any]]:
-    asked = with_thing(questions(8, positives=positives))
-    data = TrainingExamples(asked, builder(), negatives_per_positive=2, seed=0)
-    made = [data[Draw(0, index)] for index in range(len(asked))]
-    return made, [asked_last(q, tree) for q, tree in zip(asked, made, strict=True)]
-
-
-def every() -> tuple[list[LabelledTree], list[Any]]:
-    asked = with_thing(questions(8))
-    data = TrainingExamples(asked, builder(), negatives_per_positive=2, seed=0, targets="all")
-    made = [data[Draw(0, index)] for index in range(len(asked))]
-    plain = [
-        (question.example.history[: each.count], list(each.positives), list(each.negatives))
-        for index, question in enumerate(asked)
-        for each in data.every(Draw(0, index))
-    ]
-    return made, plain
-
-
-@pytest.mark.parametrize("which", ["last", "two", "all"])
+@pytest.mark.parametrize(("targets", "positives"), [("last", 1), ("last", 2), ("all", 1)])
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "opt"])
-def test_loss_and_gradients_are_those_of_separate_prompts(family: str, which: str) -> None:
+def test_loss_and_gradients_are_those_of_separate_prompts(
+    family: str, targets: TargetsName, positives: int
+) -> None:
     model = with_adapter(family)
-    asked, plain = every() if which == "all" else last(2 if which == "two" else 1)
+    asked, plain = learnt(targets, positives)
     row = collate(asked, objective=LISTS)["row"]
     assert row.targets.total == sum(len(right) for _, right, _ in plain)
     found, ours = gradients(model, lambda: packed_loss(model, model, row, objective=LISTS))
@@ -141,7 +116,7 @@ def test_a_line_break_before_a_candidate_is_no_token_of_its_text() -> None:
 
 
 def test_a_list_of_one_teaches_nothing_beside_its_text() -> None:
-    [tree, *_] = trees("last", negatives=2)
+    [tree, *_] = trees("last")
     alone = LabelledTree(tree.tree, [True, True, True], items=tree.items)
     row = collate([alone], objective=LISTS)["row"]
     assert len(row.targets.lists) == 0
