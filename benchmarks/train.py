@@ -40,8 +40,9 @@ from trec_cli.models.source import ModelSource
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
-from trec_cli.train.dataset import Draw, PreparedTraining, prepare
 from trec_cli.train.lora import pick_targets
+from trec_cli.train.plan import Draw
+from trec_cli.train.prepared import PreparedTraining, prepare
 from trec_cli.train.run import train
 from trec_cli.train.settings import TargetsName, TrainSettings
 from trec_cli.train.work import WorkFolder

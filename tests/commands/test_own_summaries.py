@@ -55,6 +55,29 @@ def test_a_file_named_by_its_mode_is_found_in_run(
     assert "number 5" in (run / "report.html").read_text()
 
 
+def test_all_targets_need_summaries_that_leave_items_out(
+    run: Path, tiny_model: Callable[..., Path]
+) -> None:
+    learn = ["--mode", "mine", "--targets", "all", "--model", tiny_model(), "--valid-users", "0"]
+    refused = trec("train", run, *learn, "--summaries", own(run), code=2)
+    assert "speaks of the whole history" in refused.stderr
+    assert "trec summarize --skip-recent N" in refused.stderr
+    lines = [
+        {
+            "example_id": f"e{n}",
+            "summary": "likes tea" if n > 1 else "",
+            "blocks": [{"level": 0, "start": 0, "end": end, "summary": "likes tea"}] if end else [],
+        }
+        for n in range(6)
+        for end in [max(0, min(3 * n, 13) - 3)]
+    ]
+    write_lines(run / "summaries-mine.jsonl", lines)
+    shown = trec("train", run, *learn, "--dry-run", "--json")
+    # Of split train: no history, 1 target; 9 items of which 6 are told: the 8th, 9th and the last.
+    assert json.loads(shown.stdout.splitlines()[-1])["targets per epoch"] == 4
+    trec("train", run, *learn)
+
+
 @pytest.mark.parametrize("command", ["train", "score"])
 def test_mode_none_with_summaries_is_wrong_usage(run: Path, command: str) -> None:
     refused = trec(command, run, "--mode", "none", "--summaries", own(run), code=2)

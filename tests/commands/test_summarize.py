@@ -1,6 +1,7 @@
 """``trec summarize`` from the command line, with a tiny random model."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -100,10 +101,39 @@ def test_every_example_gets_a_summary_in_example_order(run: Path, trec: Trec, mo
     assert "1 of 6 examples have no history" in result.stderr
 
 
+def test_the_newest_items_are_left_out_of_summaries(run: Path, trec: Trec) -> None:
+    result = trec(run, "--skip-recent", "3")
+    assert result.exit_code == 0, result.stderr
+    assert "2 of 6 examples have no history before the 3 newest items" in result.stderr
+    summaries = read_summaries(run / "summaries-hier.jsonl")
+    ends = [[(b.start, b.end) for b in summary.blocks] for summary in summaries.values()]
+    assert ends[:3] == [[], [], [(0, 3)]]
+    assert ends[5] == [(0, 5), (5, 10), (0, 10)]
+    assert "--skip-recent" not in result.stderr
+    refused = trec(run)
+    assert refused.exit_code == 2
+    assert "skip_recent: 3 before" in refused.stderr
+    # What is left is summarised like histories that end there.
+    shorter = run.parent / "shorter"
+    shutil.copytree(run, shorter, ignore=shutil.ignore_patterns("summaries*"))
+    cut = [{**example(n, min(n * 3, 13)), "split": "train"} for n in range(6)]
+    write_lines(shorter / "examples.jsonl", [{**e, "history": e["history"][:-3]} for e in cut])
+    made = trec(shorter, "--json")
+    assert last_line(made)["calls"] == 0
+    texts = [s.summary for s in read_summaries(shorter / "summaries-hier.jsonl").values()]
+    assert texts == [s.summary for s in summaries.values()]
+
+
+def test_a_dry_run_counts_no_calls_for_items_left_out(run: Path, trec: Trec) -> None:
+    shown = trec(run, "--skip-recent", "100", "--dry-run", "--json")
+    assert last_line(shown)["calls"] == 0
+
+
 def test_the_manifest_holds_settings_counts_and_device(run: Path, trec: Trec) -> None:
     trec(run, "--mode", "hier", "--attributes", "brand,title", "--no-repair")
     manifest = json.loads(manifest_path(run / "summaries-hier.jsonl").read_bytes())
     settings = manifest["settings"]
+    assert "skip_recent" not in settings, "at its default it is what there was before"
     assert settings["attributes"] == ["brand", "title"]
     assert settings["decoding"]["max_new_tokens"] == 12
     assert settings["model"]["dtype"] == "float32"

@@ -231,7 +231,6 @@ BAD_OPTIONS = [
     (["--users-per-step", "0"], "Invalid value for '--users-per-step'"),
     (["--quantize", "2bit"], "'2bit' is not one of '4bit', '8bit'"),
     (["--mode", "best"], "--mode best: choose one of"),
-    (["--targets", "all", "--mode", "hier"], "a summary speaks of the whole history"),
     (["--out", "-"], "cannot go to standard output"),
     (["--target-modules", "q_prj"], "--target-modules q_prj: the model has no such module"),
     (["--device", "cuda:3"], "CUDA_VISIBLE_DEVICES=3"),

@@ -44,6 +44,19 @@ def test_summaries_of_items_beyond_the_history_are_refused() -> None:
         with_summaries(examples, {**fitting, "e3": summary_of(3, "", 3, 4)}, "train", file="f")
 
 
+def test_a_summary_tells_as_much_as_its_blocks_and_a_foreign_one_all() -> None:
+    examples = [example(3), example(7), example(11), example(15)]  # with 3 items each
+    summaries = {
+        "e3": summary_of(3, "text", 1, 2, 2),
+        "e7": summary_of(7, "text", 3),
+        "e11": summary_of(11, "text"),
+        "e15": summary_of(15, ""),
+    }
+    found = with_summaries(examples, summaries, "train", file="f")
+    assert [question.told for question in found] == [2, 3, 3, 0]
+    assert [q.told for q in with_summaries(examples, None, "train", file="f")] == [0] * 4
+
+
 def test_the_limit_is_per_split() -> None:
     examples = [example(0, "valid"), *(example(n) for n in range(1, 5)), example(9, "valid")]
     assert len(with_summaries(examples, None, "train", file="f", limit=2)) == 2
@@ -55,3 +68,6 @@ def test_the_fingerprint_sees_examples_and_summaries() -> None:
     first, second = questions(2), [*questions(1), SummarizedExample(example(1), "other")]
     assert fingerprint(first) == fingerprint(questions(2))
     assert len({fingerprint(first), fingerprint(second), fingerprint(first[::-1])}) == 3
+    mine = example(3)
+    told = [[SummarizedExample(mine, "text", told=count)] for count in range(4)]
+    assert len(set(map(fingerprint, told))) == 4

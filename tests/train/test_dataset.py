@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from samples.tiny_model import build_tokenizer
 from tests.train.world import SHORT, builder, example, questions, training_examples
-from trec_cli.core.errors import InputError
+from trec_cli.core.errors import InputError, UsageError
 from trec_cli.models.packing import separate_prompts
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.dataset import (
-    Draw,
-    StepPlan,
     TrainingExamples,
+    check_targets,
     check_trainable,
     draw_unknown,
-    measure,
 )
+from trec_cli.train.measure import measure
+from trec_cli.train.plan import Draw, StepPlan
 from trec_cli.train.settings import NegativesFrom
 
 
@@ -140,7 +140,7 @@ def test_negatives_of_each_item_of_the_history_are_drawn_by_themselves() -> None
     assert list(shorter.every(Draw(0, 3))) == asked[0][:2]
 
 
-def long_history(length: int, recent: int, **more: Any) -> TrainingExamples:
+def long_history(length: int, recent: int, told: int = 0, **more: Any) -> TrainingExamples:
     """Give one user with a history of so many items, of which the prompt shows some."""
     mine = msgspec.structs.replace(example(3), history=[f"i{n}" for n in range(length)])
     make = PromptBuilder(
@@ -150,7 +150,7 @@ def long_history(length: int, recent: int, **more: Any) -> TrainingExamples:
         template=SHORT,
     )
     return TrainingExamples(
-        [SummarizedExample(mine, "")],
+        [SummarizedExample(mine, "old things" if told else "", told=told)],
         make,
         negatives_per_positive=1,
         seed=0,
@@ -169,6 +169,28 @@ def test_only_items_that_the_prompt_shows_are_asked_for() -> None:
     assert counts(data, 0) == [12, 11, 10, 9]
     assert len(data[Draw(0, 0)].labels) == 2 * 4
     assert counts(long_history(12, recent=0), 0) == [12]
+
+
+@pytest.mark.parametrize(
+    ("recent", "told", "expected"),
+    [
+        (4, 8, [12, 11, 10, 9]),
+        (4, 10, [12, 11, 10]),
+        (4, 12, [12]),
+        (4, 3, [12, 11, 10, 9]),
+        (20, 8, [12, 11, 10, 9, 8]),
+    ],
+)
+def test_nothing_is_asked_for_that_the_summary_has_told(
+    recent: int, told: int, expected: list[int]
+) -> None:
+    assert counts(long_history(12, recent=recent, told=told), 0) == expected
+
+
+def test_summaries_of_whole_histories_leave_nothing_to_learn_but_the_last_items() -> None:
+    check_targets(long_history(12, recent=4, told=11).questions, "s.jsonl")
+    with pytest.raises(UsageError, match=r"every summary in s.jsonl .* --skip-recent N"):
+        check_targets(long_history(12, recent=4, told=12).questions, "s.jsonl")
 
 
 def test_of_many_items_some_are_drawn_in_each_epoch_and_always_the_last() -> None:

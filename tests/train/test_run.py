@@ -10,7 +10,7 @@ import torch
 from tests.train.world import CPU, builder, language_model, questions
 from trec_cli.core.errors import ModelError, UsageError
 from trec_cli.train.callbacks import read_log
-from trec_cli.train.dataset import prepare
+from trec_cli.train.prepared import prepare
 from trec_cli.train.run import Outcome, train, use_one_device
 from trec_cli.train.settings import LoraSettings, LossName, TrainSettings
 from trec_cli.train.work import WorkFolder

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from trec_cli.prompts.questions import without_user
 from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.prompts.settings import PromptSettings
 from trec_cli.train.callbacks import read_log
-from trec_cli.train.dataset import Draw, TrainingExamples
+from trec_cli.train.dataset import TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, make_targets
+from trec_cli.train.plan import Draw
 from trec_cli.train.settings import TargetsName
 from trec_cli.train.trainer import collate, packed_loss, separate_loss
 from trec_cli.train.validation import TextValidator
@@ -34,9 +36,11 @@ def builder(recent: int = 5) -> PromptBuilder:
     return PromptBuilder(build_tokenizer(chat=False), items(), settings)
 
 
-def trees(targets: TargetsName, positives: int = 1, recent: int = 5) -> list[LabelledTree]:
-    """Give trees of histories of 0 to 3 items."""
-    asked = questions(8, positives=positives)
+def trees(
+    targets: TargetsName, positives: int = 1, recent: int = 5, told: int = 0
+) -> list[LabelledTree]:
+    """Give trees of histories of 0 to 3 items, of which summaries tell some."""
+    asked = [replace(q, told=told) for q in questions(8, positives=positives)]
     data = TrainingExamples(
         asked,
         builder(recent),
@@ -72,6 +76,16 @@ def test_all_targets_are_the_lines_of_the_history_and_the_right_answer() -> None
 
 def test_only_lines_that_are_shown_are_learnt() -> None:
     assert [tree.targets for tree in trees("all", recent=1)] == [1, 2, 2, 2, 1, 2, 2, 2]
+
+
+def test_lines_that_the_summary_has_told_are_not_learnt() -> None:
+    asked = questions(8)
+    for recent, told in ((5, 1), (5, 2), (2, 1), (2, 2)):
+        for question, tree in zip(asked, trees("all", recent=recent, told=told), strict=True):
+            history = question.example.history
+            lines = [*history[max(told, len(history) - recent) :], *question.example.positives]
+            assert learnt(tree) == "".join(f"title: {items()[item].title}\n" for item in lines)
+            assert tree.targets == len(lines)
 
 
 def test_every_right_answer_is_learnt_after_the_same_history_once() -> None:

@@ -22,8 +22,9 @@ from trec_cli.models.source import ModelSource
 from trec_cli.prompts.learnt import load_settings
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
-from trec_cli.train.dataset import Draw, TrainingExamples
+from trec_cli.train.dataset import TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, make_targets
+from trec_cli.train.plan import Draw
 from trec_cli.train.settings import TargetsName
 from trec_cli.train.trainer import collate, packed_loss, separate_loss
 from trec_cli.train.untrained import TEMPERATURES, best_temperature

@@ -26,12 +26,15 @@ class SummarizedExample:
         summary: the same for all candidates.
         target: where every candidate asks the history itself, what answers it.
         blocks: the block summaries that it chooses from.
+        told: after how many items of the history the summary ends, all where nobody says: what
+            comes later it gives no hint of.
     """
 
     example: Example
     summary: str
     target: TargetAttention | None = None
     blocks: Sequence[Block] = ()
+    told: int = 0
 
     @property
     def negatives(self) -> list[str]:
@@ -93,10 +96,17 @@ class _Joined(Slices[SummarizedExample]):
         if self._summaries is None:
             return SummarizedExample(example, "")
         summary = self._summaries[example.example_id]
+        told = _told(summary, example)
         if self._target is None:
-            return SummarizedExample(example, summary.summary)
+            return SummarizedExample(example, summary.summary, told=told)
         blocks = level_zero(summary.blocks)
-        return SummarizedExample(example, summary.summary, self._target, blocks)
+        return SummarizedExample(example, summary.summary, self._target, blocks, told)
+
+
+def _told(summary: Summary, example: Example) -> int:
+    """Return after how many items of the history a summary ends; a foreign one may tell all."""
+    unknown = len(example.history) if summary.summary else 0
+    return max((block.end for block in summary.blocks), default=unknown)
 
 
 def _check(
@@ -164,5 +174,8 @@ def fingerprint(questions: Iterable[SummarizedExample]) -> str:
     digest = hashlib.sha256()
     for question in questions:
         blocks = {"blocks": list(question.blocks)} if question.blocks else {}
-        digest.update(encode({"example": question.example, "summary": question.summary, **blocks}))
+        partly = question.summary and question.told < len(question.example.history)
+        told = {"told": question.told} if partly else {}
+        said = {"example": question.example, "summary": question.summary}
+        digest.update(encode({**said, **blocks, **told}))
     return digest.hexdigest()

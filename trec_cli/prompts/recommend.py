@@ -484,6 +484,10 @@ class PromptBuilder:
         nothing = [] if self.text else [self._unknown]
         return [list(self._item_ids(item)) for item in last] or nothing
 
+    def line_tokens(self, items: Sequence[str]) -> int:
+        """Count the tokens of lines with these items, each with its line break."""
+        return sum(len(self._item_ids(item)) + len(self._newline) for item in items)
+
     def _lines(self, items: list[list[int]]) -> list[int]:
         """Join items by line breaks."""
         joined: list[int] = []

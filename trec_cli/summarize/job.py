@@ -17,7 +17,15 @@ from trec_cli.summarize.asking import Asker, CallCounts
 from trec_cli.summarize.engine import Store
 from trec_cli.summarize.quality import QualityAudit
 from trec_cli.summarize.remote import make_setup
-from trec_cli.summarize.run import Written, choose, line_hashes, no_summaries, save, summarize
+from trec_cli.summarize.run import (
+    Written,
+    choose,
+    line_hashes,
+    no_summaries,
+    older,
+    save,
+    summarize,
+)
 from trec_cli.summarize.settings import SummarizeOptions
 
 if TYPE_CHECKING:
@@ -150,6 +158,7 @@ class ModelJob(SummaryJob):
 
     Attributes:
         setup: how they are made.
+        older: the examples with as much of their history as summaries speak of.
         writer: writes the prompts, and counts what was cut.
         counts: what the calls came to.
         audit: how good the summaries are.
@@ -169,10 +178,13 @@ class ModelJob(SummaryJob):
         self.counts, self.audit = CallCounts(), QualityAudit(self.items)
         self.vectors: VectorMaker | None = None
         self._device = ""
-        empty = sum(not example.history for example in self.examples)
+        skipped = self.setup.summary.skip_recent
+        self.older = older(self.examples, skipped)
+        empty = sum(not example.history for example in self.older)
         if empty:
+            what = f"no history before the {skipped} newest items" if skipped else "no history"
             progress.warn(
-                f"{empty} of {len(self.examples)} examples have no history; their summary is empty"
+                f"{empty} of {len(self.examples)} examples have {what}; their summary is empty"
             )
 
     def details(self) -> dict[str, Any]:
@@ -228,8 +240,8 @@ class ModelJob(SummaryJob):
             retries=self.setup.retries,
         )
         self.counts = asker.counts
-        made = summarize(self.examples, self.options.mode, self.writer, asker.ask, name, attender)
-        yield from self.audit.watch(made, (example.history for example in self.examples))
+        made = summarize(self.older, self.options.mode, self.writer, asker.ask, name, attender)
+        yield from self.audit.watch(made, (example.history for example in self.older))
 
 
 def make_job(options: SummarizeOptions, progress: Progress) -> SummaryJob:

@@ -18,7 +18,7 @@ from trec_cli.core.jsonl import encode, is_stream, open_input
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import write_bytes, write_lines
 from trec_cli.core.records import Example, Mode, Summary
-from trec_cli.core.shelves import Chosen
+from trec_cli.core.shelves import Chosen, Slices
 from trec_cli.core.stored import splits_of
 from trec_cli.summarize.engine import Keys
 from trec_cli.summarize.modes import (
@@ -65,6 +65,25 @@ def summarize(
         for example, result in zip(wave, results, strict=True):
             done = attend(example, result) if attend else result
             yield _record(example, mode, done, model)
+
+
+def older(examples: Sequence[Example], newest: int) -> Sequence[Example]:
+    """Leave the ``newest`` items of every history out."""
+    return _Older(examples, newest) if newest else examples
+
+
+class _Older(Slices[Example]):
+    """Examples whose histories end some items earlier."""
+
+    def __init__(self, examples: Sequence[Example], newest: int) -> None:
+        self._examples, self._newest = examples, newest
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def at(self, index: int) -> Example:
+        example = self._examples[index]
+        return msgspec.structs.replace(example, history=example.history[: -self._newest])
 
 
 def waves(examples: Iterable[Example]) -> Iterator[list[Example]]:

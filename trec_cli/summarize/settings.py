@@ -1,9 +1,9 @@
 """What decides a summary, and the options of ``trec summarize``; imports no torch."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from trec_cli.core.cost import PlanOptions
 from trec_cli.core.database import IN_MEMORY
@@ -31,6 +31,7 @@ class SummarySettings:
 
     Attributes:
         block_size: items in a block (the paper's 5).
+        skip_recent: newest items that no summary speaks of, because prompts show them.
         item_tokens: longest line of an item, in tokens.
         prompt_tokens: longest prompt, in tokens; what does not fit is merged in more levels.
         summary_tokens: longest summary, in tokens, both written and read again.
@@ -43,6 +44,15 @@ class SummarySettings:
     """
 
     block_size: Annotated[int, Option("Items in a block.", panel=_SUMMARY, minimum=1)] = 5
+    skip_recent: Annotated[
+        int,
+        Option(
+            "Newest items to leave out, for prompts that show them; then train --targets all "
+            "learns them, too.",
+            panel=_SUMMARY,
+            minimum=0,
+        ),
+    ] = 0
     item_tokens: Annotated[
         int, Option("Longest item in a prompt, in tokens.", panel=_SUMMARY, minimum=1)
     ] = 64
@@ -82,6 +92,13 @@ class SummarySettings:
             maximum=5,
         ),
     ] = 1
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings as manifests hold them; without ``skip_recent`` as they ever were."""
+        values = asdict(self)
+        if not self.skip_recent:
+            del values["skip_recent"]
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,7 +233,7 @@ class Setup:
 
     def describe(self, writer: PromptWriter) -> dict[str, Any]:
         """Return everything that decides the summaries, beside the inputs."""
-        sizes = dataclasses.asdict(self.summary)
+        sizes = self.summary.recorded()
         texts = [writer.templates[name].text for name in MODE_TEMPLATES[self.options.mode]]
         return {
             "mode": self.options.mode,

@@ -39,8 +39,10 @@ from trec_cli.prompts.learnt import Less, template_hash
 from trec_cli.prompts.questions import fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart
 from trec_cli.train.callbacks import keep_events
-from trec_cli.train.dataset import Draw, PreparedTraining, check_trainable, prepare
+from trec_cli.train.dataset import check_targets, check_trainable
 from trec_cli.train.lora import gathered, quantization, upper_layers
+from trec_cli.train.plan import Draw
+from trec_cli.train.prepared import PreparedTraining, prepare
 from trec_cli.train.publish import Card, publish
 from trec_cli.train.run import Outcome, train
 from trec_cli.train.settings import BEFORE_OPTIONS, TrainOptions
@@ -101,6 +103,13 @@ class TrainingJob:
         needless = options.prompt.ask == "text" and not options.against_base
         negatives = "catalogue" if needless else self.settings.negatives_from
         check_trainable(self._questions, files.examples, negatives)
+        if self.settings.targets == "all":
+            if self._target is not None:
+                raise UsageError(
+                    "--targets all does not go with summaries of --query candidate; use "
+                    "--targets last"
+                )
+            check_targets(self._questions, files.summaries)
         check_attributes(options.prompt.attributes, items)
         self._builder = PromptBuilder(
             load_tokenizer(self.source),

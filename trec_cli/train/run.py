@@ -25,9 +25,10 @@ from trec_cli.train.callbacks import (
     ShowProgress,
     StopWhenDiverged,
 )
-from trec_cli.train.dataset import Draw, PreparedTraining
 from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
+from trec_cli.train.plan import Draw
+from trec_cli.train.prepared import PreparedTraining
 from trec_cli.train.settings import BETAS, MAX_GRADIENT_NORM
 from trec_cli.train.trainer import PackedTrainer
 from trec_cli.train.untrained import Untrained

@@ -166,8 +166,8 @@ class TrainSettings:
     targets: Annotated[
         TargetsName,
         Option(
-            "Learn the last item of each user, or all: every item of the history as well, from "
-            "those before it (--mode none; show a long history with --recent).",
+            "Learn the last item of each user, or all: every item of the history as well that the "
+            "prompt shows (--recent) and no summary tells (summarize --skip-recent).",
             panel=_LEARN,
         ),
     ] = "last"
@@ -317,11 +317,6 @@ class TrainOptions:
         """
         if self.out is not None and is_stream(self.out):
             raise UsageError("an adapter is a folder and cannot go to standard output")
-        if self.training.targets == "all" and self.mode != "none":
-            raise UsageError(
-                f"--targets all with --mode {self.mode}: a summary speaks of the whole history, "
-                "and so of what is to be learnt; use --mode none, or --targets last"
-            )
         if self.prompt.ask == "text" and self.training.loss == "prompt":
             raise UsageError(
                 "--loss prompt does not go with --ask text: there are no answers, and every token "

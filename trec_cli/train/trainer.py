@@ -20,8 +20,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from trec_cli.models.packing import PackedTrees, pack, to_device
 from trec_cli.train.callbacks import VALID_PREFIX, MarkComplete
-from trec_cli.train.dataset import StepPlan, TrainingExamples
+from trec_cli.train.dataset import TrainingExamples
 from trec_cli.train.loss import LabelledTree, Objective, Targets, make_targets, summed_loss
+from trec_cli.train.plan import StepPlan
 from trec_cli.train.work import Spent
 
 
