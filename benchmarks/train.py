@@ -160,9 +160,10 @@ def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
         best, _ = best_batch_size(engine, examples[:2])
         ways["TRL"] = functools.partial(trl, engine, examples, best)
         goals["TRL"] = ALL_TARGETS_OF_TRL
-    tokens = {name: round(each.measure.expected) for name, each in (("all", every), ("last", last))}
+    totals = {"all": every.measure.total, "last": last.measure.total}
+    tokens = {name: round(each.expected) for name, each in totals.items()}
     seconds = in_turns(ways, given.rounds, warm_up=False)
-    learnt = dict.fromkeys(ways, every.measure.targets) | {"last": last.measure.targets}
+    learnt = dict.fromkeys(ways, totals["all"].targets) | {"last": totals["last"].targets}
     rates = {name: [learnt[name] / s for s in took] for name, took in seconds.items()}
     for peer_name, goal in goals.items():
         compare(
@@ -178,7 +179,7 @@ def compare_targets(given: argparse.Namespace, engine: Peer | None) -> None:
                 "users": len(every.data),
                 "targets": learnt,
                 "tokens": tokens,
-                "tokens written out": round(every.measure.separate),
+                "tokens written out": round(totals["all"].separate),
             },
         )
 

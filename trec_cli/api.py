@@ -111,6 +111,7 @@ def train(
     from trec_cli.train.job import TrainingJob
     from trec_cli.train.lora import check_quantization
 
+    options.check(differing(options))
     check_quantization(options.training.quantize)
     job = TrainingJob(options, Processes.here(), progress or Silent())
     job.run(overwrite=overwrite)

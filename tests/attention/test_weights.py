@@ -140,3 +140,12 @@ def test_shares_never_exceed_budget_or_length(
     heard = [n for n, w in texts if w > 0]
     if sum(heard) <= budget and all(w in (0.0, 1.0) for _, w in texts):
         assert sum(given) == sum(heard)
+
+
+def test_what_the_prompt_does_not_show_stays_in_the_keys() -> None:
+    """Both blocks are as near to the asking items, and neither is left out."""
+    vectors = np.array([EAST, EAST, EAST, EAST])
+    spans = [(0, 2), (2, 4)]
+    seen = [True, True]
+    assert recent_weights(vectors, spans, 2, 0.1, seen).tolist() == [1.0, 0.0]
+    assert recent_weights(vectors, spans, 2, 0.1, seen, shown=False).tolist() == [0.5, 0.5]

@@ -231,6 +231,13 @@ BAD_OPTIONS = [
     (["--users-per-step", "0"], "Invalid value for '--users-per-step'"),
     (["--quantize", "2bit"], "'2bit' is not one of '4bit', '8bit'"),
     (["--mode", "best"], "--mode best: choose one of"),
+    (["--max-targets", "3"], "--max-targets is for --targets all, not for last"),
+    (["--temperature", "2"], "--temperature is for --loss listwise, not for answer"),
+    (["--store", "s.sqlite"], "--store is for --ask text --loss listwise"),
+    (
+        ["--ask", "text", "--targets", "all", "--max-targets", "3"],
+        "--max-targets is for --loss listwise; without it texts are learnt by themselves",
+    ),
     (["--out", "-"], "cannot go to standard output"),
     (["--target-modules", "q_prj"], "--target-modules q_prj: the model has no such module"),
     (["--device", "cuda:3"], "CUDA_VISIBLE_DEVICES=3"),

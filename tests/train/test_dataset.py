@@ -63,7 +63,7 @@ def test_a_draw_depends_neither_on_other_users_nor_on_the_order_of_candidates() 
 def test_with_too_few_negatives_all_are_used() -> None:
     data = TrainingExamples(questions(2, negatives=2), builder(), negatives_per_positive=4, seed=0)
     assert len(chosen(data, 0)) == 2
-    assert measure(data).short == 2
+    assert measure(data).total.short == 2
 
 
 def test_a_row_is_a_tree_whose_branches_end_before_the_answer() -> None:
@@ -81,8 +81,8 @@ def test_the_measure_bounds_every_epoch_and_foretells_the_mean() -> None:
     assert all(
         size <= bound for row in sizes for size, bound in zip(row, found.largest, strict=True)
     )
-    assert found.expected == pytest.approx(sum(map(sum, sizes)) / 30, rel=0.01)
-    assert found.prompts == 30
+    assert found.total.expected == pytest.approx(sum(map(sum, sizes)) / 30, rel=0.01)
+    assert found.total.prompts == 30
 
 
 def every_target(count: int = 6, **more: Any) -> TrainingExamples:
@@ -140,13 +140,15 @@ def test_negatives_of_each_item_of_the_history_are_drawn_by_themselves() -> None
     assert list(shorter.every(Draw(0, 3))) == asked[0][:2]
 
 
-def long_history(length: int, recent: int, told: int = 0, **more: Any) -> TrainingExamples:
+def long_history(
+    length: int, recent: int, told: int = 0, room: int = 1024, **more: Any
+) -> TrainingExamples:
     """Give one user with a history of so many items, of which the prompt shows some."""
     mine = msgspec.structs.replace(example(3), history=[f"i{n}" for n in range(length)])
     make = PromptBuilder(
         build_tokenizer(chat=False),
         builder().items,
-        PromptSettings(recent=recent, max_length=1024, candidate_tokens=128),
+        PromptSettings(recent=recent, max_length=room, candidate_tokens=128),
         template=SHORT,
     )
     return TrainingExamples(
@@ -187,10 +189,36 @@ def test_nothing_is_asked_for_that_the_summary_has_told(
     assert counts(long_history(12, recent=recent, told=told), 0) == expected
 
 
+def test_targets_are_drawn_among_the_items_that_the_prompt_has_room_for() -> None:
+    """Of 40 items some 15 fit."""
+    data = long_history(40, recent=40, max_targets=6, room=128 + 200)
+    shown = data.builder.shown(data.questions[0].example.history, "")
+    assert 6 < shown < 30
+    for epoch in range(5):
+        assert len(counts(data, epoch)) == 6
+        assert len(data[Draw(epoch, 0)].labels) == 2 * 6, "each has a place in the tree"
+
+
+def test_an_answer_that_a_retrieval_missed_is_no_negative() -> None:
+    mine = msgspec.structs.replace(example(3), missed=["i59"])
+    data = TrainingExamples(
+        [SummarizedExample(mine, "")],
+        builder(),
+        negatives_per_positive=100,
+        seed=0,
+        targets="all",
+        negatives_from="catalogue",
+    )
+    for each in data.every(Draw(0, 0)):
+        assert len(each.negatives) == 60 - len({*mine.history, *mine.positives}) - 1
+        assert "i59" not in each.negatives
+
+
 def test_summaries_of_whole_histories_leave_nothing_to_learn_but_the_last_items() -> None:
     check_targets(long_history(12, recent=4, told=11).questions, "s.jsonl")
     with pytest.raises(UsageError, match=r"every summary in s.jsonl .* --skip-recent N"):
         check_targets(long_history(12, recent=4, told=12).questions, "s.jsonl")
+    check_targets([SummarizedExample(example(0), "")], None)  # nobody has a history: no fault
 
 
 def test_of_many_items_some_are_drawn_in_each_epoch_and_always_the_last() -> None:
@@ -222,10 +250,20 @@ def test_the_measure_of_drawn_trees_is_exact(more: dict[str, Any]) -> None:
     found = measure(data, epochs=3)
     sizes = [[data[Draw(epoch, n)].tree.size for n in range(6)] for epoch in range(3)]
     assert list(found.largest) == [max(column) for column in zip(*sizes, strict=True)]
-    assert found.expected == pytest.approx(sum(map(sum, sizes)) / 3)
+    assert found.total.expected == pytest.approx(sum(map(sum, sizes)) / 3)
     labels = [data[Draw(0, n)].labels for n in range(6)]
-    assert found.prompts == sum(map(len, labels))
-    assert found.targets == sum(map(sum, labels))
+    assert found.total.prompts == sum(map(len, labels))
+    assert found.total.targets == sum(map(sum, labels))
+
+
+def test_a_prompt_begins_with_the_oldest_item_that_the_whole_history_shows() -> None:
+    data = long_history(12, recent=4)
+    history = data.questions[0].example.history
+    labelled, expected = data[Draw(0, 0)], []
+    for each in data.every(Draw(0, 0)):
+        tree = data.builder.tree(history[8 : each.count], "", each.candidates)
+        expected += list(separate_prompts(tree))
+    assert list(separate_prompts(labelled.tree)) == expected
 
 
 def test_every_prompt_of_a_history_is_the_one_that_scoring_builds() -> None:

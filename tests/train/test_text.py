@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from typer.testing import CliRunner, Result
@@ -86,6 +87,45 @@ def test_lines_that_the_summary_has_told_are_not_learnt() -> None:
             lines = [*history[max(told, len(history) - recent) :], *question.example.positives]
             assert learnt(tree) == "".join(f"title: {items()[item].title}\n" for item in lines)
             assert tree.targets == len(lines)
+
+
+@pytest.mark.parametrize("missing", [0, 3, 5, 8, 20])
+@pytest.mark.parametrize("told", [0, 6])
+def test_a_line_that_was_shortened_is_not_learnt(missing: int, told: int) -> None:
+    """Whatever a prompt is short of, whole lines are learnt and counted."""
+    history = [f"i{n}" for n in range(12)]
+    mine = msgspec.structs.replace(questions(4)[3].example, history=history)
+    question = replace(questions(4)[3], example=mine, told=told)
+    whole = builder(recent=12).tree(history, question.summary, mine.positives)
+    settings = PromptSettings(
+        recent=12, max_length=len(whole.prefix) + 128 - missing, candidate_tokens=128, ask="text"
+    )
+    short = PromptBuilder(build_tokenizer(chat=False), items(), settings)
+    data = TrainingExamples(
+        [question], short, negatives_per_positive=0, seed=0, targets="all", lists=False
+    )
+    tree = data[Draw(0, 0)]
+    lines = learnt(tree).splitlines()
+    titles = [f"title: {items()[item].title}" for item in [*history, *mine.positives]]
+    assert lines == titles[-len(lines) :]
+    assert tree.targets == len(lines)
+    cuts = tree.tree.cuts
+    gone = cuts.recent_shortened + cuts.recent_dropped
+    assert len(lines) == 12 - max(told, gone) + 1
+
+
+def test_the_fewest_items_before_a_learnt_one_hold_for_lines_too() -> None:
+    data = TrainingExamples(
+        questions(8),
+        builder(),
+        negatives_per_positive=0,
+        seed=0,
+        targets="all",
+        min_history=2,
+        lists=False,
+    )
+    lengths = [len(question.example.history) for question in data.questions]
+    assert [data[Draw(0, n)].targets for n in range(8)] == [max(0, k - 2) + 1 for k in lengths]
 
 
 def test_every_right_answer_is_learnt_after_the_same_history_once() -> None:

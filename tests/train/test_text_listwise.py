@@ -121,6 +121,7 @@ def test_a_list_of_one_teaches_nothing_beside_its_text() -> None:
     alone = LabelledTree(tree.tree, [True, True, True], items=tree.items)
     row = collate([alone], objective=LISTS)["row"]
     assert len(row.targets.lists) == 0
+    assert row.targets.total == 3, "what rows are divided by does not depend on who shares one"
 
 
 @pytest.fixture

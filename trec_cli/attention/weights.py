@@ -61,16 +61,22 @@ def attention_weights(
 
 
 def recent_weights(
-    vectors: Matrix, spans: Sequence[Span], recent: int, temperature: float, seen: Sequence[bool]
+    vectors: Matrix,
+    spans: Sequence[Span],
+    recent: int,
+    temperature: float,
+    seen: Sequence[bool],
+    *,
+    shown: bool = True,
 ) -> Weights:
     """Weigh blocks by what the last ``recent`` items are near to (self attention).
 
-    These items are no part of the keys: they are shown word for word in the prompt, and a
-    block would be near to itself.  A block that consists of them alone gets weight 0, unless
-    there is no other.
+    Where the prompt shows these items word for word, they are no part of the keys: a block
+    would be near to itself, and a block that consists of them alone gets weight 0, unless
+    there is no other.  Where the prompt does not show them, only summaries tell of them.
     """
     asking = max(0, len(vectors) - recent)
-    before = asking
+    before = asking if shown else len(vectors)
     others = [start < before for start, _ in spans]
     either = [first and second for first, second in zip(seen, others, strict=True)]
     if not any(either):

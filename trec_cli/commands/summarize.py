@@ -149,7 +149,7 @@ def _preview(job: "SummaryJob", terminal: Terminal) -> None:
 
 
 def _show_prompt(job: "ModelJob", terminal: Terminal) -> None:
-    sample = next((example for example in job.older if example.history), None)
+    sample = next((example for example in job.shortened if example.history), None)
     if sample is None:
         return
     size = job.setup.summary.block_size
@@ -163,7 +163,7 @@ def _show_prompt(job: "ModelJob", terminal: Terminal) -> None:
 def _show_cost(job: "ModelJob", terminal: Terminal) -> None:
     from trec_cli.summarize.run import estimate
 
-    cost = estimate(job.older, job.options.mode, job.writer)
+    cost = estimate(job.shortened, job.options.mode, job.writer)
     rows = [(what, each.calls, each.prompt_tokens) for what, each in cost.rounds.items()]
     new_tokens = cost.calls * job.setup.decoding_of(job.writer).max_new_tokens
     money = job.setup.most_cost(cost.prompt_tokens, new_tokens)

@@ -32,6 +32,7 @@ def train(options: TrainOptions, invocation: Invocation, terminal: Terminal) -> 
     from trec_cli.train.job import TrainingJob
     from trec_cli.train.lora import check_quantization
 
+    options.check(invocation.typed)
     check_quantization(options.training.quantize)
     check_trackers(options.trackers)
     processes = Processes.here()

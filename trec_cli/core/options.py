@@ -8,7 +8,7 @@ are options of the command, too.  Nothing here knows Typer.
 """
 
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -153,6 +153,21 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parameters(settings: type) -> set[str]:
+    """Name the parameters of all options of settings."""
+    return {option.parameter for option in declared(settings)}
+
+
+def refuse_unread(typed: Collection[str], unread: Collection[str], meant_for: str) -> None:
+    """Refuse parameters on the command line that change nothing here.
+
+    Raises:
+        UsageError: naming the first option, and what it is for.
+    """
+    if wrong := set(typed) & set(unread):
+        raise UsageError(f"--{min(wrong).replace('_', '-')} is for {meant_for}")
 
 
 def check_choice(flag: str, value: str, choices: Iterable[str]) -> None:

@@ -26,8 +26,7 @@ class SummarizedExample:
         summary: the same for all candidates.
         target: where every candidate asks the history itself, what answers it.
         blocks: the block summaries that it chooses from.
-        told: after how many items of the history the summary ends, all where nobody says: what
-            comes later it gives no hint of.
+        told: how many items of the history, from the oldest on, the summary may speak of.
     """
 
     example: Example
@@ -104,9 +103,10 @@ class _Joined(Slices[SummarizedExample]):
 
 
 def _told(summary: Summary, example: Example) -> int:
-    """Return after how many items of the history a summary ends; a foreign one may tell all."""
-    unknown = len(example.history) if summary.summary else 0
-    return max((block.end for block in summary.blocks), default=unknown)
+    """Return how many items a summary may speak of: up to its last block, or all without blocks."""
+    if not summary.summary:
+        return 0
+    return max((block.end for block in summary.blocks), default=len(example.history))
 
 
 def _check(

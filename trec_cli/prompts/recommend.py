@@ -11,9 +11,10 @@ answer are never cut.  The oldest recent item is shortened first, then dropped, 
 next; only then is the summary shortened, from its end.
 
 Training may ask after every item of the history at once (:meth:`PromptBuilder.history_tree`):
-a prompt about the first n items is the trunk up to the n-th, then a branch.  Since parts are
-tokenised one by one, its ids are those of the prompt that :meth:`PromptBuilder.tree` makes of a
-history of these n items.
+a prompt about the first n items is the trunk up to the n-th, then a branch.  The trunk begins
+with the oldest item that the whole history's prompt shows.  Since parts are tokenised one by
+one, its ids are those of the prompt that :meth:`PromptBuilder.tree` makes of the trunk's items
+up to the n-th.
 
 With ``ask`` "text" there is no question and no answer: the candidate is the next line of the
 history, and how likely its tokens are is its score.  Prefix and branches are the same tree; a
@@ -484,9 +485,15 @@ class PromptBuilder:
         nothing = [] if self.text else [self._unknown]
         return [list(self._item_ids(item)) for item in last] or nothing
 
+    def shown(self, history: Sequence[str], summary: str) -> int:
+        """Count the newest items of a history that a prompt has room for, whole or shortened."""
+        if not history or not self.settings.recent:
+            return 0
+        return len(self._prefix(history, summary, self.prefix_budget)[1])
+
     def line_tokens(self, items: Sequence[str]) -> int:
-        """Count the tokens of lines with these items, each with its line break."""
-        return sum(len(self._item_ids(item)) + len(self._newline) for item in items)
+        """Count the tokens of items on lines of their own."""
+        return len(self._lines([list(self._item_ids(item)) for item in items]))
 
     def _lines(self, items: list[list[int]]) -> list[int]:
         """Join items by line breaks."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from trec_cli.core.runs import RunFolder
 from trec_cli.score.kinds import BLEND, EMBEDDING, LLM, SEQUENCE
 from trec_cli.study.plan import Arm, Options, Study
+from trec_cli.train.settings import against_base
 
 _HASH = 8
 COMMON = "common"
@@ -114,7 +115,7 @@ def _train(
     key = _key(*parents, arm.mode, options, seed)
     output = RunFolder(out / "work" / f"train-{key}").adapter(arm.mode)
     arguments = ("train", str(data.path), *texts, "--out", str(output), "--seed", str(seed))
-    if options.get("ask") == "text" and options.get("loss") == "listwise":
+    if against_base(str(options.get("ask")), str(options.get("loss"))):
         arguments += ("--store", str(RunFolder(out).store))
     return Step("train", (*arguments, *_options(options)), output)
 

@@ -60,6 +60,7 @@ class Attender:
             self._settings.query_items,
             self._settings.temperature,
             [bool(block.summary) for block in blocks],
+            shown=not self._writer.settings.skip_recent,
         )
 
     def _summary(self, blocks: Sequence[Block], weights: Weights) -> str:

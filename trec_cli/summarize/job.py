@@ -22,9 +22,9 @@ from trec_cli.summarize.run import (
     choose,
     line_hashes,
     no_summaries,
-    older,
     save,
     summarize,
+    without_newest,
 )
 from trec_cli.summarize.settings import SummarizeOptions
 
@@ -158,7 +158,7 @@ class ModelJob(SummaryJob):
 
     Attributes:
         setup: how they are made.
-        older: the examples with as much of their history as summaries speak of.
+        shortened: the examples, their histories without the newest items that are left out.
         writer: writes the prompts, and counts what was cut.
         counts: what the calls came to.
         audit: how good the summaries are.
@@ -179,8 +179,8 @@ class ModelJob(SummaryJob):
         self.vectors: VectorMaker | None = None
         self._device = ""
         skipped = self.setup.summary.skip_recent
-        self.older = older(self.examples, skipped)
-        empty = sum(not example.history for example in self.older)
+        self.shortened = without_newest(self.examples, skipped)
+        empty = sum(not example.history for example in self.shortened)
         if empty:
             what = f"no history before the {skipped} newest items" if skipped else "no history"
             progress.warn(
@@ -217,9 +217,8 @@ class ModelJob(SummaryJob):
 
     def _attention(self) -> "tuple[Attender | None, dict[Path, bytes]]":
         """Embed the items where the blocks are weighed; return the file of vectors, too."""
-        made = self.setup.attender(
-            self.items, self.examples, self.writer, self.files.store, self._progress
-        )
+        asked = self.examples if self.files.vectors else self.shortened
+        made = self.setup.attender(self.items, asked, self.writer, self.files.store, self._progress)
         if made is None:
             return None, {}
         attender, self.vectors = made
@@ -240,8 +239,8 @@ class ModelJob(SummaryJob):
             retries=self.setup.retries,
         )
         self.counts = asker.counts
-        made = summarize(self.older, self.options.mode, self.writer, asker.ask, name, attender)
-        yield from self.audit.watch(made, (example.history for example in self.older))
+        made = summarize(self.shortened, self.options.mode, self.writer, asker.ask, name, attender)
+        yield from self.audit.watch(made, (example.history for example in self.shortened))
 
 
 def make_job(options: SummarizeOptions, progress: Progress) -> SummaryJob:

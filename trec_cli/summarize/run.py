@@ -67,12 +67,12 @@ def summarize(
             yield _record(example, mode, done, model)
 
 
-def older(examples: Sequence[Example], newest: int) -> Sequence[Example]:
-    """Leave the ``newest`` items of every history out."""
-    return _Older(examples, newest) if newest else examples
+def without_newest(examples: Sequence[Example], newest: int) -> Sequence[Example]:
+    """Return the examples, their histories without the ``newest`` items."""
+    return _Shortened(examples, newest) if newest else examples
 
 
-class _Older(Slices[Example]):
+class _Shortened(Slices[Example]):
     """Examples whose histories end some items earlier."""
 
     def __init__(self, examples: Sequence[Example], newest: int) -> None:
@@ -186,7 +186,8 @@ class Written:
         earlier: of the output that this one replaces because its inputs have grown, a hash
             of each line by its example; empty where there is none.
         examples: lines.
-        empty_histories: examples without history, whose summary is empty without a call.
+        empty_histories: examples without an item to summarise; their summary is empty without a
+            call.
         empty_summaries: examples with a history whose summary is empty all the same.
         kept, remade: lines of earlier examples that are the same as before, and others.
     """

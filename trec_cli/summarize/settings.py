@@ -10,7 +10,7 @@ from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.files import Examples, Items, Limit, Out, Run, Store, Vectors, resolve
 from trec_cli.core.jsonl import check_streams, is_stream
-from trec_cli.core.options import Option, check_choice, declared
+from trec_cli.core.options import Option, check_choice, parameters, refuse_unread
 from trec_cli.core.records import SPLITS, Domain, Mode, Query
 from trec_cli.core.shards import ShardName, find_shard
 from trec_cli.models.endpoint.settings import Engine, ServerOptions
@@ -31,7 +31,7 @@ class SummarySettings:
 
     Attributes:
         block_size: items in a block (the paper's 5).
-        skip_recent: newest items that no summary speaks of, because prompts show them.
+        skip_recent: newest items to leave out, because the prompt shows them.
         item_tokens: longest line of an item, in tokens.
         prompt_tokens: longest prompt, in tokens; what does not fit is merged in more levels.
         summary_tokens: longest summary, in tokens, both written and read again.
@@ -94,7 +94,7 @@ class SummarySettings:
     ] = 1
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings as manifests hold them; without ``skip_recent`` as they ever were."""
+        """Return the settings for the manifest; ``skip_recent`` 0 is left out, as before it was."""
         values = asdict(self)
         if not self.skip_recent:
             del values["skip_recent"]
@@ -262,21 +262,21 @@ class SummarizeOptions:
             check_choice("--split", split, SPLITS)
         if self.shard and self.mode == "attention" and self.attention.query == "candidate":
             raise UsageError("--shard cannot be used with --query candidate: run it in one piece")
-        attention = {*_parameters(AttentionSettings), "embedder", "vectors"}
+        attention = {*parameters(AttentionSettings), "embedder", "vectors"}
         if self.mode != "attention":
-            _refuse(typed, attention, f"--mode attention, not for {self.mode}")
+            refuse_unread(typed, attention, f"--mode attention, not for {self.mode}")
         if self.mode == "none":
             return
         if self.engine != "ray":
-            _refuse(typed, _parameters(RayOptions), f"--engine ray, not for {self.engine}")
+            refuse_unread(typed, parameters(RayOptions), f"--engine ray, not for {self.engine}")
         if self.engine != "openai":
-            served = {*_parameters(ServerOptions), "endpoint"}
-            _refuse(typed, served, f"--engine openai, not for {self.engine}")
+            served = {*parameters(ServerOptions), "endpoint"}
+            refuse_unread(typed, served, f"--engine openai, not for {self.engine}")
         else:
             # An embedder runs here, whatever writes the texts.
             placed = set() if self.mode == "attention" else {"device", "dtype", "max_tokens"}
-            local = {*_parameters(Decoding), *placed}
-            _refuse(typed, local, "--engine local, not for openai")
+            local = {*parameters(Decoding), *placed}
+            refuse_unread(typed, local, "--engine local, not for openai")
 
     @property
     def tokenized(self) -> ModelSource:
@@ -317,12 +317,3 @@ class SummarizeOptions:
         if found is None:
             raise UsageError("--query candidate with --out - needs --vectors FILE for item vectors")
         return found
-
-
-def _parameters(settings: type) -> set[str]:
-    return {option.parameter for option in declared(settings)}
-
-
-def _refuse(typed: Collection[str], foreign: Collection[str], meant_for: str) -> None:
-    if wrong := set(typed) & set(foreign):
-        raise UsageError(f"--{min(wrong).replace('_', '-')} is for {meant_for}")

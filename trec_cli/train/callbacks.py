@@ -31,6 +31,17 @@ _TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"
 LOGGED = ("loss", "grad_norm", "learning_rate")
 
 
+class ValidateAtEnd(TrainerCallback):  # type: ignore[misc]
+    """Validates after the last step, which older versions of the Trainer do not by themselves."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a validation."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
 class EpochShare(TrainerCallback):  # type: ignore[misc]
     """Counts epochs: to the Trainer the whole plan is one."""
 

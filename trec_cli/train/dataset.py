@@ -73,13 +73,17 @@ def check_targets(questions: Sequence[SummarizedExample], file: object) -> None:
     Raises:
         UsageError: with the way out.
     """
-    if any(question.told < len(question.example.history) for question in questions):
-        return
-    raise UsageError(
-        f"--targets all: every summary in {file} speaks of the whole history, and so of what is "
-        "to be learnt. Make summaries with trec summarize --skip-recent N (N as --recent here), "
-        "or use --targets last"
-    )
+    whole = False
+    for question in questions:
+        if question.told < len(question.example.history):
+            return
+        whole |= question.told > 0
+    if whole:
+        raise UsageError(
+            f"--targets all: every summary in {file} speaks of the whole history, and so of what "
+            "is to be learnt. Make summaries with trec summarize --skip-recent N (N as --recent "
+            "here), or use --targets last"
+        )
 
 
 class TrainingExamples(Dataset[LabelledTree]):
@@ -103,7 +107,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         negatives_from: NegativesFrom = "candidates",
         lists: bool = True,
     ) -> None:
-        """Take the examples, each with one negative at least.
+        """Take the examples, and how they are asked.
 
         Args:
             questions: of split train.
@@ -112,7 +116,8 @@ class TrainingExamples(Dataset[LabelledTree]):
             seed: of the draws.
             targets: the examples' positives alone, or every item of the histories, too.
             min_history: the fewest items before such an item.
-            max_targets: how many items of a user are learnt in an epoch; None is all.
+            max_targets: how many items of a user are learnt in an epoch; None is all, as it is
+                where texts are learnt without negatives.
             negatives_from: the examples' candidates, or all items.
             lists: where texts are learnt, learn them against negatives; else by themselves.
         """
@@ -126,6 +131,11 @@ class TrainingExamples(Dataset[LabelledTree]):
     def bounded(self) -> bool:
         """Whether an example's candidates bound its tree, whatever is drawn of them."""
         return not (self._all or self._catalogue or self._continues)
+
+    @property
+    def draws(self) -> bool:
+        """Whether an example's tree differs between epochs."""
+        return not self._continues
 
     def __len__(self) -> int:
         """Count the examples; each is seen once an epoch."""
@@ -145,7 +155,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         example = question.example
         random = generator(self._seed, example.user_id, example.example_id, draw.epoch)
         negatives = self._negatives(
-            random, question.negatives, self.wanted(question), example.positives, example.history
+            random, question.negatives, self.wanted(question), example.right, example.history
         )
         return TrainingQuestion(len(example.history), example.positives, negatives)
 
@@ -154,7 +164,7 @@ class TrainingExamples(Dataset[LabelledTree]):
         yield self.last(draw)
         question = self.questions[draw.index]
         example, history = question.example, question.example.history
-        known = {*history, *example.positives}
+        known = {*history, *example.right}
         pool = [item for item in question.negatives if item not in known]
         for count in self._counts(draw):
             random = generator(self._seed, example.user_id, example.example_id, draw.epoch, count)
@@ -165,12 +175,12 @@ class TrainingExamples(Dataset[LabelledTree]):
     def _counts(self, draw: Draw) -> list[int]:
         """Return after how many items of a history to ask for the next, the most first.
 
-        Only what the prompt shows can be learnt from, and nothing that the summary has told; of
-        that as much as is asked for.
+        At least one item before must be shown, and the summary must not speak of the next.
         """
         question = self.questions[draw.index]
         example = question.example
-        length, shown = len(example.history), self.builder.settings.recent
+        length = len(example.history)
+        shown = self.builder.shown(example.history, question.summary) if self._all else 0
         first = max(self._min_history, length - shown + 1, question.told)
         counts = range(first, length if self._all else 0)
         if self._most is None or len(counts) < self._most:
@@ -227,13 +237,15 @@ class TrainingExamples(Dataset[LabelledTree]):
         return LabelledTree(tree, labels, lines=lines)
 
     def _lines(self, question: SummarizedExample, tree: PromptTree) -> LearntLines:
-        """Return the lines of a prefix that the summary has not told."""
-        history = question.example.history
-        shown = min(len(history), self.builder.settings.recent) - tree.cuts.recent_dropped
-        first = len(history) - shown
-        told = history[first : max(first, question.told)]
-        start = sum(tree.parts[:3]) + self.builder.line_tokens(told)
-        return LearntLines(start, shown - len(told))
+        """Return the last lines of a prefix: those that are whole and that no summary tells."""
+        history, cuts = question.example.history, tree.cuts
+        shown = min(len(history), self.builder.settings.recent)
+        whole = shown - cuts.recent_dropped - cuts.recent_shortened
+        least = self._min_history if self._min_history > 1 else 0
+        learnt = history[max(least, question.told, len(history) - whole) :]
+        if not learnt:
+            return LearntLines(len(tree.prefix), 0)
+        return LearntLines(sum(tree.parts[:4]) - self.builder.line_tokens(learnt), len(learnt))
 
 
 def draw_unknown(

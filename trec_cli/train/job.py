@@ -100,8 +100,7 @@ class TrainingJob:
         )
         self._questions = joined("train", limit=options.limit)
         self._valid = joined("valid", limit=options.valid_limit)
-        needless = options.prompt.ask == "text" and not options.against_base
-        negatives = "catalogue" if needless else self.settings.negatives_from
+        negatives = "catalogue" if options.continues else self.settings.negatives_from
         check_trainable(self._questions, files.examples, negatives)
         if self.settings.targets == "all":
             if self._target is not None:
@@ -199,7 +198,7 @@ class TrainingJob:
 
     def work(self) -> Work:
         """Return the tokens that are learnt from in all epochs, without validation."""
-        tokens = self.prepared.measure.expected * self.settings.epochs
+        tokens = self.prepared.measure.total.expected * self.settings.epochs
         return Work(learnt=tokens, recomputed=self.settings.gradient_checkpointing)
 
     def run(self, *, overwrite: bool = False) -> Outcome | None:

@@ -135,6 +135,8 @@ class Targets:
             them; without rows in other losses.
         branches: [T]; of texts in lists, the branch that each prediction belongs to.
         alone: [branches]; the log-likelihoods of these texts without a user.
+        total: what the sum of losses is divided by: answers, predicted tokens, or (listwise)
+            positives.
     """
 
     positions: Tensor
@@ -143,15 +145,12 @@ class Targets:
     lists: Tensor
     branches: Tensor
     alone: Tensor
-
-    @property
-    def total(self) -> float:
-        """What the sum of losses is divided by: answers, predicted tokens, or lists."""
-        return float(len(self.lists) or self.weights.sum())
+    total: float
 
 
 def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets:
     """Collect what the row of ``trees``, packed in this order, should predict."""
+    listwise = objective.loss in ("listwise", "text_listwise")
     rows: list[Target] = []
     lists: list[list[int]] = []
     branches: list[int] = []
@@ -159,7 +158,7 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
     start = asked = 0
     for tree in trees:
         rows.extend(_predictions(tree, objective, start))
-        if objective.loss in ("listwise", "text_listwise"):
+        if listwise:
             lists.extend([asked + branch for branch in each] for each in _lists(tree))
         if objective.loss == "text_listwise":
             texts = enumerate(tree.branches, asked)
@@ -174,6 +173,7 @@ def make_targets(trees: Sequence[LabelledTree], objective: Objective) -> Targets
         _padded(lists),
         torch.tensor(branches, dtype=torch.long),
         torch.tensor(alone, dtype=torch.float32),
+        float(sum(sum(tree.labels) for tree in trees) if listwise else sum(counts)),
     )
 
 

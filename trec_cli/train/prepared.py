@@ -15,10 +15,11 @@ from trec_cli.prompts.recommend import PromptBuilder
 from trec_cli.train.dataset import TrainingExamples
 from trec_cli.train.measure import Measure, measure
 from trec_cli.train.plan import StepPlan
-from trec_cli.train.settings import TrainSettings
+from trec_cli.train.settings import TrainSettings, continues
 
 _FEW_STEPS = 100
 _SHORT_HISTORY = 10
+_LOOKED_AT = 100
 _FEW_USERS = "--users-per-step 1 --learning-rate 1e-3"
 """What learnt most from 250 users (docs/results-old.md)."""
 
@@ -41,19 +42,15 @@ class PreparedTraining:
 
     def warnings(self) -> list[str]:
         """Name what a user should not miss."""
-        found, short = [], self.measure.short
+        found, short = [], self.measure.total.short
         if short:
             found.append(f"{short} examples have fewer negatives than asked for; all are used")
-        if self.measure.cuts:
-            found.append(str(self.measure.cuts))
+        if self.measure.total.cuts:
+            found.append(str(self.measure.total.cuts))
         if not self.valid and self.settings.valid_users:
             found.append("there are no examples of split valid: nothing chooses the best adapter")
-        recent = self.data.builder.settings.recent
-        if self.settings.targets == "all" and recent < _SHORT_HISTORY:
-            found.append(
-                f"--targets all learns from the {recent} items that the prompt shows; show more "
-                "with --recent"
-            )
+        if self.settings.targets == "all" and (few := self._few_targets()):
+            found.append(few)
         largest, most = max(self.measure.largest), self.settings.max_tokens
         if self.settings.targets == "all" and largest > most:
             found.append(
@@ -68,22 +65,38 @@ class PreparedTraining:
             )
         return found
 
+    def _few_targets(self) -> str | None:
+        """Say why little more than the last items is learnt, if so."""
+        recent = self.data.builder.settings.recent
+        if not self.measure.total.earlier:
+            return (
+                "--targets all finds nothing to learn but the last items: it takes items of the "
+                "history that the prompt shows (--recent), with one before them that it shows, "
+                "and that no summary tells (trec summarize --skip-recent)"
+            )
+        if recent < _SHORT_HISTORY and not any(q.told for q in self.data.questions[:_LOOKED_AT]):
+            return (
+                f"--targets all learns from the {recent} items that the prompt shows; show more "
+                "with --recent"
+            )
+        return None
+
     def _targets(self) -> dict[str, int]:
         """Count what is learnt where it is more than the examples' own positives."""
         if self.settings.targets == "last":
             return {}
-        return {"targets per epoch": self.measure.targets}
+        return {"targets per epoch": self.measure.total.targets}
 
     def facts(self) -> dict[str, Any]:
         """Describe what is learnt from, for the card and the manifest."""
         return {
             "training examples": len(self.data),
             **self._targets(),
-            "prompts per epoch": self.measure.prompts,
-            "tokens per epoch": round(self.measure.expected),
-            "tokens per epoch, every prompt by itself": round(self.measure.separate),
+            "prompts per epoch": self.measure.total.prompts,
+            "tokens per epoch": round(self.measure.total.expected),
+            "tokens per epoch, every prompt by itself": round(self.measure.total.separate),
             "validation examples": len(self.valid),
-            "cut": str(self.measure.cuts),
+            "cut": str(self.measure.total.cuts),
         }
 
 
@@ -115,17 +128,17 @@ def prepare(
         raise UsageError(
             f"{len(questions)} examples are too few for {settings.processes} processes"
         )
-    continues = builder.text and settings.loss != "listwise"
+    alone = continues(builder.settings.ask, settings.loss)
     data = TrainingExamples(
         questions,
         builder,
-        negatives_per_positive=0 if continues else settings.negatives_per_positive,
+        negatives_per_positive=0 if alone else settings.negatives_per_positive,
         seed=settings.seed,
         targets=settings.targets,
         min_history=settings.min_history,
         max_targets=settings.max_targets,
         negatives_from=settings.negatives_from,
-        lists=not continues,
+        lists=not alone,
     )
     sizes = measure(data, progress, epochs=settings.epochs)
     plan = StepPlan(

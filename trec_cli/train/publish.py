@@ -81,10 +81,12 @@ class Card:
 
     def _introduction(self) -> str:
         learnt, score = _LEARNT[self.settings.get("ask", "answer")]
+        alone = self.mode == "none"
+        known = "" if alone else "a summary of the user's preferences and "
         return (
-            f"# Recommender adapter ({self.mode} summaries)\n\n"
-            f"A LoRA adapter for `{self.base_model}`, trained by `trec train` {learnt}, given a "
-            f"summary of the user's preferences and the most recent items ([LLM-TRSR]({PAPER})). "
+            f"# Recommender adapter ({'no' if alone else self.mode} summaries)\n\n"
+            f"A LoRA adapter for `{self.base_model}`, trained by `trec train` {learnt}, given "
+            f"{known}the most recent items ([LLM-TRSR]({PAPER})). "
             f"The score of a candidate is {score}.\n\n"
             "Use it with `trec score`, which takes the prompt from `prompt.json` in this "
             "folder. It has learnt the users and items of one collection; on others nothing is "

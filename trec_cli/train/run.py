@@ -24,6 +24,7 @@ from trec_cli.train.callbacks import (
     LogFile,
     ShowProgress,
     StopWhenDiverged,
+    ValidateAtEnd,
 )
 from trec_cli.train.lora import add_adapter, save_memory, torch_seed
 from trec_cli.train.loss import Objective
@@ -214,7 +215,7 @@ def _trainer(
     callbacks = [EpochShare(settings.epochs), LogFile(work.log), StopWhenDiverged()]
     if prepared.valid:
         validator = _validator(prepared, scorer, untrained)
-        callbacks.append(BestAdapter(work.best, settings.best_by))
+        callbacks += [ValidateAtEnd(), BestAdapter(work.best, settings.best_by)]
     return PackedTrainer(
         model,
         arguments,

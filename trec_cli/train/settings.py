@@ -3,7 +3,7 @@
 Read by the command line without importing torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +26,7 @@ from trec_cli.core.files import (
     store_file,
 )
 from trec_cli.core.jsonl import check_streams, is_stream
-from trec_cli.core.options import Option
+from trec_cli.core.options import Option, refuse_unread
 from trec_cli.models.source import MaxTokens, ModelSource
 from trec_cli.prompts.settings import Prompts, PromptSettings, adapter_name
 
@@ -243,6 +243,16 @@ class TrainSettings:
             )
 
 
+def against_base(ask: str, loss: str) -> bool:
+    """Return whether texts are learnt against what the base model says without a user."""
+    return ask == "text" and loss == "listwise"
+
+
+def continues(ask: str, loss: str) -> bool:
+    """Return whether texts are learnt by themselves: plain next-token training."""
+    return ask == "text" and loss != "listwise"
+
+
 @dataclass(frozen=True)
 class TrainFiles:
     """What is read and written; ``summaries`` is None for mode ``none``."""
@@ -331,6 +341,29 @@ class TrainOptions:
             {"--items": self.items, "--examples": self.examples, "--summaries": self.summaries}
         )
 
+    def check(self, typed: Collection[str] = ()) -> None:
+        """Refuse options on the command line that change nothing here.
+
+        Args:
+            typed: parameters that stand on the command line; in a preset or a file for several
+                trainings an option may well be of no use.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        loss, targets = self.training.loss, self.training.targets
+        if targets == "last":
+            refuse_unread(typed, {"min_history", "max_targets"}, "--targets all, not for last")
+        if self.continues:
+            foreign = {"max_targets", "negatives_per_positive", "negatives_from"}
+            lists = "--loss listwise; without it texts are learnt by themselves, without negatives"
+            refuse_unread(typed, foreign, lists)
+        if loss != "listwise":
+            foreign = {"temperature", "pointwise_weight"}
+            refuse_unread(typed, foreign, f"--loss listwise, not for {loss}")
+        if not self.against_base:
+            refuse_unread(typed, {"store"}, "--ask text --loss listwise")
+
     def files(self) -> TrainFiles:
         """Find the files in the run folder, or where the user named them.
 
@@ -352,7 +385,12 @@ class TrainOptions:
     @property
     def against_base(self) -> bool:
         """Whether texts are learnt against what the base model says without a user."""
-        return self.prompt.ask == "text" and self.training.loss == "listwise"
+        return against_base(self.prompt.ask, self.training.loss)
+
+    @property
+    def continues(self) -> bool:
+        """Whether texts are learnt by themselves, without negatives."""
+        return continues(self.prompt.ask, self.training.loss)
 
     @property
     def trackers(self) -> tuple[str, ...]:
