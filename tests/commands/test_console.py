@@ -172,10 +172,46 @@ def test_tables_are_for_people_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     assert err.count("bm25") == 1
 
 
+def test_notes_below_a_narrow_table_use_the_whole_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    table = Table("a", caption="nine words that go over one line of sixty columns, no more")
+    table.add_row("1")
+    Terminal(quiet=False, json_line=False).table(table)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("columns, no more")
+
+
 def test_without_a_terminal_there_are_no_bars(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal(quiet=False, json_line=False)
     with terminal.task("working", total=2) as task:
         task.advance(2, "done")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_a_long_task_tells_how_far_it_is_once_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 61.0, 62.0, 125.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with Terminal(quiet=False, json_line=False).task("training", total=4000) as task:
+        for note in ("", "90 tokens/s", "", ""):
+            task.advance(500, note)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "training: 1,000 of 4,000, about 3 min left; 90 tokens/s",
+        "training: 2,000 of 4,000, about 2 min left",
+    ]
+
+
+def test_a_quiet_task_says_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with Terminal(quiet=True, json_line=False).task("training") as task:
+        task.advance()
     assert capsys.readouterr() == ("", "")
 
 

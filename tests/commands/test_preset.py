@@ -52,6 +52,10 @@ def test_the_repair_of_texts_is_off_in_the_paper() -> None:
     assert _parsed("summarize", "run", "--preset", "paper")["repair"] is False
 
 
+def test_summaries_of_the_paper_are_prose() -> None:
+    assert _parsed("summarize", "run", "--preset", "paper")["domain"] == "sentences"
+
+
 def test_texts_are_learnt_listwise_and_scored_as_such() -> None:
     learnt = _parsed("train", "run", "--preset", "text")
     assert (learnt["mode"], learnt["ask"], learnt["loss"]) == ("none", "text", "listwise")

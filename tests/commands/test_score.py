@@ -153,6 +153,9 @@ def test_without_an_adapter_the_base_model_is_scored_with_a_warning(run: Path, m
     result = trec(run, "--model", model)
     assert result.exit_code == 0
     assert "no adapter of mode hier is there" in result.stderr
+    (run / ".model-hier.partial").mkdir()
+    unfinished = trec(run, "--model", model, "--mode", "hier", "--dry-run")
+    assert f"the training of {run / 'model-hier'} is not finished" in unfinished.stderr
     assert (run / "scores-hier-zeroshot.jsonl").exists()
 
 

@@ -99,6 +99,7 @@ def test_every_example_gets_a_summary_in_example_order(run: Path, trec: Trec, mo
     assert [(b.start, b.end) for b in thirteen.blocks] == spans
     assert thirteen.summary == thirteen.blocks[-1].summary
     assert "1 of 6 examples have no history" in result.stderr
+    assert f"next: trec train {run} --mode {mode}\n" in result.stderr
 
 
 def test_the_newest_items_are_left_out_of_summaries(run: Path, trec: Trec) -> None:
@@ -354,6 +355,15 @@ def test_a_dry_run_shows_prompt_and_cost_and_writes_nothing(run: Path, trec: Tre
     real = last_line(trec(run, "--json", "--no-repair"))
     assert fields["calls"] >= real["calls"]
     assert fields["examples"] == 6
+
+
+def test_a_dry_run_tells_of_what_would_be_refused(run: Path, trec: Trec) -> None:
+    trec(run)
+    assert last_line(trec(run, "--dry-run", "--json"))["refused"] is None
+    shown = trec(run, "--block-size", "4", "--dry-run", "--json")
+    assert shown.exit_code == 0
+    assert "without --dry-run this would be refused" in shown.stderr
+    assert "block" in last_line(shown)["refused"]
 
 
 def test_a_dry_run_of_one_block_counts_the_tokens_exactly(tmp_path: Path, trec: Trec) -> None:

@@ -148,7 +148,29 @@ def test_a_dry_run_shows_a_prompt_with_its_label_and_writes_nothing(
     assert line["prompts per epoch"] == 48
     assert line["optimizer steps"] == 9
     assert line["tokens per epoch"] < line["tokens per epoch, every prompt by itself"]
+    assert line["tokens of a validation"] > 0
+    assert "tokens asked of the base model" not in line
+    assert line["refused"] is None
     assert names(run) == before
+
+
+def test_a_dry_run_tells_of_what_would_be_refused(run: Path, tiny_model: TinyModel) -> None:
+    trec(run, tiny_model(), "--epochs", 1)
+    same = trec(run, tiny_model(), "--epochs", 1, "--dry-run", "--json")
+    assert last_line(same)["refused"] is None
+    other = trec(run, tiny_model(), "--epochs", 2, "--dry-run", "--json")
+    assert other.exit_code == 0, "what it shows is still worth seeing"
+    assert "without --dry-run this would be refused" in other.stderr
+    assert "epochs" in last_line(other)["refused"]
+    again = trec(run, tiny_model(), "--epochs", 2, "--dry-run", "--json", "--overwrite")
+    assert last_line(again)["refused"] is None
+
+
+def test_a_dry_run_counts_what_the_base_model_is_asked(run: Path, tiny_model: TinyModel) -> None:
+    texts = ("--ask", "text", "--loss", "listwise", "--dry-run", "--json")
+    chosen = last_line(trec(run, tiny_model(), *texts))["tokens asked of the base model"]
+    given = last_line(trec(run, tiny_model(), *texts, "--temperature", 5))
+    assert 0 < given["tokens asked of the base model"] < chosen
 
 
 def test_all_targets_of_the_histories_are_learnt_and_scored_with(

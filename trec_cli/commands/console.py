@@ -5,8 +5,9 @@ import json
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +32,7 @@ from trec_cli.core.text import printable
 _EXIT_BUG = 1
 _UNWRAPPED = 100_000
 """Columns of an output that no screen limits."""
+_SECONDS_BETWEEN_LINES = 60.0
 _EXIT_INTERRUPTED = 130
 _EXIT_TERMINATED = 143
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -53,6 +55,28 @@ class _Bar:
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Move the bar on and show ``note`` behind it."""
         self._bars.update(self._identifier, advance=amount, note=_plain(note))
+
+
+class _Lines:
+    """A task where there is no terminal: a line now and then, so that a log shows some life."""
+
+    def __init__(self, say: Callable[[str], None], what: str, total: int | None) -> None:
+        self._say, self._what, self._total = say, what, total
+        self._done, self._began = 0, time.monotonic()
+        self._said = self._began
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Count, and tell how far it is once a minute."""
+        self._done += amount
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said, minutes = now, (now - self._began) / 60
+        line = f"{self._what}: {self._done:,}"
+        if self._total:
+            left = minutes * (self._total - self._done) / max(1, self._done)
+            line += f" of {self._total:,}, about {left:.0f} min left"
+        self._say(f"{line}; {note}" if note else line)
 
 
 class Terminal:
@@ -90,7 +114,10 @@ class Terminal:
 
     @contextmanager
     def task(self, what: str, total: int | None = None) -> Iterator[Task]:
-        """Show a bar on stderr while the block runs; none without a terminal."""
+        """Show a bar on stderr while the block runs; without a terminal a line a minute."""
+        if self._quiet or not self._console.is_terminal:
+            yield _Lines(self.info, what, total)
+            return
         bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -99,16 +126,20 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=self._console,
-            disable=self._quiet or not self._console.is_terminal,
         )
         with bars:
             yield _Bar(bars, bars.add_task(_plain(what), total=total, note=""))
 
     def table(self, table: Table) -> None:
         """Show a table on stderr, unless ``--quiet``: it is for people, not for pipes."""
-        if not self._quiet:
-            _neutralise(table)
-            self._console.print(table, soft_wrap=False)
+        if self._quiet:
+            return
+        _neutralise(table)
+        # Rich wraps a caption at the table's width, however narrow that is.
+        caption, table.caption = table.caption, None
+        self._console.print(table, soft_wrap=False)
+        if caption:
+            self._console.print(caption, style="dim italic", soft_wrap=False)
 
     def show(self, shown: RenderableType) -> None:
         """Print data for people on stdout: plain and unwrapped where that is no terminal."""

@@ -24,6 +24,13 @@ def show_prompt(parts: "Sequence[PromptPart]", terminal: Terminal) -> None:
     terminal.table(table)
 
 
+def show_refusal(refused: str | None, terminal: Terminal) -> None:
+    """Warn that the same command without ``--dry-run`` would be refused, and why."""
+    if refused:
+        terminal.warn(f"without --dry-run this would be refused: {refused}")
+    terminal.result(refused=refused)
+
+
 def show_bill(
     plan: PlanOptions, source: "ModelSource", work: Work, users: int, terminal: Terminal
 ) -> None:

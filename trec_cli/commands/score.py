@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
 from trec_cli.commands.many import as_one_of_many, make_on_ray, merge_hint
-from trec_cli.commands.preview import show_bill, show_prompt
+from trec_cli.commands.preview import show_bill, show_prompt, show_refusal
 from trec_cli.core.cost import Work
+from trec_cli.core.files import require
 from trec_cli.core.jsonl import is_stream
 from trec_cli.models.processes import Processes
 from trec_cli.score.options import ScoreOptions
@@ -44,18 +45,21 @@ def score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) -> 
 
 def _score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Score, in this process, what it was given."""
+    require(options.asked.files(options.summaries_file() if options.scorer == "llm" else None))
     from trec_cli.score.job import Cost
     from trec_cli.score.kinds import kind_of
-    from trec_cli.score.writing import Top
+    from trec_cli.score.writing import Top, refusal
 
     job = kind_of(options).make(options, invocation.given, terminal)
     out = options.out_file(job.system)
+    top = Top(options.top, options.asked.seed) if options.top else None
     if invocation.dry_run:
         _preview(job, out, terminal)
+        refused = refusal(job, out, top=top, overwrite=invocation.overwrite)
+        show_refusal(refused, terminal)
         total = sum(map(job.cost, range(len(job.examples))), Cost())
         show_bill(options.plan, options.source, Work(read=total.tokens), total.users, terminal)
         return
-    top = Top(options.top, options.asked.seed) if options.top else None
     try:
         with job.running(out):
             _write(job, out, top, terminal, overwrite=invocation.overwrite)

@@ -8,12 +8,13 @@ from rich.table import Table
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
 from trec_cli.commands.many import as_one_of_many, make_on_ray, merge_hint
-from trec_cli.commands.preview import show_bill
+from trec_cli.commands.preview import show_bill, show_refusal
 from trec_cli.commands.show import show_user
 from trec_cli.core.blocks import split_blocks
 from trec_cli.core.cost import Work
-from trec_cli.core.files import resolve
+from trec_cli.core.files import require, resolve
 from trec_cli.core.jsonl import is_stream
+from trec_cli.core.runs import RunFolder
 from trec_cli.models.processes import Processes
 from trec_cli.summarize.settings import SummarizeOptions
 
@@ -59,11 +60,14 @@ def summarize(options: SummarizeOptions, invocation: Invocation, terminal: Termi
 
 def _summarize(options: SummarizeOptions, invocation: Invocation, terminal: Terminal) -> None:
     """Summarise, in this process, what it was given."""
+    files = options.files()
+    require([files.items, files.examples])
     from trec_cli.summarize.job import make_job
 
     job = make_job(options, terminal)
     if invocation.dry_run:
         _preview(job, terminal)
+        show_refusal(job.refusal(overwrite=invocation.overwrite), terminal)
     else:
         _run(job, terminal, overwrite=invocation.overwrite)
 
@@ -91,8 +95,18 @@ def _run(job: "SummaryJob", terminal: Terminal, *, overwrite: bool) -> None:
             f"{job.written.remade} were made again, {job.written.added} are new"
         )
     if not is_stream(out):
-        terminal.info(f"wrote {out}{merge_hint(out)}")
+        terminal.info(f"wrote {out}{merge_hint(out) or _next(job)}")
     terminal.result(**job.details())
+
+
+def _next(job: "SummaryJob") -> str:
+    """Write the command that trains with the summaries: in its RUN they are found by name."""
+    mode, examples = job.options.mode, job.files.examples
+    if is_stream(examples):
+        return ""
+    run = RunFolder(examples.parent)
+    named = "" if run.summaries(mode) == job.files.out else f" --summaries {job.files.out}"
+    return f"; next: trec train {run.path} --mode {mode}{named}"
 
 
 def _tell_calls(terminal: Terminal, job: "ModelJob") -> None:
@@ -129,9 +143,15 @@ def _tell_quality(terminal: Terminal, job: "ModelJob") -> None:
         terminal.info(f"of {counts.texts} texts: {flags}")
     replaced = counts.flags["extractive"]
     if replaced > _MANY_REPLACED * counts.texts:
+        cut_off = counts.flags["cut"] > counts.texts / 2
+        why = (
+            "most texts met their length limit. Try a larger --max-new-tokens; or"
+            if cut_off
+            else "this model does not write well from these prompts. Try"
+        )
         terminal.warn(
             f"{replaced} of {counts.texts} texts were so bad that extractive ones stand in their "
-            f"place: this model does not write well from these prompts. Try {job.setup.advice()}"
+            f"place: {why} {job.setup.advice()}"
         )
 
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
-from trec_cli.commands.preview import show_bill, show_prompt
+from trec_cli.commands.preview import show_bill, show_prompt, show_refusal
+from trec_cli.core.files import require
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.runs import RunFolder
 from trec_cli.models.processes import Processes
@@ -27,18 +28,22 @@ def train(options: TrainOptions, invocation: Invocation, terminal: Terminal) -> 
 
     [bold]torchrun --nproc-per-node 2 -m trec_cli train runs/sample[/] for two GPUs.
     """
+    options.check(invocation.typed)
+    if options.training.quantize:
+        from trec_cli.train.lora import check_quantization
+
+        check_quantization(options.training.quantize)
+    require(options.files().inputs)
     from trec_cli.core.progress import Silent
     from trec_cli.train.callbacks import check_trackers
     from trec_cli.train.job import TrainingJob
-    from trec_cli.train.lora import check_quantization
 
-    options.check(invocation.typed)
-    check_quantization(options.training.quantize)
     check_trackers(options.trackers)
     processes = Processes.here()
     job = TrainingJob(options, processes, terminal if processes.is_main else Silent())
     if invocation.dry_run:
         _preview(job, terminal)
+        show_refusal(job.refusal(overwrite=invocation.overwrite), terminal)
         show_bill(options.plan, options.model, job.work(), len(job.prepared.data), terminal)
         return
     outcome = job.run(overwrite=invocation.overwrite)

@@ -1,10 +1,12 @@
 """The files of a stage: found in RUN by name, or named one by one."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 from trec_cli.core.database import IN_MEMORY
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import MODES
 from trec_cli.core.runs import RunFolder
@@ -92,6 +94,17 @@ def find_summaries(mode: str, given: Path | None, run: Path | None) -> Path | No
             "made elsewhere with --summaries"
         )
     return own
+
+
+def require(paths: Iterable[Path | None]) -> None:
+    """Refuse inputs that are not there, before anything large is imported or read.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for path in paths:
+        if path is not None and not is_stream(path) and not path.exists():
+            raise InputError.missing(path)
 
 
 def store_file(given: Path | None, run: Path | None) -> Path:

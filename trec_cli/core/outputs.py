@@ -270,7 +270,7 @@ class Journal:
                 ``overwrite``.
         """
         self.path = path
-        self.file = _journal_path(path)
+        self.file = partial_path(path)
         self.settings = plain_settings(settings)
         self.records = _Lines(self.file)
         self.seconds = 0.0
@@ -359,9 +359,10 @@ def discard_leftover(path: Path, settings: Settings) -> None:
     cannot be written.
     """
     with suppress(OSError, SettingsChanged, InputError):
-        if _journal_path(path).exists():
+        if partial_path(path).exists():
             Journal(path, settings).discard()
 
 
-def _journal_path(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
+    """Name where unfinished work on an output lies."""
     return path.with_name(f".{path.name}.partial")

@@ -264,7 +264,10 @@ def _announce(prompting: Prompting, adapter: Adapter | None, base: str, progress
     elif prompting.options.zero_shot:
         progress.info(f"zero-shot: {base} without an adapter")
     else:
+        missing = prompting.unfinished_adapter() or (
+            f"no adapter of mode {prompting.mode} is there (trec train makes one)"
+        )
         progress.warn(
-            f"no adapter of mode {prompting.mode} is there (trec train makes one), so this is "
-            f"the untrained base model {base}; --zero-shot says that you want it"
+            f"{missing}, so this is the untrained base model {base}; --zero-shot says that you "
+            "want it"
         )

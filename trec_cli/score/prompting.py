@@ -13,6 +13,7 @@ from trec_cli.core.attributes import check_attributes
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
 from trec_cli.core.lineage import stale
+from trec_cli.core.outputs import partial_path
 from trec_cli.core.progress import Progress
 from trec_cli.core.runs import NO_USER_SUFFIX, RunFolder
 from trec_cli.core.shards import find_shard
@@ -126,6 +127,15 @@ class Prompting:
             adapter.check_base(self.source.name)
         self._check_prompt(adapter.learnt.settings, folder)
         return adapter
+
+    def unfinished_adapter(self) -> str | None:
+        """Name the training whose adapter was looked for and is not finished; None without one."""
+        if self.asked.run is None:
+            return None
+        usual = RunFolder(self.asked.run).adapter(adapter_name(self.mode, self.prompt.ask))
+        if not partial_path(usual).exists():
+            return None
+        return f"the training of {usual} is not finished (the same command goes on with it)"
 
     def base(self, adapter: Adapter | None) -> ModelSource:
         """Return the base model: the one given, else the adapter's, else the default.

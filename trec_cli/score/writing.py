@@ -133,6 +133,26 @@ class Top:
             yield from map(explained, part, job.reasons(range(start, start + len(part)), chosen))
 
 
+def _provenance(job: Job, top: Top | None) -> Provenance:
+    settings = job.settings if top is None else {**job.settings, **asdict(top)}
+    return Provenance("score", settings, job.inputs, job.hashes)
+
+
+def refusal(job: Job, out: Path, *, top: Top | None, overwrite: bool) -> str | None:
+    """Say why :func:`write_scores` would refuse to write; None where it would not."""
+    if is_stream(out):
+        return None
+    settings = _provenance(job, top).settings
+    try:
+        up_to_date(out, settings, overwrite=overwrite)
+    except SettingsChanged as change:
+        try:
+            read_earlier(job, out, settings, change, top=top is not None)
+        except SettingsChanged as refused:
+            return str(refused)
+    return None
+
+
 def write_scores(
     job: Job, out: Path, progress: Progress, *, top: Top | None = None, overwrite: bool = False
 ) -> Tally | None:
@@ -160,9 +180,8 @@ def write_scores(
             tally = _score(job, journal, Earlier(), progress)
             _write(job, out, journal.records, top)
         return tally
-    settings = job.settings if top is None else {**job.settings, **asdict(top)}
     with locked(out):
-        provenance = Provenance("score", settings, job.inputs, job.hashes)
+        provenance = _provenance(job, top)
         unfinished = {**provenance.settings, **job.unfinished}
         earlier = Earlier()
         try:

@@ -1,5 +1,6 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
+import math
 from array import array
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 from trec_cli.attention.target import find_target
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.cost import Work
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import SettingsChanged, UsageError
 from trec_cli.core.jsonl import content_hash, is_stream, read_items
 from trec_cli.core.lineage import other_versions
 from trec_cli.core.manifest import Provenance, read_manifest, up_to_date
@@ -36,7 +37,7 @@ from trec_cli.models.processes import Processes
 from trec_cli.models.vector_store import VectorStore
 from trec_cli.prompts.alone import TextsAlone
 from trec_cli.prompts.learnt import Less, template_hash
-from trec_cli.prompts.questions import fingerprint, with_summaries
+from trec_cli.prompts.questions import SummarizedExample, fingerprint, with_summaries
 from trec_cli.prompts.recommend import PromptBuilder, PromptPart
 from trec_cli.train.callbacks import keep_events
 from trec_cli.train.dataset import check_targets, check_trainable
@@ -194,12 +195,49 @@ class TrainingJob:
             **self.prepared.facts(),
             "optimizer steps": self.prepared.plan.steps,
             "steps between validations": self.prepared.eval_every,
+            "tokens of a validation": self._validation_tokens,
+            **({"tokens asked of the base model": self._base_tokens} if self._base_tokens else {}),
         }
 
     def work(self) -> Work:
-        """Return the tokens that are learnt from in all epochs, without validation."""
-        tokens = self.prepared.measure.total.expected * self.settings.epochs
-        return Work(learnt=tokens, recomputed=self.settings.gradient_checkpointing)
+        """Return all tokens: those learnt from, of every validation, asked of the base model."""
+        prepared, recomputed = self.prepared, self.settings.gradient_checkpointing
+        validations = math.ceil(prepared.plan.steps / prepared.eval_every)
+        return Work(
+            learnt=prepared.measure.total.expected * self.settings.epochs,
+            read=validations * self._validation_tokens + self._base_tokens,
+            recomputed=recomputed,
+        )
+
+    @cached_property
+    def _validation_tokens(self) -> int:
+        return sum(question.tree(self._builder).size for question in self._valid)
+
+    @cached_property
+    def _base_tokens(self) -> int:
+        """Count what is read before texts are learnt against the base model, nothing kept yet."""
+        if not self.options.against_base:
+            return 0
+        alone = self._builder.tree([], "", sorted(self._asked_items())).size
+        if self.settings.temperature is not None:
+            return alone
+        return alone + sum(q.tree(self._builder).size for q in self._temperature_questions())
+
+    def _temperature_questions(self) -> Sequence[SummarizedExample]:
+        return (self._valid or self._questions)[:QUESTIONS]
+
+    def refusal(self, *, overwrite: bool) -> str | None:
+        """Say why :meth:`run` would refuse to write; None where it would not."""
+        out, wanted = self.files.out, self._provenance.settings
+        work = WorkFolder(out)
+        try:
+            if not work.is_unfinished():
+                up_to_date(out, wanted, overwrite=overwrite)
+            if not overwrite:
+                work.check(wanted)
+        except SettingsChanged as change:
+            return str(change)
+        return None
 
     def run(self, *, overwrite: bool = False) -> Outcome | None:
         """Train and move the adapter to its folder; return None where it is there already.
@@ -235,7 +273,7 @@ class TrainingJob:
             placement=self._placement,
             max_tokens=self.settings.max_tokens,
         )
-        some = list((self._valid or self._questions)[:QUESTIONS])
+        some = list(self._temperature_questions())
         on_cpu = self._placement.device.type == "cpu"
         with (
             self._processes.main_first(cpu=on_cpu),

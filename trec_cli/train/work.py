@@ -17,7 +17,13 @@ import msgspec
 from trec_cli.core.errors import SettingsChanged
 from trec_cli.core.json_file import read_json
 from trec_cli.core.manifest import file_hash, manifest_path
-from trec_cli.core.outputs import Settings, changed_settings, plain_settings, write_bytes
+from trec_cli.core.outputs import (
+    Settings,
+    changed_settings,
+    partial_path,
+    plain_settings,
+    write_bytes,
+)
 from trec_cli.core.runs import TRAINING_LOG
 
 BEST_FILE = "best.json"
@@ -67,7 +73,7 @@ class WorkFolder:
     def __init__(self, out: Path) -> None:
         """Take the adapter folder to come; nothing is made yet."""
         self.out = out
-        self.path = out.with_name(f".{out.name}.partial")
+        self.path = partial_path(out)
 
     @property
     def best(self) -> Path:
@@ -110,10 +116,21 @@ class WorkFolder:
             changed = changed_settings(old, now)
             if not changed:
                 return
-            if not overwrite and (checkpoint_folders(self.path) or self.best.exists()):
-                raise SettingsChanged(self.out, changed)
+            if not overwrite:
+                self.check(settings)
             self.remove()  # to be replaced, or a run that failed before its first checkpoint
         write_bytes(self._settings, [msgspec.json.encode(now)])
+
+    def check(self, settings: Settings) -> None:
+        """Refuse unfinished work of other settings, as :meth:`open` would.
+
+        Raises:
+            SettingsChanged: work with other settings is there, with a checkpoint.
+        """
+        old = self._recorded()
+        changed = [] if old is None else changed_settings(old, plain_settings(settings))
+        if changed and (checkpoint_folders(self.path) or self.best.exists()):
+            raise SettingsChanged(self.out, changed)
 
     def _recorded(self) -> dict[str, object] | None:
         """Read the settings of the work that is there; None where they cannot be read."""
