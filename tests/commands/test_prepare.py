@@ -123,7 +123,7 @@ def test_a_log_that_has_grown_is_continued_without_overwrite(source: Path, tmp_p
     write_jsonl(source / "sequences.jsonl", grown[1:])
     shrunk = trec(source, "--out", run, *arguments)
     assert shrunk.exit_code == 2
-    assert "other content now in sequences.jsonl" in shrunk.stderr
+    assert "has 61 users, of whom 2 are gone from the inputs: new, u0." in shrunk.stderr
     assert (run / "examples.jsonl").read_bytes() == before
     assert not any(name.endswith(".tmp") for name in files(run))
 

@@ -51,8 +51,8 @@ def _write(run: Path, examples: Sequence[Example], items: Sequence[Item] = SHOP)
     return run
 
 
-def _trec(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["recommend", *map(str, arguments)])
+def _trec(*arguments: object, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(app, ["recommend", *map(str, arguments)], input=stdin)
 
 
 def _lines(path: Path) -> Lines:
@@ -402,6 +402,64 @@ def test_the_next_night_of_a_table_keeps_lists_too(tmp_path: Path, name: str) ->
         row for row in expected if row[0] == "u0"
     ]
     assert "is finished already" in _trec(folder, "--out", table).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("out.csv", []), ("out.parquet", []), ("out.jsonl", []), ("out.jsonl", ["--shortlist", "5"])],
+)
+def test_users_who_are_gone_do_not_lose_their_lists_unsaid(
+    tmp_path: Path, name: str, more: list[str]
+) -> None:
+    folder, out = _write(tmp_path / "shop", _users()), tmp_path / name
+    options = ["--out", str(out), *more]
+    assert _trec(folder, *options).exit_code == 0
+    before = out.read_bytes()
+    _write(folder, [*_users()[5:], _asked("fresh", ["i1"])])
+    refused = _trec(folder, *options)
+    assert refused.exit_code == 2
+    told = "has 31 users, of whom 5 are gone from the inputs: u0, u1, u2 and 2 more."
+    assert told in refused.stderr
+    assert "--overwrite to lose them" in refused.stderr
+    assert out.read_bytes() == before
+    assert _trec(folder, *options, "--overwrite").exit_code == 0
+    assert out.read_bytes() != before
+
+
+def test_users_of_a_table_whose_lists_are_gone_are_still_known(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    for name in ("tonight.csv", "tonight.parquet"):
+        table = tmp_path / name
+        assert _trec(folder, "--out", table).exit_code == 0
+        (tmp_path / f".{name}.lists").unlink()
+    _write(folder, _users()[1:])
+    for name in ("tonight.csv", "tonight.parquet"):
+        refused = _trec(folder, "--out", tmp_path / name)
+        assert refused.exit_code == 2
+        assert "has 31 users, of whom 1 is gone from the inputs: u0." in refused.stderr
+
+
+def test_users_who_are_there_and_not_asked_for_may_lose_their_lists(tmp_path: Path) -> None:
+    """By ``--limit`` a new user takes the place of an old one, whom the log still has."""
+    folder = _write(tmp_path / "shop", _users())
+    assert _trec(folder, "--limit", 3).exit_code == 0
+    _write(folder, [_asked("fresh", ["i1"]), *_users()])
+    result = _trec(folder, "--limit", 3)
+    assert result.exit_code == 0, result.stderr
+    lines = _lines(folder / "recommendations-catalogue.jsonl")
+    assert [line["user_id"] for line in lines] == ["fresh", "u0", "u1"]
+
+
+def test_what_comes_through_standard_input_is_known_by_its_content(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    options = ("--examples", "-", "--out", tmp_path / "out.csv", "--json")
+    first = (folder / "examples.jsonl").read_bytes()
+    assert _told(_trec(folder, *options, stdin=first))["users"] == 31
+    assert "is finished already" in _trec(folder, *options, stdin=first).stderr
+    more = first + encode(_asked("fresh", ["i1"]))
+    assert _told(_trec(folder, *options, stdin=more))["kept"] == 31
+    assert "u0" in _trec(folder, *options, stdin=b"".join(more.splitlines(True)[1:])).stderr
+    assert _trec(folder, *options, "--exclude", "-").exit_code == 2
 
 
 def test_lists_that_are_not_those_of_the_table_are_not_kept(tmp_path: Path) -> None:

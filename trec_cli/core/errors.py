@@ -5,6 +5,7 @@
     TrecError
     ├── UsageError            2  the command line asks for something impossible
     │   ├── SettingsChanged   2  output exists that was made with other settings
+    │   ├── UsersGone         2  output exists with users whom the inputs do not have any more
     │   └── OutputLocked      2  another run is writing the same output
     ├── InputError            3  a file says something wrong; carries its faults
     ├── ModelError            4  a model or an endpoint failed
@@ -15,9 +16,11 @@ The number is the exit code of the process.  A message says what is wrong and
 what to do; it never needs a traceback to be understood.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+
+from trec_cli.core.text import counted, named
 
 MAX_FAULTS = 20
 """How many faults of one input are collected before the reader gives up."""
@@ -49,6 +52,18 @@ class SettingsChanged(UsageError):  # noqa: N818 - reads as a statement
         super().__init__(
             f"{path} was made with other settings ({names}). "
             "Give the same settings to continue, another --out, or --overwrite to start again."
+        )
+
+
+class UsersGone(UsageError):  # noqa: N818
+    """The inputs have changed, and users of the output that is there are gone from them."""
+
+    def __init__(self, path: Path, gone: Collection[str], users: int) -> None:
+        """Name the output, how many of its users are gone, and the first of them."""
+        super().__init__(
+            f"{path} has {counted(users, 'user')}, of whom {counted(len(gone), 'is', 'are')} gone "
+            f"from the inputs: {named(sorted(gone))}. Give the inputs that have them, another "
+            "--out, or --overwrite to lose them."
         )
 
 

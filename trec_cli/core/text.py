@@ -1,8 +1,8 @@
-"""Text as terms: the one way in which all of trec splits words."""
+"""Text as terms, the one way in which all of trec splits words, and text for people."""
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Scripts written without blanks give one term per character, all others one per word.
@@ -34,6 +34,20 @@ def _stand_in(character: str) -> str:
     if ord(character) < _FIRST_PRINTABLE:
         return chr(_CONTROL_PICTURES + ord(character))
     return " " if character.isspace() else "\ufffd"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write a count for people: ``1 user``, ``1,500 users``.
+
+    ``many`` is for what an s alone does not make of one: ``1 example has``, ``2 examples have``.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def named(names: Sequence[str], most: int = 3) -> str:
+    """Name the first few of many: ``a, b, c and 1,497 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def setting_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trec_cli.core.errors import InputError, SettingsChanged
+from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode_all
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import atomic, fill
@@ -256,18 +256,19 @@ def save(
     prepared: Prepared,
     run: RunFolder,
     provenance: Provenance,
-    change: SettingsChanged | None = None,
     audit: Auditor | None = None,
+    *,
+    grown: bool = False,
 ) -> Growth | None:
     """Write both files, whole or not at all, and their manifests; use inside ``locked``.
 
-    With ``change``, the files that are there were made from other inputs; returns what became
-    of them.  What ``audit`` finds in the files stands in the manifests.
+    Where the inputs have ``grown``, the files that are there were made from others; returns what
+    became of them.  What ``audit`` finds in the files stands in the manifests.
 
     Raises:
         InputError: no example has a negative.
         OutputFailed: a file cannot be written.
-        SettingsChanged: the inputs have lost a user.
+        UsersGone: the inputs have lost a user.
     """
     growth = None
     with (
@@ -278,8 +279,8 @@ def save(
         fill(examples, encode_all(prepared.examples()))
         check_not_empty(prepared)
         fill(items, encode_all(prepared.items()))
-        if change is not None and run.examples.exists():
-            growth = compare(run.examples, examples, change)
+        if grown and run.examples.exists():
+            growth = compare(run.examples, examples)
         details["counts"] = prepared.report.as_dict()
         if audit is not None and prepared.settings.asks_with_answer:
             details["audit"] = audit(items, examples)

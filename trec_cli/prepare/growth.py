@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.errors import UsersGone
 from trec_cli.core.jsonl import read_lines
 
 
@@ -36,16 +36,16 @@ class Growth:
         )
 
 
-def compare(before: Path, now: Path, change: SettingsChanged) -> Growth:
+def compare(before: Path, now: Path) -> Growth:
     """Compare the examples that are there with those that take their place.
 
     Raises:
-        SettingsChanged: a user is gone, whom no log loses that has only grown.
+        UsersGone: a user is gone, whom no log loses that has only grown.
     """
     old_users, old = _examples(before)
     new_users, new = _examples(now)
-    if old_users - new_users:
-        raise change
+    if gone := old_users - new_users:
+        raise UsersGone(before, gone, len(old_users))
     return Growth(
         users=len(new_users),
         kept=sum(new.get(name) == line for name, line in old.items()),

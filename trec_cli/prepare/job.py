@@ -106,14 +106,15 @@ class PrepareJob:
 
         Raises:
             SettingsChanged: they were made with other settings, and not ``overwrite``.
+            UsersGone: they have users whom the source has not any more, and not ``overwrite``.
             InputError: a file of the source is at fault, or nothing is left of it.
         """
         in_memory = not _is_big(self.found, self._engine)
         with locked(self.run.examples), uncollected() if in_memory else nullcontext():
             provenance = self._provenance()
-            done, change = _is_done(self.run, provenance, overwrite=overwrite)
+            done, grown = _is_done(self.run, provenance, overwrite=overwrite)
             if not done:
-                self.growth = save(self.prepared, self.run, provenance, change, audit)
+                self.growth = save(self.prepared, self.run, provenance, audit, grown=grown)
             return not done
 
     def _provenance(self) -> Provenance:
@@ -132,20 +133,18 @@ def _is_big(found: Found, engine: Engine) -> bool:
     return sum(file.stat().st_size for file in found.inputs) >= DISK_FROM
 
 
-def _is_done(
-    run: RunFolder, provenance: Provenance, *, overwrite: bool
-) -> tuple[bool, SettingsChanged | None]:
-    """Check for finished output; where inputs alone have changed, return that as well.
+def _is_done(run: RunFolder, provenance: Provenance, *, overwrite: bool) -> tuple[bool, bool]:
+    """Check for finished output; say as well whether the inputs alone have changed.
 
     Raises:
         SettingsChanged: it was made with other settings.
     """
-    change, done = None, True
+    done, grown = True, False
     for output in (run.items, run.examples):
         try:
             done &= up_to_date(output, provenance.settings, overwrite=overwrite)
         except SettingsChanged as changed:
             if not changed.only_inputs:
                 raise
-            change, done = changed, False
-    return done, change
+            done, grown = False, True
+    return done, grown

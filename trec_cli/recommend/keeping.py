@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from trec_cli.core.errors import UsersGone
 from trec_cli.core.manifest import file_hash, read_manifest
 from trec_cli.core.outputs import Settings
 from trec_cli.core.records import Example
@@ -33,6 +34,12 @@ class _Item(msgspec.Struct):
     item_id: str
 
 
+class _User(msgspec.Struct):
+    """Whose a list or question is."""
+
+    user_id: str
+
+
 class _Line(msgspec.Struct):
     """What is looked at of a list."""
 
@@ -42,6 +49,7 @@ class _Line(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_user = msgspec.json.Decoder(_User).decode
 _ABSENT, _LACKING = -1, -2
 """In place of where a list begins."""
 
@@ -124,6 +132,32 @@ def known_lists(out: Path) -> Path | None:
         return out
     known = (read_manifest(out) or {}).get(LISTS)
     return beside if beside.is_file() and file_hash(beside) == known else None
+
+
+def check_users(out: Path, users: Set[str]) -> None:
+    """Check that all users of an earlier output are still there.
+
+    A log that has only grown loses none. Who is in ``users`` and not asked for this time, by
+    ``--limit`` or since the split is cut elsewhere, loses a list by choice.
+
+    Raises:
+        UsersGone: some are not, as where the output is that of other data.
+    """
+    earlier = _users_of(out)
+    if gone := earlier - users:
+        raise UsersGone(out, gone, len(earlier))
+
+
+def _users_of(out: Path) -> set[str]:
+    """Return the users of lists, questions, or a table whose lists are not beside it any more."""
+    lines = known_lists(out)
+    if lines is not None:
+        with lines.open("rb") as stream:
+            return {_decode_user(line).user_id for line in stream}
+    import polars as pl
+
+    read = pl.scan_csv(out, infer_schema=False) if out.suffix == ".csv" else pl.scan_parquet(out)
+    return set(read.select(pl.col("user_id").unique()).collect()["user_id"].to_list())
 
 
 @contextmanager

@@ -167,7 +167,8 @@ class RecommendOptions(FilesOfRun):
         """
         parse_only(self.only)
         parse_since(self.since)
-        check_streams({"--items": self.items, "--examples": self.examples})
+        streams = {"--items": self.items, "--examples": self.examples, "--exclude": self.exclude}
+        check_streams(streams)
         if self.shortlist is not None:
             if self.out and not is_stream(self.out) and self.out.suffix != ".jsonl":
                 raise UsageError(f"--out {self.out}: a shortlist is written as .jsonl")

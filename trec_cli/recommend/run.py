@@ -12,7 +12,15 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.errors import InputError
-from trec_cli.core.jsonl import encode, is_stream, read_examples, read_items, uncollected
+from trec_cli.core.jsonl import (
+    STREAM,
+    content_hash,
+    encode,
+    is_stream,
+    read_examples,
+    read_items,
+    uncollected,
+)
 from trec_cli.core.manifest import Provenance, file_hash, read_manifest, up_to_date
 from trec_cli.core.outputs import Settings, atomic, changed_settings, fill, locked, write_lines
 from trec_cli.core.progress import Progress
@@ -22,6 +30,7 @@ from trec_cli.recommend.keeping import (
     LISTS,
     NEW_WEIGHTS,
     KeptLists,
+    check_users,
     known_lists,
     lists_file,
     opened,
@@ -196,6 +205,17 @@ class RecommendTask:
         files = [self.options.items_file, self.options.examples_file, self.options.exclude]
         return [file for file in files if file is not None]
 
+    @property
+    def streamed(self) -> dict[str, str]:
+        """The hash of what came through standard input, whose name says nothing of it."""
+        read = (
+            (self.options.items_file, self.items.values()),
+            (self.options.examples_file, self.examples),
+            (self.options.exclude, [{"excluded": sorted(self.excluded)}]),
+        )
+        held = [records for file, records in read if file and is_stream(file)]
+        return {STREAM: content_hash(held[0])} if held else {}
+
 
 def recommend(
     task: RecommendTask, progress: Progress, *, overwrite: bool = False
@@ -208,6 +228,7 @@ def recommend(
 
     Raises:
         SettingsChanged: the output was made with other settings, and not ``overwrite``.
+        UsersGone: it has users who are gone from the examples, and not ``overwrite``.
         TrecError: as reading and learning raise it.
     """
     out = task.options.out_file
@@ -216,10 +237,12 @@ def recommend(
         _write(out, _lists(task, KeptLists(task.options.top), counts, progress, renew=overwrite))
         return counts
     with locked(out):
-        provenance = Provenance("recommend", task.settings, task.inputs)
+        provenance = Provenance("recommend", task.settings, task.inputs, task.streamed)
         before = None if overwrite else _earlier_settings(out, provenance.settings)
         if before is None and up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
+        if before is not None:
+            check_users(out, {example.user_id for example in task.examples})
         counts = ListCounts()
         last, catalogue, top = _to_keep(task, before), task.items.keys(), task.options.top
         with (
