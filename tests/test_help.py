@@ -71,6 +71,16 @@ def test_no_word_of_a_help_text_is_taken_for_markup(name: str) -> None:
         assert tags <= STYLES, text
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_terminal_alone_breaks_the_lines_of_a_paragraph(name: str) -> None:
+    assert not re.search(r"[^\n]\n[^\n ]", GROUP.commands[name].help)
+
+
+def test_all_exit_codes_are_listed() -> None:
+    shown = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, ["--help"]).output.split())
+    assert "5 partly done, run again · 130 Ctrl-C · 143 SIGTERM." in shown
+
+
 def test_without_arguments_help_is_shown() -> None:
     assert "prepare → summarize → train → score → eval" in CliRunner().invoke(app, []).output
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from trec_cli.commands.build import Invocation, command
+from trec_cli.commands.build import Invocation, command, joined_lines
 from trec_cli.commands.console import Terminal
 from trec_cli.core.errors import UsageError
 from trec_cli.core.options import Option, build, check_choice, declared, differing
@@ -53,6 +53,25 @@ def run(*arguments: str, code: int = 0) -> Any:
     result = CliRunner().invoke(app(), ["try", *arguments])
     assert result.exit_code == code, result.output
     return result
+
+
+def test_paragraphs_of_a_help_text_are_joined_and_lines_to_type_are_kept() -> None:
+    text = """Try it.
+
+    One line, and
+    the other.
+
+    Examples:
+      trec try one
+      trec try two
+
+    The
+    end.
+    """
+    assert joined_lines(text) == (
+        "Try it.\n\nOne line, and the other.\n\n"
+        "Examples:\n  trec try one\n  trec try two\n\nThe end."
+    )
 
 
 def test_every_option_of_a_group_is_an_option_of_the_command() -> None:

@@ -76,10 +76,20 @@ def test_a_config_file_wins_over_the_preset_and_the_command_line_over_both(
     assert (found["epochs"], found["lora_rank"], found["loss"]) == (7, 2, "prompt")
 
 
-def test_a_command_that_a_preset_says_nothing_of_keeps_its_defaults() -> None:
-    assert (
-        _parsed("score", "run", "--preset", "paper")["recent"] == _parsed("score", "run")["recent"]
-    )
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "run", "--preset", "paper"], "paper has settings for prepare, summarize and tr"),
+        (["eval", "run", "--preset", "text"], "text has settings for train and score, none for ev"),
+        (["merge", "run", "--preset", "text"], "none for merge"),
+    ],
+)
+def test_a_preset_without_settings_for_the_command_is_wrong_usage(
+    arguments: list[str], message: str
+) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
 
 
 def test_a_name_that_does_not_exist_is_wrong_usage() -> None:

@@ -41,7 +41,7 @@ app = typer.Typer(
     "Five stages pass JSONL files between them; each can be inspected or swapped:\n\n"
     "prepare → summarize → train → score → eval",
     epilog="Exit codes: 0 done · 2 wrong usage · 3 bad input · 4 model or endpoint failed · "
-    "5 partly done, run again.",
+    "5 partly done, run again · 130 Ctrl-C · 143 SIGTERM.",
 )
 
 

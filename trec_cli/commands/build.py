@@ -12,6 +12,7 @@ original with the settings made of them, inside :func:`~trec_cli.commands.consol
 """
 
 import inspect
+import re
 import types
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
@@ -120,13 +121,22 @@ def command(
                 )
                 body(build(settings, parsed), invocation, terminal)
 
-        run.__doc__ = body.__doc__
+        run.__doc__ = joined_lines(body.__doc__ or "")
         run.__name__ = body.__name__
         run.__module__ = body.__module__
         _sign(run, options)
         return run
 
     return make
+
+
+def joined_lines(text: str) -> str:
+    """Join the lines of every paragraph, which a terminal breaks where its own width ends.
+
+    Indented lines (examples to type) stay as they are.
+    """
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(re.sub(r"\n(?! )", " ", paragraph) for paragraph in paragraphs)
 
 
 def _given(context: typer.Context, *sources: str) -> frozenset[str]:
@@ -173,7 +183,7 @@ PRESET = Annotated[
     typer.Option(
         callback=load_preset,
         is_eager=True,
-        help="Defaults of another kind: paper for those of the paper, text for learning texts.",
+        help="Other defaults: paper, those of arXiv 2403.13325; text, how likely each title is.",
         rich_help_panel=COMMON,
     ),
 ]

@@ -36,16 +36,27 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
 
 
 def load_preset(context: typer.Context, _parameter: Any, name: str | None) -> str | None:
-    """Put a preset's values under those of a config file (a Typer callback)."""
+    """Put a preset's values under those of a config file (a Typer callback).
+
+    A preset that has none for the command would do nothing, and is an error.
+    """
     if name is None:
         return None
     if name not in preset_names():
         raise typer.BadParameter(f"no preset {name}; there are {', '.join(preset_names())}")
     content = tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
-    values = content.get(context.info_name or "", {})
-    known = _known(context, Path(f"{name}.toml"), values)
+    own = context.info_name or ""
+    if own not in content:
+        raise typer.BadParameter(f"{name} has settings for {_listed(content)}, none for {own}")
+    known = _known(context, Path(f"{name}.toml"), content[own])
     context.default_map = {**known, **(context.default_map or {})}
     return name
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Write names as in a sentence: ``prepare, summarize and train``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 _PRESETS = resources.files("trec_cli") / "presets"
