@@ -62,6 +62,7 @@ def test_texts_are_learnt_listwise_and_scored_as_such() -> None:
     assert (learnt["targets"], learnt["recent"], learnt["attributes"]) == ("all", 10, "title")
     scored = _parsed("score", "run", "--preset", "text")
     assert (scored["mode"], scored["ask"]) == ("none", "text")
+    assert (scored["recent"], scored["attributes"]) == (learnt["recent"], learnt["attributes"])
 
 
 @pytest.mark.parametrize("order", [("--preset", "--config"), ("--config", "--preset")])

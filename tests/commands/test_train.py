@@ -314,7 +314,7 @@ def test_questions_whose_answer_was_missed_are_left_out(run: Path, tiny_model: T
     write_lines(run / "examples.jsonl", encode_all([example(1), example(2), missed]))
     result = trec(run, tiny_model(), "--dry-run", "--json")
     assert result.exit_code == 0, result.output
-    assert "1 examples have no positive among their candidates" in plain(result.stderr)
+    assert "1 example has no positive among the candidates" in plain(result.stderr)
     assert last_line(result)["training examples"] == 2
 
 

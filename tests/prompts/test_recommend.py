@@ -234,8 +234,8 @@ def test_cuts_add_up_and_read_as_a_sentence() -> None:
         examples=2, recent_shortened=1, recent_dropped=4, recent_tokens=42, summary_tokens=5
     )
     assert str(both) == (
-        "2 prompts cut: 1 recent items shortened and 4 dropped (42 tokens), 5 tokens of "
-        "summaries; 0 candidates longer than their share, kept whole"
+        "2 prompts cut: 1 recent item shortened and 4 dropped (42 tokens), 5 tokens of "
+        "summaries; 0 candidates longer than the share, kept whole"
     )
     assert str(Cuts()) == "nothing was cut"
 

@@ -207,6 +207,17 @@ def test_the_base_is_asked_once_for_all_arms(run: Path, tiny_model: TinyModel) -
     assert (run / "other" / "adapter_model.safetensors").read_bytes() == weights
 
 
+def test_a_preset_gives_way_to_what_the_adapter_was_trained_with(
+    run: Path, tiny_model: TinyModel
+) -> None:
+    train(run, tiny_model())  # shows another number of titles than the preset
+    scored = trec("score", run, "--preset", "text", "--split", "valid", "--dry-run")
+    assert scored.exit_code == 0, scored.output
+    assert "adapter" in scored.stderr
+    refused = trec("score", run, "--preset", "text", "--split", "valid", "--recent", 7)
+    assert refused.exit_code == 2, "what is typed must fit"
+
+
 def test_full_weights_alone_could_not_be_scored(run: Path, tiny_model: TinyModel) -> None:
     result = train(run, tiny_model("llama"), "--merge")
     assert result.exit_code == 2

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from trec_cli.commands.config import load_config, load_preset
+from trec_cli.commands.config import load_config, load_preset, preset_only
 from trec_cli.commands.console import Terminal, stage
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Declared, Option, build, declared, is_names, split_names
@@ -65,7 +65,8 @@ class Invocation:
     Attributes:
         context: Typer's.
         typed: parameters on the command line.
-        given: these and those of a config file; what is not among them has its default.
+        given: these and those of a config file; what is not among them has its default, or
+            that of a preset.
         dry_run, overwrite, quiet, json_line: see :class:`Common`.
     """
 
@@ -110,10 +111,12 @@ def command(
                 data_on_stdout=piped,
             ) as terminal:
                 parsed = {o.parameter: _parsed(o, values[o.parameter]) for o in options}
+                typed = _given(context, "COMMANDLINE")
+                filed = _given(context, "DEFAULT_MAP") - preset_only(context)
                 invocation = Invocation(
                     context,
-                    _given(context, "COMMANDLINE"),
-                    _given(context, "COMMANDLINE", "DEFAULT_MAP"),
+                    typed,
+                    typed | filed,
                     common["dry_run"],
                     common["overwrite"],
                     quiet,

@@ -31,7 +31,9 @@ def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> P
     _check_tables(context, path, content)
     if not isinstance(own, dict):
         own = {name: value for name, value in content.items() if not isinstance(value, dict)}
-    context.default_map = {**(context.default_map or {}), **_known(context, path, own)}
+    known = _known(context, path, own)
+    context.meta[_CONFIGURED] = frozenset(known)
+    context.default_map = {**(context.default_map or {}), **known}
     return path
 
 
@@ -49,8 +51,16 @@ def load_preset(context: typer.Context, _parameter: Any, name: str | None) -> st
     if own not in content:
         raise typer.BadParameter(f"{name} has settings for {_listed(content)}, none for {own}")
     known = _known(context, Path(f"{name}.toml"), content[own])
+    context.meta[_PRESET] = frozenset(known)
     context.default_map = {**known, **(context.default_map or {})}
     return name
+
+
+def preset_only(context: typer.Context) -> frozenset[str]:
+    """Name the parameters that a preset has set and no config file has."""
+    preset: frozenset[str] = context.meta.get(_PRESET, frozenset())
+    configured: frozenset[str] = context.meta.get(_CONFIGURED, frozenset())
+    return preset - configured
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -59,6 +69,8 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+_PRESET, _CONFIGURED = "trec.preset", "trec.config"
+"""Where a command's context keeps the parameters that each has set."""
 _PRESETS = resources.files("trec_cli") / "presets"
 
 

@@ -10,6 +10,7 @@ from trec_cli.commands.preview import show_bill, show_prompt, show_refusal
 from trec_cli.core.cost import Work
 from trec_cli.core.files import require
 from trec_cli.core.jsonl import is_stream
+from trec_cli.core.text import counted
 from trec_cli.models.processes import Processes
 from trec_cli.score.options import ScoreOptions
 
@@ -90,7 +91,7 @@ def _write(
     if tally.earlier.examples:
         terminal.info(tally.growth())
     if tally.continued:
-        terminal.info(f"{tally.continued} users had been scored before")
+        terminal.info(f"{counted(tally.continued, 'user')} had been scored before")
     for line in (tally.note(), *job.remarks()):
         terminal.info(line)
     if not is_stream(out):

@@ -15,6 +15,7 @@ from trec_cli.core.cost import Work
 from trec_cli.core.files import require, resolve
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.runs import RunFolder
+from trec_cli.core.text import counted
 from trec_cli.models.processes import Processes
 from trec_cli.summarize.settings import SummarizeOptions
 
@@ -114,10 +115,11 @@ def _tell_calls(terminal: Terminal, job: "ModelJob") -> None:
     counts, written, cuts = job.counts, job.written, job.writer.cuts
     if job.vectors:
         made, found = job.vectors.made, job.vectors.hits
-        terminal.info(f"{made} texts embedded, {found} vectors found in the store")
+        terminal.info(f"{counted(made, 'text')} embedded, {found:,} vectors found in the store")
     terminal.info(
-        f"{written.examples} summaries: {counts.calls} calls, {counts.hits} found in the store, "
-        f"{counts.shared} shared; {counts.prompt_tokens} tokens read, {counts.new_tokens} written "
+        f"{counted(written.examples, 'summary', 'summaries')}: {counted(counts.calls, 'call')}, "
+        f"{counts.hits:,} found in the store, {counts.shared:,} shared; "
+        f"{counted(counts.prompt_tokens, 'token')} read, {counts.new_tokens:,} written "
         f"({counts.rate} a second)"
     )
     terminal.info(
@@ -127,11 +129,13 @@ def _tell_calls(terminal: Terminal, job: "ModelJob") -> None:
     )
     if counts.empty or written.empty_summaries:
         terminal.warn(
-            f"{counts.empty} texts are empty; {written.empty_summaries} examples have an empty "
+            f"{counted(counts.empty, 'text is', 'texts are')} empty; "
+            f"{counted(written.empty_summaries, 'example has', 'examples have')} an empty "
             "summary although they have a history"
         )
     if counts.echoes:
-        terminal.warn(f"{counts.echoes} texts only repeat a piece of their prompt")
+        only = counted(counts.echoes, "text only repeats", "texts only repeat")
+        terminal.warn(f"{only} a piece of the prompt")
 
 
 def _tell_quality(terminal: Terminal, job: "ModelJob") -> None:
@@ -189,12 +193,13 @@ def _show_cost(job: "ModelJob", terminal: Terminal) -> None:
     money = job.setup.most_cost(cost.prompt_tokens, new_tokens)
     total = ("all", cost.calls, cost.prompt_tokens)
     terminal.table(_table("Calls at most", ("round", "calls", "prompt tokens"), [*rows, total]))
+    most = counted(job.setup.retries, "time")
+    again = f", and bad texts are asked for again, each at most {most}" if job.setup.retries else ""
     terminal.info(
-        f"{len(job.examples)} examples, {cost.shared} requests shared, at most "
-        f"{new_tokens} new tokens"
+        f"{counted(len(job.examples), 'example')}, {counted(cost.shared, 'request')} shared, "
+        f"at most {counted(new_tokens, 'new token')}"
         f"{f', {money:.4f} in money' if money else ''}; "
-        "what the store holds costs nothing, and bad texts are asked for again, each at most "
-        f"{job.setup.retries} times. Nothing was written."
+        f"what the store holds costs nothing{again}. Nothing was written."
     )
     if cost.calls:
         a_call = (cost.prompt_tokens + new_tokens) / cost.calls

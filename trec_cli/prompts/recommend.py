@@ -36,6 +36,7 @@ from typing import Any
 from trec_cli.attention.evidence import Evidence
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.records import Item
+from trec_cli.core.text import counted
 from trec_cli.models.answers import AnswerTokens, find_answers
 from trec_cli.models.chat import encode_text, make_frame
 from trec_cli.prompts.settings import PromptSettings
@@ -96,12 +97,14 @@ class Cuts:
             return "nothing was cut"
         squeezed = f"; {self.squeezed} cut further for the model's limit" if self.squeezed else ""
         if self.evidence_tokens:
-            squeezed += f"; {self.evidence_tokens} tokens of evidence"
+            squeezed += f"; {counted(self.evidence_tokens, 'token')} of evidence"
         return (
-            f"{self.examples} prompts cut: {self.recent_shortened} recent items shortened and "
-            f"{self.recent_dropped} dropped ({self.recent_tokens} tokens), "
-            f"{self.summary_tokens} tokens of summaries; "
-            f"{self.long_candidates} candidates longer than their share, kept whole{squeezed}"
+            f"{counted(self.examples, 'prompt')} cut: "
+            f"{counted(self.recent_shortened, 'recent item')} shortened and "
+            f"{self.recent_dropped} dropped ({counted(self.recent_tokens, 'token')}), "
+            f"{counted(self.summary_tokens, 'token')} of summaries; "
+            f"{counted(self.long_candidates, 'candidate')} longer than the share, kept "
+            f"whole{squeezed}"
         )
 
 

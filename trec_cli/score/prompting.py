@@ -17,6 +17,7 @@ from trec_cli.core.outputs import partial_path
 from trec_cli.core.progress import Progress
 from trec_cli.core.runs import NO_USER_SUFFIX, RunFolder
 from trec_cli.core.shards import find_shard
+from trec_cli.core.text import counted
 from trec_cli.models.source import ModelSource
 from trec_cli.prompts.learnt import SETTINGS_FILE, LearntPrompt, load_settings, template_hash
 from trec_cli.prompts.questions import SummarizedExample, with_summaries, without_user
@@ -387,7 +388,8 @@ class TreeJob(Job):
         candidates = sum(len(example.candidates) for example in self.examples)
         cost = Cost(len(self.examples), candidates, sum(shared), sum(separate))
         words = (
-            f"{cost.users} users, {cost.candidates} candidates, {cost.tokens} tokens to compute "
+            f"{counted(cost.users, 'user')}, {counted(cost.candidates, 'candidate')}, "
+            f"{counted(cost.tokens, 'token')} to compute "
             f"instead of {cost.separate_tokens} ({cost.saved:.0%} saved by sharing); "
             f"{self.cuts}; would write {out}"
         )

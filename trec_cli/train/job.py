@@ -22,6 +22,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example
 from trec_cli.core.shelves import Chosen
 from trec_cli.core.stored import open_examples, open_summaries
+from trec_cli.core.text import counted
 from trec_cli.models.device import choose_device
 from trec_cli.models.likelihood import TextScorer
 from trec_cli.models.load import (
@@ -127,7 +128,8 @@ class TrainingJob:
         places = array("q", (place for place, bare in enumerate(learns) if not bare))
         answered = Chosen(examples, places)
         if missing := len(examples) - len(answered):
-            self._progress.warn(f"{missing} examples have no positive among their candidates")
+            have = counted(missing, "example has", "examples have")
+            self._progress.warn(f"{have} no positive among the candidates")
         return answered
 
     def _recorded(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from trec_cli.core.errors import UsageError
 from trec_cli.core.progress import Progress
+from trec_cli.core.text import counted
 from trec_cli.models.log_odds import row_limits
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
@@ -44,7 +45,8 @@ class PreparedTraining:
         """Name what a user should not miss."""
         found, short = [], self.measure.total.short
         if short:
-            found.append(f"{short} examples have fewer negatives than asked for; all are used")
+            have = counted(short, "example has", "examples have")
+            found.append(f"{have} fewer negatives than asked for; all are used")
         if self.measure.total.cuts:
             found.append(str(self.measure.total.cuts))
         if not self.valid and self.settings.valid_users:
@@ -60,7 +62,8 @@ class PreparedTraining:
         if self.plan.steps < _FEW_STEPS:
             smaller = f"for few users take {_FEW_USERS}, or"
             found.append(
-                f"only {self.plan.steps} optimizer steps: a model learns little in so few; "
+                f"only {counted(self.plan.steps, 'optimizer step')}: a model learns little in so "
+                "few; "
                 f"{smaller if self.settings.users_per_step > 1 else 'take'} more --epochs"
             )
         return found
