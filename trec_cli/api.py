@@ -187,6 +187,6 @@ def recommend(
     from trec_cli.recommend.run import RecommendTask
     from trec_cli.recommend.run import recommend as make
 
-    options.check()
+    options.check(differing(options))
     make(RecommendTask.read(options), progress or Silent(), overwrite=overwrite)
     return options.out_file

@@ -33,7 +33,7 @@ def collection(
 ) -> Collection:
     """Make a collection whose items have their id in the title; an empty id gives no text."""
     items = {item: Item(item, {"title": f"title of {item}"}) for item in ids}
-    return Collection(catalogue_of(items, "items"), iter(list(questions)), offers)
+    return Collection(catalogue_of(items, "items"), iter(list(questions)), offers, file="sequences")
 
 
 def prepare(source: Collection, **changes: Any) -> tuple[list[Example], Prepared]:

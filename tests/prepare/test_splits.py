@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.prepare.helpers import collection, prepare, question
 from trec_cli.core.errors import UsageError
+from trec_cli.core.options import declared
 from trec_cli.prepare.collection import Question
-from trec_cli.prepare.settings import Sizes, parse_sizes
+from trec_cli.prepare.settings import PrepareOptions, Sizes, parse_sizes, usual_sizes
 from trec_cli.prepare.splits import SPLIT_NAMES, Splits, place_of, share_of
 from trec_cli.prepare.splits import by_fixed as split_fixed
 from trec_cli.prepare.splits import by_users as split_users
@@ -151,6 +152,15 @@ def test_sizes_that_make_no_sense_are_refused(
 def test_only_predictions_need_no_other_split() -> None:
     assert parse_sizes("0", "0", "0", predict=True).zero == {"train", "valid", "test"}
     assert parse_sizes("0.9", "0.1", "0").zero == {"test"}
+
+
+def test_the_help_names_the_sizes_that_are_taken_by_default() -> None:
+    told = {option.flag: option.option.default_text for option in declared(PrepareOptions)}
+    assert told["--test-users"] == "1/4; 1/8 from 8,000 users on; 1/12 from 12,000 users on"
+    assert (told["--train-users"], told["--valid-users"]) == ("the rest", "1/12")
+    assert str(usual_sizes(7_999)) == "2/3, 1/12, 1/4"
+    assert str(usual_sizes(8_000)) == "19/24, 1/12, 1/8"
+    assert str(usual_sizes(12_000)) == "5/6, 1/12, 1/12"
 
 
 def test_sizes_are_shares_or_numbers() -> None:

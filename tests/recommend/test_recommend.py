@@ -132,6 +132,7 @@ def test_the_next_night_keeps_the_lists_of_users_with_the_same_history(
     result = _trec(folder, "--json")
     assert result.exit_code == 0, result.stderr
     assert "30 of 32 lists kept" in result.stderr
+    assert "recent popularity" not in result.stderr
     assert json.loads(result.stdout.splitlines()[-1])["weights_kept"]
     after = {line["user_id"]: line for line in _lines(folder / "recommendations-catalogue.jsonl")}
     assert after["u1"] == before["u1"]
@@ -266,10 +267,24 @@ def test_a_user_who_has_taken_everything_gets_an_empty_list(tmp_path: Path) -> N
 def test_three_users_are_shown_with_their_histories(run: Path, tmp_path: Path) -> None:
     result = _trec(run, "--out", tmp_path / "again.jsonl")
     assert result.stderr.count("because of") == 3
-    assert "pot 0" in result.stderr
+    assert result.stderr.count("by the signal") == 3
     bare = _trec(run, "--no-reasons", "--out", tmp_path / "bare.jsonl")
     assert "recommended" in bare.stderr
     assert "because of" not in bare.stderr
+
+
+def test_the_newest_items_of_a_history_are_shown_and_of_how_many(tmp_path: Path) -> None:
+    users = _users()
+    users[0] = _asked("u0", [f"i{n}" for n in (0, 4, 8, 12, 16, 20, 24)])
+    users[1] = msgspec.structs.replace(users[1], start=1200)
+    told = _trec(_write(tmp_path / "shop", users), "--show", 31).stderr
+    for line in (
+        "u0: history of 7 items, the newest first: pot 6; pot 5; pot 4; pot 3; pot 2; …",
+        "u1: history of 1,204 items, the newest first: pot 1; saw 0; pot 0; saw 0; …",
+        "u2: history of 4 items, the newest first: saw 1; pot 1; saw 0; pot 0",
+        "new: no history",
+    ):
+        assert f"\n{line}\n" in told
 
 
 def test_an_item_without_title_is_shown_by_its_id_and_a_text(tmp_path: Path) -> None:
@@ -291,6 +306,34 @@ def test_faults_are_named(run: Path, tmp_path: Path) -> None:
     assert _trec(run, "--dry-run").exit_code == 0
     dry = _trec(run, "--dry-run", "--only", "brand=saw", "--out", tmp_path / "z.jsonl")
     assert "20 of 40 items may be recommended: 20 are not brand=saw" in dry.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("--shortlist 5 --top 3", "--top is for lists, not for the questions of --shortlist"),
+        ("--shortlist 5 --show 0", "--show is for lists, not for the questions of --shortlist"),
+        ("--shortlist 5 --keep-lists", "--keep-lists is for lists, not for the questions of"),
+        ("--shortlist 5 --no-reasons", "--reasons is for lists, not for the questions of"),
+        ("--out x.csv --no-reasons", "--reasons is for JSONL, not for .csv"),
+        ("--out - --keep-lists", "--keep-lists is for an output in a file, not for --out -"),
+        ("--store x.sqlite", "--store is for the vectors of --embedder"),
+    ],
+)
+def test_an_option_that_changes_nothing_is_refused_where_it_is_typed(
+    run: Path, typed: str, told: str
+) -> None:
+    refused = _trec(run, *typed.split())
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+
+
+def test_an_option_of_a_file_for_every_night_may_change_nothing(run: Path, tmp_path: Path) -> None:
+    config = tmp_path / "night.toml"
+    config.write_text("top = 3\nreasons = false\n")
+    out = tmp_path / "short.jsonl"
+    result = _trec(run, "--shortlist", 5, "--config", config, "--out", out)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_that_items_of_a_shortened_history_may_come_again_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from tests.signals.small import ITEMS, ROWS, example
-from trec_cli.core.records import Item
+from trec_cli.core.records import SPLITS, Item
 from trec_cli.signals.catalogue import EncodedCatalogue, find_groups, lsa
 from trec_cli.signals.histories import Events, Histories
 from trec_cli.signals.kinds import Signal
@@ -23,6 +23,7 @@ from trec_cli.signals.learn import (
     reads_history,
 )
 from trec_cli.signals.neighbours import nearest_texts
+from trec_cli.signals.renewal import Course
 from trec_cli.signals.similarity import count_matrix
 
 TRAIN = [
@@ -130,13 +131,23 @@ def test_recent_answers_count_more_and_those_of_one_time_alike() -> None:
 def test_without_times_there_is_no_recent_popularity_and_one_is_told() -> None:
     found = learn_signals(CATALOGUE, Events.of(TRAIN, ROWS, timed=True))
     assert "recent" not in found
-    assert missing_signals(found, embedded=False) == [
+    assert missing_signals(found, embedded=False, renewable=True) == [
         "without recent popularity (needs a split by time) and smoothing through near texts "
         "(needs --embedder)"
     ]
-    assert missing_signals({**found, "recent_long": found["late"]}, embedded=True) == [
-        "without sequence models (--sequence-models 3)"
+    assert missing_signals(
+        {**found, "recent_long": found["late"]}, embedded=True, renewable=True
+    ) == ["without sequence models (--sequence-models 3)"]
+
+
+def test_recent_popularity_is_not_missed_where_no_split_could_give_it() -> None:
+    found = learn_signals(CATALOGUE, Events.of(TRAIN, ROWS, timed=True))
+    assert missing_signals(found, embedded=False, renewable=False) == [
+        "without smoothing through near texts (needs --embedder)"
     ]
+    of_split = {split: Course.of(TRAIN, split, ("train",)).renewable for split in SPLITS}
+    assert of_split == {"train": False, "valid": False, "test": True, "predict": True}
+    assert not Course.of_past(TRAIN, ("train",)).renewable
 
 
 def test_an_own_answer_is_in_no_count_once_its_user_is_left_out() -> None:

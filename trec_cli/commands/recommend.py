@@ -1,13 +1,17 @@
 """``trec recommend``: the best items of the whole catalogue for every user."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
 from trec_cli.core.jsonl import is_stream
+from trec_cli.core.text import counted
 from trec_cli.recommend.options import RecommendOptions
 
 if TYPE_CHECKING:
+    from trec_cli.core.records import Example, Item
     from trec_cli.recommend.run import ListCounts, RecommendTask
 
 _HISTORY_SHOWN = 5
@@ -28,7 +32,7 @@ def recommend(options: RecommendOptions, invocation: Invocation, terminal: Termi
     from trec_cli.recommend.run import RecommendTask
     from trec_cli.recommend.run import recommend as make
 
-    options.check()
+    options.check(invocation.typed)
     task = RecommendTask.read(options)
     if invocation.dry_run:
         users = len(task.asked)
@@ -100,19 +104,30 @@ def _show(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> No
     """Show a few users as a person would like to see them."""
     from rich.table import Table
 
-    histories = {example.user_id: example.history for example in task.asked}
-
-    def title(item: str) -> str:
-        texts = task.items[item].attributes
-        return texts.get("title") or ": ".join([item, *list(filter(None, texts.values()))[:1]])
-
+    asked = {example.user_id: example for example in task.asked}
+    title = partial(_title, task.items)
     for one in counts.shown:
-        history = histories[one.user_id][-_HISTORY_SHOWN:]
-        table = Table(title=f"{one.user_id}: {'; '.join(map(title, history)) or 'no history'}")
+        terminal.info(f"\n{one.user_id}: {_history(asked[one.user_id], title)}")
         reasons = any(entry.because for entry in one.items)
-        for column in ("", "recommended", *(["because of"] if reasons else [])):
-            table.add_column(column)
+        table = Table("", "recommended", *(["because of", "by the signal"] if reasons else []))
         for entry in one.items:
-            because = title(entry.because.history_item) if entry.because else ""
-            table.add_row(str(entry.rank), title(entry.item_id), *([because] if reasons else []))
+            because = entry.because
+            why = (title(because.history_item), because.signal) if because else ()
+            table.add_row(str(entry.rank), title(entry.item_id), *why)
         terminal.table(table)
+
+
+def _title(items: Mapping[str, "Item"], name: str) -> str:
+    """Return an item's title, or its id and first text."""
+    texts = items[name].attributes
+    return texts.get("title") or ": ".join([name, *list(filter(None, texts.values()))[:1]])
+
+
+def _history(example: "Example", title: Callable[[str], str]) -> str:
+    """Write the newest items of a history, and of how many they are."""
+    length = example.start + len(example.history)
+    if not length:
+        return "no history"
+    newest = "; ".join(map(title, example.history[: -_HISTORY_SHOWN - 1 : -1]))
+    more = "; …" if length > _HISTORY_SHOWN else ""
+    return f"history of {counted(length, 'item')}, the newest first: {newest}{more}"

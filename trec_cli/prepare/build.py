@@ -43,11 +43,12 @@ class Prepared:
     """What is left to write: first all :meth:`examples`, then :meth:`items`.
 
     Examples come in the order of a hash of (seed, user), so that the first n of them are
-    a random sample.  ``report`` is complete when both were read.  ``drawable`` are the items
-    that may be negatives.
+    a random sample.  ``report`` is complete when both were read.  ``file`` is that of the
+    questions, for messages; ``drawable`` are the items that may be negatives.
     """
 
     asked: Asked
+    file: str
     drawable: Set[str]
     observed: Observed
     catalogue: Catalogue
@@ -228,12 +229,13 @@ def build(
         arrivals.add(question)
     arrivals.check_unique()
     if not len(arrivals):
-        raise _nothing_left(collection.catalogue.name, report)
+        raise _nothing_left(collection.file, report)
     arrivals.choose_negatives(collection.offers, report)
     # Were only items with text drawn, a candidate kept without text would always be right.
     drawable = collection.catalogue.ids | arrivals.seen
     return Prepared(
         asked=arrange(arrivals, settings, report, space),
+        file=collection.file,
         drawable=drawable,
         observed=observed,
         catalogue=collection.catalogue,
@@ -294,4 +296,4 @@ def check_not_empty(prepared: Prepared) -> None:
         InputError: saying why all were dropped.
     """
     if not prepared.report.examples:
-        raise _nothing_left(prepared.catalogue.name, prepared.report)
+        raise _nothing_left(prepared.file, prepared.report)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from trec_cli.core.errors import UsageError
+from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.options import Option
 from trec_cli.core.records import Item, Split
 
@@ -82,6 +82,7 @@ class Collection:
         counts: what the reader saw and left out, by words for people.
         is_log: whether the questions are timelines made of single events, where the order of
             equal times in the file means nothing; otherwise the source orders every history.
+        file: of the questions, for messages.
     """
 
     catalogue: Catalogue
@@ -89,6 +90,7 @@ class Collection:
     offers: Offer | None = None
     counts: Counter[str] = field(default_factory=Counter)
     is_log: bool = False
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,16 @@ def catalogue_of(items: dict[str, Item], name: str) -> Catalogue:
     """Make a catalogue of items in memory; those without any text are left out."""
     known = {item_id for item_id, item in items.items() if item.text()}
     return Catalogue(known, lambda ids: (items[item_id] for item_id in ids), name, items)
+
+
+def check_rows(number: int, file: object) -> None:
+    """Check that a table has more than a header; a file without a line is refused before.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not number:
+        raise InputError.of(file, "has no rows", "make it again: the export, or the stage before")
 
 
 def check_attributes(chosen: Iterable[str] | None, known: Iterable[str]) -> None:

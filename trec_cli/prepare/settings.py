@@ -85,6 +85,11 @@ def parse_sizes(
 
 _ENOUGH_TO_TEST = ((12_000, Fraction(1, 12)), (8_000, Fraction(1, 8)), (0, Fraction(1, 4)))
 """From so many users on, this share tests: 1,000 users and more from 4,000 users on."""
+_VALIDATE = Fraction(1, 12)
+_USUAL_TESTS = "; ".join(
+    f"{share} from {least:,} users on" if least else f"{share}"
+    for least, share in reversed(_ENOUGH_TO_TEST)
+)
 
 
 def usual_sizes(users: int) -> Sizes:
@@ -93,7 +98,7 @@ def usual_sizes(users: int) -> Sizes:
     Below 12,000 users the paper's twelfth is too few to show a difference, so more test.
     """
     test = next(share for least, share in _ENOUGH_TO_TEST if users >= least)
-    return Sizes(train=1 - test - Fraction(1, 12), valid=Fraction(1, 12), test=test)
+    return Sizes(train=1 - test - _VALIDATE, valid=_VALIDATE, test=test)
 
 
 def moment(text: str) -> float:
@@ -291,13 +296,21 @@ class PrepareOptions:
     train_users: Annotated[
         str | None,
         Option(
-            "Share (0.8, 10/12) or number (10000) of users.", panel=ASKING, default_text="10/12"
+            "Share (0.8, 10/12) or number (10000) of users that train; all three sizes or none.",
+            panel=ASKING,
+            default_text="the rest",
         ),
     ] = None
-    valid_users: Annotated[str | None, Option("The same.", panel=ASKING, default_text="1/12")] = (
-        None
-    )
-    test_users: Annotated[str | None, Option("The same.", panel=ASKING, default_text="1/12")] = None
+    valid_users: Annotated[
+        str | None,
+        Option(
+            "Share or number of users that validate.", panel=ASKING, default_text=f"{_VALIDATE}"
+        ),
+    ] = None
+    test_users: Annotated[
+        str | None,
+        Option("Share or number of users that test.", panel=ASKING, default_text=_USUAL_TESTS),
+    ] = None
     engine: Annotated[
         Engine,
         Option(

@@ -111,7 +111,9 @@ def learn(
                 save_logit(path, blend.logit, details)
         told = [
             *([] if options.split == PREDICT else [str(course)]),
-            *missing_signals(blend.signals, embedded=catalogue.embedded),
+            *missing_signals(
+                blend.signals, embedded=catalogue.embedded, renewable=course.renewable
+            ),
             *([str(shelf)] if shelf.folder else []),
         ]
     return Learnt(blend, kept, told)

@@ -1,5 +1,6 @@
 """The options of ``trec recommend``, each declared once; imports nothing heavy."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,10 @@ from trec_cli.core.files import (
     store_file,
 )
 from trec_cli.core.jsonl import check_streams, is_stream
-from trec_cli.core.options import Option
+from trec_cli.core.options import Option, refuse_unread
 from trec_cli.core.records import PREDICT, Split
 from trec_cli.retrieve.settings import EXACT_MOST, SearchKind, parse_only, parse_since
-from trec_cli.score.recommendations import check_format
+from trec_cli.score.recommendations import SUFFIXES, check_format, has_reasons
 from trec_cli.sequence.settings import SequenceModels, models_of
 
 PANEL = "What is recommended"
@@ -159,12 +160,17 @@ class RecommendOptions(FilesOfRun):
         name = NAME if self.split == PREDICT else f"{NAME}-{self.split}"
         return resolve(self.out, self.run, "recommendations", name)
 
-    def check(self) -> None:
-        """Refuse what contradicts itself.
+    def check(self, typed: Collection[str] = ()) -> None:
+        """Refuse what contradicts itself, and options on the command line that change nothing.
+
+        Args:
+            typed: parameters that stand on the command line; in a file for several nights an
+                option may well be of no use.
 
         Raises:
             UsageError: naming the options.
         """
+        self._refuse_unread(typed)
         parse_only(self.only)
         parse_since(self.since)
         streams = {"--items": self.items, "--examples": self.examples, "--exclude": self.exclude}
@@ -174,3 +180,14 @@ class RecommendOptions(FilesOfRun):
                 raise UsageError(f"--out {self.out}: a shortlist is written as .jsonl")
         elif self.out:
             check_format(self.out)
+
+    def _refuse_unread(self, typed: Collection[str]) -> None:
+        if self.shortlist is not None:
+            of_lists = {"top", "reasons", "show", "keep_lists"}
+            refuse_unread(typed, of_lists, "lists, not for the questions of --shortlist")
+        if self.out is not None and is_stream(self.out):
+            refuse_unread(typed, {"keep_lists"}, "an output in a file, not for --out -")
+        elif self.out is not None and self.out.suffix in SUFFIXES and not has_reasons(self.out):
+            refuse_unread(typed, {"reasons"}, f"JSONL, not for {self.out.suffix}")
+        if self.embedder is None:
+            refuse_unread(typed, {"store"}, "the vectors of --embedder")

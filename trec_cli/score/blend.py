@@ -210,13 +210,15 @@ class BlendJob(Job):
         )
         strongest = ", ".join(f"{name} {weight:+.2f}" for name, weight in found[:_SHOWN])
         how = "read from" if self._reused else "kept in" if self._model else "not kept in"
-        past = self._course.negatives is not None
+        past, embedded = self._course.negatives is not None, self._learner.catalogue.embedded
         sources = "the newest item of each history" if past else self._course.asked_of
         return [
             f"blend: weights of {logit.questions} questions of {sources}, "
             f"{how} {self._model or 'a file'}; strongest: {strongest}",
             *([] if past else [str(self._course)]),
-            *missing_signals(self._learner.signals(), embedded=self._learner.catalogue.embedded),
+            *missing_signals(
+                self._learner.signals(), embedded=embedded, renewable=self._course.renewable
+            ),
             *([str(self._shelf)] if self._shelf.folder else []),
         ]
 

@@ -119,10 +119,14 @@ def reads_history(name: str) -> bool:
     return name not in _OF_ITEMS and name not in HALF_LIVES
 
 
-def missing_signals(signals: Mapping[str, Signal], *, embedded: bool) -> list[str]:
-    """Say for people which signals there are not, and what they would need."""
+def missing_signals(signals: Mapping[str, Signal], *, embedded: bool, renewable: bool) -> list[str]:
+    """Say for people which signals there are not, and what they would need.
+
+    Recent popularity is missed where a split by time would give it (``renewable``): not before
+    a prediction from everything, and not for the questions of split valid.
+    """
     missing = []
-    if HALF_LIVES.keys().isdisjoint(signals):
+    if renewable and HALF_LIVES.keys().isdisjoint(signals):
         missing.append("recent popularity (needs a split by time)")
     if not embedded:
         missing.append("smoothing through near texts (needs --embedder)")

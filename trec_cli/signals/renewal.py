@@ -142,12 +142,14 @@ class Course:
         ground: what is counted at two cuts, or why there are none.
         negatives: wrong answers drawn for each question that the weights are fitted on; None
             asks it with its candidates.
+        renewable: whether a split by time makes answers of other splits older than the questions.
     """
 
     counted: Sequence[Example]
     learnt_from: tuple[Split, ...]
     ground: Ground | str
     negatives: int | None = None
+    renewable: bool = False
 
     @classmethod
     def of(
@@ -160,7 +162,7 @@ class Course:
         """Count what is older than the questions of a split, where times allow it."""
         ground = find_ground(examples, split, drawn=negatives is not None)
         counted = examples if isinstance(ground, str) else ground.counted
-        return cls(counted, learnt_from, ground, negatives)
+        return cls(counted, learnt_from, ground, negatives, split in _OLDER)
 
     @classmethod
     def of_past(cls, examples: Sequence[Example], learnt_from: tuple[Split, ...]) -> "Course":

@@ -256,6 +256,24 @@ def test_the_items_may_lie_somewhere_else(tmp_path: Path) -> None:
         read(log, other)
 
 
+@pytest.mark.parametrize("empty", ["clicks.csv", "items.csv"])
+def test_of_two_files_the_one_without_rows_is_named(tmp_path: Path, empty: str) -> None:
+    events_csv(tmp_path)
+    write(tmp_path / empty, (tmp_path / empty).read_text().splitlines()[0])
+    with pytest.raises(InputError, match=rf"/{empty}: has no rows \(make it again"):
+        read(tmp_path)
+
+
+def test_where_no_example_is_left_the_log_is_named_and_not_the_items(tmp_path: Path) -> None:
+    events_csv(tmp_path / "shop")
+    result = CliRunner().invoke(
+        app,
+        ["prepare", str(tmp_path / "shop"), "--out", str(tmp_path / "run"), "--min-history", "9"],
+    )
+    assert result.exit_code == 3
+    assert "/clicks.csv: no example is left (2: history shorter than 9)" in result.stderr
+
+
 def test_numbers_and_texts_name_the_same_item(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1, 1], "item": [7.0, 8.0], "time": [1, 2]}).write_parquet(
         tmp_path / "log.parquet"
@@ -364,12 +382,6 @@ def test_what_cannot_be_understood_is_said(
     assert message in str(caught.value)
 
 
-def test_a_log_without_events_has_no_question(tmp_path: Path) -> None:
-    write(tmp_path / "log.csv", "user,item,time")
-    write(tmp_path / "items.csv", "item,title", "a,A")
-    assert read(tmp_path)[1] == {}
-
-
 def test_events_whose_time_was_never_set_are_left_out_and_counted(tmp_path: Path) -> None:
     write(tmp_path / "log.csv", "user,item,time", "u,a,1588687728923", "u,b,-62135596800000")
     write(tmp_path / "items.csv", "item,title", "a,A", "b,B")
@@ -411,4 +423,4 @@ def test_a_log_is_read_from_standard_input(tmp_path: Path) -> None:
     assert "nothing to do" in again.output
     other = CliRunner().invoke(app, command, input=log.replace("u2", "u3"))
     assert other.exit_code == 2
-    assert "other content now in standard input" in other.output
+    assert "of whom 1 is gone from the inputs: u2." in other.output

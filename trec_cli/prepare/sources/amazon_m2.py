@@ -64,7 +64,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     frame = _read_products(source, products, options.locale, names, counts)
     catalogue = _catalogue(frame, str(products))
     questions = _questions(source, sessions, options.locale, counts, progress)
-    return Collection(catalogue, questions, None, counts)
+    return Collection(catalogue, questions, None, counts, file=str(sessions))
 
 
 @contextmanager

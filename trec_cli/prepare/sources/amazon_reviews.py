@@ -119,7 +119,7 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts.update({"reviews": len(events), "users": 0, "items with reviews": len(events.items)})
     items = _read_meta(source, meta, edition, options.attributes, events.items, counts, progress)
     questions = events.questions(str(reviews), counts, "exact repeats of a review")
-    return Collection(items, questions, None, counts, is_log=True)
+    return Collection(items, questions, None, counts, is_log=True, file=str(reviews))
 
 
 def _edition(source: Source, member: Member) -> _Edition:

@@ -10,7 +10,7 @@ from trec_cli.core.jsonl import FaultList
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Item
 from trec_cli.prepare.archive import Source
-from trec_cli.prepare.collection import Catalogue, catalogue_of
+from trec_cli.prepare.collection import Catalogue, catalogue_of, check_rows
 from trec_cli.prepare.sources.disk import ItemFile, TextTable
 from trec_cli.prepare.sources.rows import read_rows
 from trec_cli.prepare.sources.tables import Table
@@ -163,12 +163,16 @@ def read_catalogue(
         wanted: ids of the items to keep; None keeps all.
         counts: what was read and left out.
         progress: shows a bar.
+
+    Raises:
+        InputError: there are none, or a row is at fault.
     """
-    texts, known = new_texts(source.space), dict[str, None]()
+    texts, known, number = new_texts(source.space), dict[str, None](), 0
     for table in tables:
         with progress.task("reading items") as task:
             for item_id, columns, found in _rows(source, table, names):
                 task.advance()
+                number += 1
                 known.update(dict.fromkeys(columns))
                 if wanted is None or item_id in wanted:
                     texts.add(item_id, found)
@@ -177,6 +181,7 @@ def read_catalogue(
     if names is None and (left_out := [name for name in known if _is_address(name)]):
         progress.info(f"no texts: {', '.join(left_out)}; --attributes takes them all the same")
     name = ", ".join(str(table.member) for table in tables)
+    check_rows(number, name)
     return texts.catalogue(counts, "rows of an item already read", name), list(known)
 
 

@@ -20,6 +20,7 @@ from trec_cli.prepare.collection import (
     Defaults,
     ReadOptions,
     check_attributes,
+    check_rows,
 )
 from trec_cli.prepare.formats import Files, Format
 from trec_cli.prepare.sources.amazon_reviews import EDITIONS
@@ -67,7 +68,8 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     for part in parts:
         reader.read(source, part, counts, progress)
     reader.finish(progress)
-    log, name = reader.log, ", ".join(map(str, files["items"] or files["log"]))
+    log, file = reader.log, ", ".join(map(str, files["log"]))
+    check_rows(len(log) + counts[NO_TIME], file)
     counts["events"] = len(log)
     if tables:
         wanted = None
@@ -80,13 +82,13 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
         if parts[0].either and isinstance(log, Log):
             log = _oriented(log, items)
     else:
-        items = reader.texts.catalogue(Counter(), "", name)
+        items = reader.texts.catalogue(Counter(), "", file)
         known = reader.attributes
     counts.update({"users": 0, "items in the log": len(log.items)})
     check_attributes(options.attributes, known)
     _check_overlap(log, items, files)
     questions = log.questions(str(files["log"][0]), counts, _REPEATS)
-    return Collection(items, questions, None, counts, is_log=True)
+    return Collection(items, questions, None, counts, is_log=True, file=file)
 
 
 def _attributes(tables: Sequence[Table]) -> tuple[str, ...] | None:
@@ -110,7 +112,8 @@ def _check_overlap(log: Log | DiskLog, items: Catalogue, files: Files) -> None:
     one, other = next(iter(log.items), ""), next(iter(items.known), "")
     raise InputError.of(
         ", ".join(map(str, files["items"])),
-        f"has no item of the log, whose ids look like {one!r}; here they look like {other!r}",
+        f"has no item of the log, whose ids look like {one!r}"
+        + (f"; here they look like {other!r}" if other else ""),
         "name the columns of ids with --columns, or the right file with --items",
     )
 

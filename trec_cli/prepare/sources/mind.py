@@ -126,12 +126,13 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     items = texts.items(counts, "news that stand in several files or twice")
     counts["news"] = len(items)
     catalogue = catalogue_of(items, ", ".join(map(str, files["news"])))
+    file = ", ".join(map(str, files["behaviors"]))
     impressions = _impressions(source, files["behaviors"], counts, progress)
     if options.target == "history":
-        return Collection(catalogue, _from_history(impressions, counts), None, counts)
+        return Collection(catalogue, _from_history(impressions, counts), None, counts, file=file)
     several = len({_part(member) for member in files["behaviors"]}) > 1
     questions = _from_impressions(impressions, options.per_impression, several, counts)
-    return Collection(catalogue, questions, "impression", counts)
+    return Collection(catalogue, questions, "impression", counts, file=file)
 
 
 def _read_news(source: Source, member: Member, names: tuple[str, ...], texts: Texts) -> None:

@@ -42,7 +42,9 @@ def _read(source: Source, files: Files, options: ReadOptions, progress: Progress
     counts = Counter({"items": len(catalogue)})
     clock = Clock(options.time_format)
     questions = _questions(source, sequences, clock, counts, progress)
-    return Collection(catalogue_of(catalogue, str(items)), questions, "fixed", counts)
+    return Collection(
+        catalogue_of(catalogue, str(items)), questions, "fixed", counts, file=str(sequences)
+    )
 
 
 def _with_attributes(item: Item, names: tuple[str, ...] | None) -> Item:
