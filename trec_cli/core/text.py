@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Scripts written without blanks give one term per character, all others one per word.
@@ -34,6 +34,12 @@ def _stand_in(character: str) -> str:
     if ord(character) < _FIRST_PRINTABLE:
         return chr(_CONTROL_PICTURES + ord(character))
     return " " if character.isspace() else "\ufffd"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names as in a sentence: ``prepare, summarize and train``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def setting_text(value: Any) -> str:
