@@ -197,3 +197,55 @@ def test_scores_of_another_split_have_their_own_file_and_do_not_stop_eval(tmp_pa
     assert result.exit_code == 0
     assert "scores-bm25-valid.jsonl is of another split than test: left out" in result.stderr
     assert set(json.loads((tmp_path / "metrics.json").read_text())["systems"]) == {"bm25"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["RUN"], "RUN"),
+        (["RUN", "--split", "valid"], "RUN --split valid"),
+        (["RUN", "--out", "RUN/scores-mine.jsonl"], "RUN"),
+        (["RUN", "--out", "RUN/y.jsonl"], "RUN --scores RUN/y.jsonl"),
+        (["RUN", "--out", "RUN/o/scores-mine.jsonl"], "RUN --scores RUN/o/scores-mine.jsonl"),
+        (["FILES", "--out", "RUN/y.jsonl"], "--scores RUN/y.jsonl"),
+        (["FILES", "--out", "RUN/scores-mine.jsonl"], "RUN"),
+    ],
+)
+def test_the_command_that_score_says_comes_next_works(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    run = tmp_path / "run"
+    trec("prepare", ROOT / "samples" / "shop", "--out", run, *PREPARE)
+    files = ["--items", str(run / "items.jsonl"), "--examples", str(run / "examples.jsonl")]
+    named = [word.replace("RUN", str(run)) for word in words]
+    named = [*files, *named[1:]] if words[0] == "FILES" else named
+    result = CliRunner().invoke(app, ["score", *named, "--scorer", "popularity"])
+    following = result.stderr.rpartition("; next: trec eval ")[2].strip()
+    assert following == told.replace("RUN", str(run))
+    trec("eval", *following.split(), "--no-report")
+
+
+def test_questions_without_answers_are_followed_by_no_evaluation(tmp_path: Path) -> None:
+    asked = ["--predict", "--candidates", "retrieve:5"]
+    trec("prepare", ROOT / "samples" / "shop", "--out", tmp_path, *asked)
+    words = ["score", str(tmp_path), "--scorer", "popularity", "--split", "predict"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "next:" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["summarize"], "--items, --examples and --out"),
+        (["summarize", "--mode", "none", "--examples", "e.jsonl"], "--out"),
+        (["score", "--scorer", "bm25", "--items", "i.jsonl"], "--examples and --out"),
+        (["recommend", "--out", "x.jsonl"], "--items and --examples"),
+    ],
+)
+def test_all_files_that_nothing_names_are_told_by_their_options(
+    words: list[str], told: str
+) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"give the RUN folder, or name files with {told}\n" in result.stderr

@@ -313,6 +313,8 @@ def test_dry_run_checks_and_writes_nothing(sharded: Path) -> None:
         (["merge"], 2, "give the RUN folder"),
         (["merge", "--out", "-"], 2, "has no shards"),
         (["merge", "RUN"], 3, "holds no shards to merge"),
+        (["merge", "RUN/nowhere"], 3, "nowhere: no such folder (check the name)"),
+        (["merge", "RUN/items.jsonl"], 3, "items.jsonl: is a file (give it as --out FILE)"),
         (["merge", "--out", "RUN/nothing.jsonl"], 3, "holds no shards"),
         (["score", "RUN", "--shard", "3/2"], 2, "the first is 1"),
         (["score", "RUN", "--shard", "1/2", "--examples", "-"], 2, "standard input"),

@@ -5,15 +5,40 @@ from pathlib import Path
 import pytest
 
 from trec_cli.core.errors import UsageError
-from trec_cli.core.files import find_summaries, resolve
+from trec_cli.core.files import check_named, find_summaries, resolve
 from trec_cli.core.runs import RunFolder
 
 
 def test_a_file_is_the_one_given_or_the_one_in_run() -> None:
     assert resolve(Path("x"), Path("run"), "items") == Path("x")
     assert resolve(None, Path("run"), "summaries", "hier") == Path("run/summaries-hier.jsonl")
-    with pytest.raises(UsageError, match="name the items file with an option"):
-        resolve(None, None, "items")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "told"),
+    [
+        ("items", "", "--items"),
+        ("summaries", "", "--out"),
+        ("adapter", "", "--out"),
+        ("summaries", "--summaries", "--summaries"),
+    ],
+)
+def test_a_file_that_nothing_names_is_asked_for_by_its_option(
+    name: str, option: str, told: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^give the RUN folder, or name files with {told}$"):
+        resolve(None, None, name, "hier", option=option)
+
+
+def test_all_files_that_nothing_names_are_asked_for_at_once(tmp_path: Path) -> None:
+    files = {"--items": None, "--examples": Path("e.jsonl"), "--out": None}
+    check_named(tmp_path, files)
+    with pytest.raises(UsageError, match=r"^give the RUN folder, .* with --items and --out$"):
+        check_named(None, files)
+    file = tmp_path / "examples.jsonl"
+    file.touch()
+    with pytest.raises(UsageError, match=r"examples\.jsonl is a file: give the RUN folder, or"):
+        check_named(file, files)
 
 
 @pytest.mark.parametrize("mode", ["hier", "recurrent", "attention"])

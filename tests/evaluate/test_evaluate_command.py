@@ -219,7 +219,14 @@ def test_a_config_file_gives_the_options(tmp_path: Path) -> None:
             2,
             "same name",
         ),
-        (("RUN/nowhere",), 3, "no scores-NAME.jsonl"),
+        (("RUN/nowhere",), 3, "nowhere: no such folder (check the name)"),
+        (("RUN/nowhere", "--verify"), 3, "nowhere: no such folder"),
+        (("RUN/nowhere", "--exposure", "RUN/x.jsonl"), 3, "nowhere: no such folder"),
+        (
+            ("RUN/scores-good.jsonl",),
+            3,
+            "scores-good.jsonl: is a file (give it as --scores FILE)",
+        ),
         (("--scores", "RUN/scores-none.jsonl"), 3, "no such file"),
         (("RUN", "--split", "valid"), 3, "no example of split valid"),
         (("RUN", "--items", "RUN/none.jsonl"), 3, "no such file"),
@@ -463,3 +470,21 @@ def test_systems_that_answered_more_are_compared_on_what_all_have_answered(tmp_p
     told = json.loads(result.stdout.splitlines()[-1])
     found = {name: (s["examples"], s["recall@1"]["value"]) for name, s in told["systems"].items()}
     assert found == {"many": (3, 1.0), "few": (3, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--reference", "nobody"), "--reference 'nobody' is none of the systems: blind, good"),
+        (("--slice-by", "nothing"), "--slice-by: no item has nothing"),
+    ],
+)
+def test_what_cannot_be_made_is_told_before_what_was_made_with_other_settings(
+    tmp_path: Path, option: tuple[str, str], message: str
+) -> None:
+    run = make_run(tmp_path)
+    assert run_eval(run, "--no-audit").exit_code == 0
+    result = run_eval(run, "--no-audit", "--seed", "1", *option)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert "other settings" not in result.stderr

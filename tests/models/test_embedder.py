@@ -179,8 +179,18 @@ def test_the_identity_tells_models_layers_and_poolings_apart(
 
 
 def test_no_such_embedder_is_a_model_error_with_a_way_out() -> None:
-    with pytest.raises(ModelError, match="make embedder"):
+    with pytest.raises(ModelError) as caught:
         source("models/none-such").identity()
+    assert str(caught.value) == (
+        "--embedder models/none-such cannot be used: no model folder models/none-such. Give a "
+        "folder: --embedder models/all-MiniLM-L6-v2 (made by `make embedder`)."
+    )
+
+
+def test_an_embedder_that_no_hub_answers_for_is_no_language_model() -> None:
+    with pytest.raises(ModelError, match=r"--embedder models/all-MiniLM-L6-v2 ") as caught:
+        source("nobody/nothing").identity()
+    assert "SmolLM2" not in str(caught.value)
 
 
 def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:

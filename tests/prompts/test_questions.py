@@ -1,9 +1,12 @@
 """Examples find their summaries, or the missing ones are named."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.train.world import example, questions
 from trec_cli.core.errors import InputError
+from trec_cli.core.manifest import Provenance
 from trec_cli.core.records import Block, Summary
 from trec_cli.prompts.questions import SummarizedExample, fingerprint, with_summaries
 
@@ -31,8 +34,44 @@ def test_examples_find_their_summaries_by_id() -> None:
 
 def test_missing_summaries_are_counted_and_named() -> None:
     examples = [example(n) for n in range(5)]
-    with pytest.raises(InputError, match=r"s\.jsonl: 4 of 5 .* \(e1, e2, e3, …\).*trec summarize"):
+    with pytest.raises(InputError, match=r"s\.jsonl: 4 of 5 .* \(e1, e2, e3, …\).*add theirs"):
         with_summaries(examples, {"e0": summary_of(0, "")}, "train", file="s.jsonl")
+
+
+def _made_with(file: Path, **settings: object) -> Path:
+    """Write what ``trec summarize`` says of a file that it has made."""
+    file.touch()
+    Provenance("summarize", {"limit": None, "splits": [], **settings}, []).write(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("settings", "fix"),
+    [
+        ({}, "run trec summarize again; it adds what is missing"),
+        ({"limit": 5, "splits": ["train"]}, "run trec summarize again; it adds what is missing"),
+        (
+            {"limit": 3},
+            "made with --limit 3: give --limit 3 here, too, or run the same trec summarize "
+            "without --limit and with --overwrite; it keeps finished texts",
+        ),
+        (
+            {"splits": ["valid", "test"]},
+            "made with --split valid --split test: run the same trec summarize without --split "
+            "and with --overwrite; it keeps finished texts",
+        ),
+    ],
+)
+def test_how_missing_summaries_are_made_follows_from_how_the_others_were(
+    tmp_path: Path, settings: dict[str, object], fix: str
+) -> None:
+    file = _made_with(tmp_path / "summaries-hier.jsonl", **settings)
+    examples = [example(n) for n in range(5)]
+    some = {f"e{n}": summary_of(n, "") for n in range(3)}
+    with pytest.raises(InputError) as caught:
+        with_summaries(examples, some, "train", file=file)
+    assert f"have no summary (e3, e4) ({fix})" in str(caught.value)
+    assert len(with_summaries(examples, some, "train", file=file, limit=3)) == 3
 
 
 def test_summaries_of_items_beyond_the_history_are_refused() -> None:

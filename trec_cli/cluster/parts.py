@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trec_cli.core.errors import Fault, InputError, PartialError
+from trec_cli.core.files import check_folder
 from trec_cli.core.manifest import file_hash, is_unfinished, read_manifest
 from trec_cli.core.outputs import changed_settings
 from trec_cli.core.shards import SUFFIX, Shard
@@ -35,8 +36,9 @@ def outputs_of(run: Path) -> list[Path]:
     """Return every output in a folder that has shards, by name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or no folder.
     """
+    check_folder(run, "give it as --out FILE")
     folders = sorted(path for path in run.glob(f"*{SUFFIX}") if path.is_dir())
     if not folders:
         fix = f"run a stage with --shard first, or name the output whose {SUFFIX} folder is there"

@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+from trec_cli.core.text import listed
+
 
 def load_config(context: typer.Context, _parameter: Any, path: Path | None) -> Path | None:
     """Put the file's values under the command's defaults (a Typer callback).
@@ -49,7 +51,7 @@ def load_preset(context: typer.Context, _parameter: Any, name: str | None) -> st
     content = tomllib.loads((_PRESETS / f"{name}.toml").read_text(encoding="utf-8"))
     own = context.info_name or ""
     if own not in content:
-        raise typer.BadParameter(f"{name} has settings for {_listed(content)}, none for {own}")
+        raise typer.BadParameter(f"{name} has settings for {listed(content)}, none for {own}")
     known = _known(context, Path(f"{name}.toml"), content[own])
     context.meta[_PRESET] = frozenset(known)
     context.default_map = {**known, **(context.default_map or {})}
@@ -61,12 +63,6 @@ def preset_only(context: typer.Context) -> frozenset[str]:
     preset: frozenset[str] = context.meta.get(_PRESET, frozenset())
     configured: frozenset[str] = context.meta.get(_CONFIGURED, frozenset())
     return preset - configured
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Write names as in a sentence: ``prepare, summarize and train``."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 _PRESET, _CONFIGURED = "trec.preset", "trec.config"

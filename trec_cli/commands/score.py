@@ -1,5 +1,6 @@
 """``trec score``: one score per candidate, by a language model or a baseline."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from trec_cli.commands.preview import show_bill, show_prompt, show_refusal
 from trec_cli.core.cost import Work
 from trec_cli.core.files import require
 from trec_cli.core.jsonl import is_stream
+from trec_cli.core.records import PREDICT
+from trec_cli.core.runs import RunFolder, system_name
 from trec_cli.core.text import counted
 from trec_cli.models.processes import Processes
 from trec_cli.score.options import ScoreOptions
@@ -63,9 +66,23 @@ def _score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) ->
         return
     try:
         with job.running(out):
-            _write(job, out, top, terminal, overwrite=invocation.overwrite)
+            following = merge_hint(out) or _next(options, out)
+            _write(job, out, top, terminal, following, overwrite=invocation.overwrite)
     finally:
         terminal.result(**job.spent())
+
+
+def _next(options: ScoreOptions, out: Path) -> str:
+    """Write the command that evaluates the scores; nothing where there are no answers."""
+    split, run = options.asked.split, options.asked.run
+    if options.top or split == PREDICT:
+        return ""
+    home = out.parent if run is None else run
+    found = out.resolve() == RunFolder(home).scores(system_name(out)).resolve()
+    words = [] if run is None and not found else [str(home)]
+    words += [] if found else ["--scores", str(out)]
+    words += [] if split == "test" else ["--split", split]
+    return f"; next: trec eval {shlex.join(words)}"
 
 
 def _preview(job: "Job", out: Path, terminal: Terminal) -> None:
@@ -78,9 +95,15 @@ def _preview(job: "Job", out: Path, terminal: Terminal) -> None:
 
 
 def _write(
-    job: "Job", out: Path, top: "Top | None", terminal: Terminal, *, overwrite: bool
+    job: "Job",
+    out: Path,
+    top: "Top | None",
+    terminal: Terminal,
+    following: str,
+    *,
+    overwrite: bool,
 ) -> None:
-    """Score, and tell what came of it."""
+    """Score, and tell what came of it, and what comes next."""
     from trec_cli.score.writing import write_scores
 
     tally = write_scores(job, out, terminal, top=top, overwrite=overwrite)
@@ -95,7 +118,5 @@ def _write(
     for line in (tally.note(), *job.remarks()):
         terminal.info(line)
     if not is_stream(out):
-        following = "" if top else f"; next: trec eval {out.parent}"
-        following = merge_hint(out) or following
         terminal.info(f"wrote {out}{following}")
     terminal.result(out=str(out), examples=len(job.examples), **tally.details(), **job.details())

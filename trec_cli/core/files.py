@@ -1,6 +1,6 @@
 """The files of a stage: found in RUN by name, or named one by one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Option
 from trec_cli.core.records import MODES
 from trec_cli.core.runs import RunFolder
+from trec_cli.core.text import listed
 
 PANEL = "Files (each overrides the one found in RUN)"
 BEHAVIOUR = "Output and behaviour"
@@ -50,20 +51,53 @@ Limit = Annotated[
 ]
 
 
-def resolve(given: Path | None, run: Path | None, name: str, *arguments: str) -> Path:
+_INPUTS = ("items", "examples")
+
+
+def check_named(run: Path | None, files: Mapping[str, Path | None]) -> None:
+    """Refuse files that neither an option nor RUN names, all of them at once.
+
+    Args:
+        run: the folder, if one was given.
+        files: what was given, by option.
+
+    Raises:
+        UsageError: RUN was not given, or is a file; names the options that could.
+    """
+    missing = [option for option, file in files.items() if file is None]
+    if missing and (run is None or run.is_file()):
+        told = f"{run} is a file: " if run else ""
+        raise UsageError(f"{told}give the RUN folder, or name files with {listed(missing)}")
+
+
+def check_folder(run: Path, fix: str) -> None:
+    """Refuse a RUN that is not there, or is a file; ``fix`` says how a file is given.
+
+    Raises:
+        InputError: saying so.
+    """
+    if not run.exists():
+        raise InputError.of(run, "no such folder", "check the name")
+    if not run.is_dir():
+        raise InputError.of(run, "is a file", fix)
+
+
+def resolve(
+    given: Path | None, run: Path | None, name: str, *arguments: str, option: str = ""
+) -> Path:
     """Return the path of an input or output.
 
     ``name`` is a property or method of :class:`~trec_cli.core.runs.RunFolder`
     (``items``, ``summaries``), which gets ``arguments``.
 
     Raises:
-        UsageError: neither the option nor RUN was given.
+        UsageError: neither the option nor RUN was given, or RUN is a file; ``option`` is the
+            option, where it is not ``--items``, ``--examples`` or ``--out``.
     """
     if given is not None:
         return given
-    if run is None:
-        raise UsageError(f"give the RUN folder, or name the {name} file with an option")
-    found = getattr(RunFolder(run), name)
+    check_named(run, {option or f"--{name if name in _INPUTS else 'out'}": given})
+    found = getattr(RunFolder(run or Path()), name)
     path: Path = found(*arguments) if callable(found) else found
     return path
 
@@ -86,7 +120,7 @@ def find_summaries(mode: str, given: Path | None, run: Path | None) -> Path | No
     if not mode or Path(mode).name != mode:
         raise UsageError(f"--mode {mode} becomes part of file names: choose a name without slashes")
     if mode in MODES or given is not None:
-        return resolve(given, run, "summaries", mode)
+        return resolve(given, run, "summaries", mode, option="--summaries")
     own = None if run is None else RunFolder(run).summaries(mode)
     if own is None or not own.is_file():
         raise UsageError(
@@ -122,9 +156,14 @@ class FilesOfRun:
     @property
     def items_file(self) -> Path:
         """The catalogue: named, or that of RUN."""
+        self._check_named()
         return resolve(self.items, self.run, "items")
 
     @property
     def examples_file(self) -> Path:
         """The examples: named, or those of RUN."""
+        self._check_named()
         return resolve(self.examples, self.run, "examples")
+
+    def _check_named(self) -> None:
+        check_named(self.run, {"--items": self.items, "--examples": self.examples})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trec_cli.core.errors import MAX_FAULTS, Fault, InputError
+from trec_cli.core.files import check_folder
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import MANIFEST_SUFFIX, file_hash, manifest_path, read_manifest
 from trec_cli.core.runs import RunFolder
@@ -141,6 +142,7 @@ def check(run: Path, links: Sequence[Link]) -> None:
     Raises:
         InputError: with what is wrong and what to do, or because there is nothing to follow.
     """
+    check_folder(run, "name the folder that it is in")
     if not any(link.made_by for link in links):
         fix = "name the folder that trec has written into"
         raise InputError.of(run, "holds no manifest to follow", fix)

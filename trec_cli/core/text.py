@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Scripts written without blanks give one term per character, all others one per word.
@@ -48,6 +48,12 @@ def named(names: Sequence[str], most: int = 3) -> str:
     """Name the first few of many: ``a, b, c and 1,497 more``."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write names as in a sentence: ``prepare, summarize and train``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def setting_text(value: Any) -> str:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.files import check_folder
 from trec_cli.core.jsonl import FaultList, is_stream, read_lines
 from trec_cli.core.manifest import Provenance, up_to_date
 from trec_cli.core.outputs import write_bytes
@@ -24,6 +25,7 @@ from trec_cli.core.records import Identifier
 from trec_cli.core.runs import RunFolder, system_name
 from trec_cli.evaluate.exposure import Earned, earned, group_means
 from trec_cli.evaluate.metrics import Floats
+from trec_cli.evaluate.outputs import AS_SCORES
 from trec_cli.evaluate.scores import read_scores
 from trec_cli.evaluate.settings import EvalOptions
 
@@ -246,6 +248,7 @@ class ExposureJob:
         run = self.options.run
         if self.options.scores or run is None:
             return list(self.options.scores), {}
+        check_folder(run, AS_SCORES)
         return RunFolder(run).all_scores(), RunFolder(run).all_recommendations()
 
     def look(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from trec_cli.core.errors import SettingsChanged
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.manifest import Provenance
 from trec_cli.core.outputs import locked
@@ -14,6 +15,7 @@ from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder
 from trec_cli.evaluate.outputs import (
     Plan,
+    check_slices,
     draw_tables,
     find_files,
     finished,
@@ -98,7 +100,7 @@ class EvalJob:
             # Hashing takes a while; where only a table is printed nothing is to be accounted for.
             inputs = plan.inputs() if plan.outputs() else []
             provenance = Provenance("eval", plan.settings(), inputs)
-            if finished(plan, provenance, overwrite=overwrite) and plan.folder:
+            if self._finished(provenance, overwrite=overwrite) and plan.folder:
                 summary = read_summary(plan.folder)
                 drawn = draw_tables(plan, summary, provenance, overwrite=overwrite)
                 if drawn:
@@ -108,6 +110,14 @@ class EvalJob:
                 systems = load(replace(plan, files=files), self._progress)
                 blind = self._audited(audit, systems[0])
                 return write(plan, systems, provenance, self._progress, blind), True
+
+    def _finished(self, provenance: Provenance, *, overwrite: bool) -> bool:
+        """Check for results; what could not be made in their place is told first."""
+        try:
+            return finished(self.plan, provenance, overwrite=overwrite)
+        except SettingsChanged:
+            check_slices(self.plan)
+            raise
 
     def _audited(self, audit: Auditor, system: System) -> Blind | None:
         plan = self.plan

@@ -10,6 +10,7 @@ import msgspec
 
 from trec_cli.core.attributes import check_attributes
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.files import check_folder
 from trec_cli.core.json_file import read_json
 from trec_cli.core.jsonl import is_stream, read_items
 from trec_cli.core.manifest import Provenance, read_manifest, recorded_settings, up_to_date
@@ -48,6 +49,8 @@ from trec_cli.evaluate.slices import find_slices, slice_entries
 from trec_cli.evaluate.sources import Sources
 from trec_cli.evaluate.tables import TIE_RATE, selected
 
+AS_SCORES = "give it as --scores FILE"
+
 
 def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") -> list[ScoresFile]:
     """Return the scores files that were named, or else all in RUN that have examples of ``split``.
@@ -56,10 +59,12 @@ def find_files(run: Path | None, scores: Sequence[Path], split: Split = "test") 
 
     Raises:
         UsageError: nothing is named, ``-`` twice, or names that still clash.
-        InputError: RUN holds no scores file.
+        InputError: RUN holds no scores file, or is no folder.
     """
     if not scores and run is None:
         raise UsageError("give the RUN folder, or name scores files with --scores")
+    if not scores and run is not None:
+        check_folder(run, AS_SCORES)
     paths = list(scores) or _of_split(RunFolder(run or Path()).all_scores(), split)
     if not paths:
         fix = "run trec score first, or name files with --scores"
@@ -118,11 +123,12 @@ class Plan:
     intervals: bool = True
 
     def check(self, *, slices: bool) -> None:
-        """Refuse slices and columns that cannot be made.
+        """Refuse slices and columns that cannot be made, and a reference that is no system.
 
         Raises:
             UsageError: the files that they need are not there, or a column is no metric.
         """
+        check_reference(self.options, self.files)
         known = [*metric_names(self.options.ks, self.options.metrics), TIE_RATE]
         for name in self.columns:
             check_choice("--column", name, known)
@@ -253,6 +259,28 @@ def _is_current(output: Path, settings: Settings, *, overwrite: bool) -> bool:
     return known and all(settings[name] == value for name, value in derived.items())
 
 
+def check_reference(options: Options, files: Sequence[ScoresFile]) -> None:
+    """Refuse a reference that is no system.
+
+    Raises:
+        UsageError: naming those there are, or because names of runs clash.
+    """
+    names = list(pool_runs([file.name for file in files], pool=options.pool))
+    reference = options.reference
+    if reference is not None and reference not in names:
+        raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
+
+
+def check_slices(plan: Plan) -> None:
+    """Refuse attributes that no item has.
+
+    Raises:
+        UsageError: naming them, and those there are.
+    """
+    if plan.options.slice_by and plan.sources.items:
+        check_attributes(plan.options.slice_by, read_items(plan.sources.items), "--slice-by")
+
+
 def load(plan: Plan, progress: Progress | None = None) -> list[System]:
     """Read all runs and align them.
 
@@ -261,10 +289,7 @@ def load(plan: Plan, progress: Progress | None = None) -> list[System]:
         UsageError: the reference is none of the systems, names of runs clash, or the size of
             the catalogue is needed and not known.
     """
-    names = list(pool_runs([file.name for file in plan.files], pool=plan.options.pool))
-    reference = plan.options.reference
-    if reference is not None and reference not in names:
-        raise UsageError(f"--reference {reference!r} is none of the systems: {', '.join(names)}")
+    check_reference(plan.options, plan.files)
     count = plan.options.missed == "count"
     systems = [read_system(file, plan.split, progress, count_missed=count) for file in plan.files]
     if plan.options.common:

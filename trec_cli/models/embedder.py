@@ -44,6 +44,7 @@ from trec_cli.models.load import (
     max_positions,
     model_identity,
     no_bars_in_logs,
+    problem_of,
     refuse_random_weights,
     speed_up,
 )
@@ -211,15 +212,15 @@ class EmbedderSource:
         except ModelError as error:
             if self.name == LLM and self.served:
                 raise ModelError(
-                    f"--embedder llm cannot be used: {error} A server gives no vectors, so the "
-                    "model itself must be here: name its folder with --tokenizer, or a "
-                    "sentence-embedding model with --embedder."
+                    f"--embedder llm cannot be used: {problem_of(error)} A server gives no "
+                    "vectors, so the model itself must be here: name its folder with "
+                    "--tokenizer, or a sentence-embedding model with --embedder."
                 ) from error
             if self.name == LLM:
                 raise
             raise ModelError(
-                f"--embedder {self.name} cannot be used: {error} For embedding, `make embedder` "
-                "puts models/all-MiniLM-L6-v2 there; --embedder llm needs no other model."
+                f"--embedder {self.name} cannot be used: {problem_of(error)} Give a folder: "
+                "--embedder models/all-MiniLM-L6-v2 (made by `make embedder`)."
             ) from error
 
 

@@ -83,8 +83,8 @@ def load_near_tokenizer(source: ModelSource) -> Any:
         return load_tokenizer(source)
     except ModelError as error:
         raise ModelError(
-            f"{error}\nA server's model needs a tokenizer here to count tokens: name one with "
-            "--tokenizer NAME_OR_FOLDER (for the chat endpoint any similar one will do)"
+            f"{problem_of(error)}\nA server's model needs a tokenizer here to count tokens: name "
+            "one with --tokenizer NAME_OR_FOLDER (for the chat endpoint any similar one will do)"
         ) from None
 
 
@@ -262,6 +262,24 @@ def _folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+class NotLoaded(ModelError):  # noqa: N818 - reads as a statement
+    """A model is not there.
+
+    Attributes:
+        problem: what is wrong, without the advice, which is for ``--model``.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        """Say what is wrong, and what to do about a language model."""
+        self.problem = problem
+        super().__init__(f"{problem} {advice}")
+
+
+def problem_of(error: ModelError) -> str:
+    """Return what is wrong with a model that another option than ``--model`` names."""
+    return error.problem if isinstance(error, NotLoaded) else str(error)
+
+
 @contextmanager
 def explained(name: str) -> Iterator[None]:
     """Turn the many errors of loading into one clear sentence.
@@ -273,39 +291,43 @@ def explained(name: str) -> Iterator[None]:
         ModelError: in their place.
     """
     if _names_folder(name) and not Path(name).is_dir():
-        raise ModelError(_no_folder(name))
+        raise _no_folder(name)
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(_why(name, error)) from error
+        raise _why(name, error) from error
 
 
 def _names_folder(name: str) -> bool:
     return Path(name).is_absolute() or name.startswith((".", "models/"))
 
 
-def _no_folder(name: str) -> str:
-    return f"no model folder {name}. Check the path; `make model` puts one into models/."
+def _no_folder(name: str) -> ModelError:
+    return NotLoaded(
+        f"no model folder {name}.", "Check the path; `make model` puts one into models/."
+    )
 
 
-def _why(name: str, error: Exception) -> str:
+def _why(name: str, error: Exception) -> ModelError:
     first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
     folder = Path(name)
     looks_local = _names_folder(name) or folder.exists()
     if looks_local and not folder.is_dir():
         return _no_folder(name)
     if looks_local and not (folder / "config.json").is_file():
-        return f"{name} is not a model folder: it has no config.json."
+        return ModelError(f"{name} is not a model folder: it has no config.json.")
     if "trust_remote_code" in str(error):
-        return (
+        return ModelError(
             f"model {name} brings its own code; allow it with --trust-remote-code if you trust it."
         )
     if isinstance(error, SafetensorError):
-        return f"the weights of model {name} are damaged; fetch them again: {first}"
+        return ModelError(f"the weights of model {name} are damaged; fetch them again: {first}")
     if "safetensors" in str(error):
-        return f"model {name} has no safetensors weights, and trec loads nothing else: {first}"
-    return (
-        f"model {name} could not be loaded: {first} "
+        return ModelError(
+            f"model {name} has no safetensors weights, and trec loads nothing else: {first}"
+        )
+    return NotLoaded(
+        f"model {name} could not be loaded: {first}",
         "Without a connection to the hub, give a folder: --model models/SmolLM2-135M-Instruct "
-        "(made by `make model`)."
+        "(made by `make model`).",
     )

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from trec_cli.attention.target import TargetAttention, level_zero
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import encode
+from trec_cli.core.manifest import read_manifest
 from trec_cli.core.records import Block, Example, Split, Summary
 from trec_cli.core.shelves import Slices
 from trec_cli.core.stored import of_split
@@ -72,7 +74,7 @@ def with_summaries(
     """
     chosen = of_split(examples, split, limit)
     if summaries is not None:
-        _check(chosen, summaries, f"of {len(chosen)} examples of split {split}", file, target)
+        _check(chosen, summaries, split, file, target)
     return _Joined(chosen, summaries, target)
 
 
@@ -112,11 +114,12 @@ def _told(summary: Summary, example: Example) -> int:
 def _check(
     chosen: Sequence[Example],
     summaries: Mapping[str, Summary],
-    counted: str,
+    split: Split,
     file: object,
     target: TargetAttention | None,
 ) -> None:
     """Check that every example has a summary of its own history, and vectors."""
+    counted = f"of {len(chosen)} examples of split {split}"
     missing, beyond, without = _Names(), _Names(), _Names()
     for example in chosen:
         summary = summaries.get(example.example_id)
@@ -131,7 +134,7 @@ def _check(
         raise InputError.of(
             file,
             f"{missing.count} {counted} have no summary ({missing})",
-            "run trec summarize again; it adds what is missing",
+            _fix(file, len(chosen), split),
         )
     if beyond.count:
         raise InputError.of(
@@ -146,6 +149,24 @@ def _check(
             f"{without.count} {counted} have items without a vector ({without})",
             "run trec summarize again with --overwrite",
         )
+
+
+def _fix(file: object, asked: int, split: Split) -> str:
+    """Say how the summaries come by those that are missing, after how they were made."""
+    manifest = read_manifest(Path(str(file)))
+    if manifest is None:
+        return "add theirs to the file, or make all of them with trec summarize --overwrite"
+    limit, splits = (manifest.get("settings", {}).get(name) for name in ("limit", "splits"))
+    if splits and split not in splits:
+        left = " ".join(f"--split {name}" for name in splits)
+        return f"made with {left}: {_MAKE_ALL.format('--split')}"
+    if limit is not None and asked > limit:
+        here = f"give --limit {limit} here, too"
+        return f"made with --limit {limit}: {here}, or {_MAKE_ALL.format('--limit')}"
+    return "run trec summarize again; it adds what is missing"
+
+
+_MAKE_ALL = "run the same trec summarize without {} and with --overwrite; it keeps finished texts"
 
 
 class _Names:

@@ -22,6 +22,7 @@ from trec_cli.core.files import (
     Store,
     Summaries,
     Vectors,
+    check_named,
     find_summaries,
     resolve,
     store_file,
@@ -275,6 +276,7 @@ class ScoreOptions:
         if self.top and self.out:
             check_format(self.out)
         asked = {"--items": self.asked.items, "--examples": self.asked.examples}
+        check_named(self.asked.run, {**asked, "--out": self.out})
         check_streams({**asked, "--summaries": self.llm.summaries})
         find_shard(self.llm.shard, [*asked.values(), self.llm.summaries])
 

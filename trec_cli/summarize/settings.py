@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from trec_cli.core.cost import PlanOptions
 from trec_cli.core.database import IN_MEMORY
 from trec_cli.core.errors import UsageError
-from trec_cli.core.files import Examples, Items, Limit, Out, Run, Store, Vectors, resolve
+from trec_cli.core.files import (
+    Examples,
+    Items,
+    Limit,
+    Out,
+    Run,
+    Store,
+    Vectors,
+    check_named,
+    resolve,
+)
 from trec_cli.core.jsonl import check_streams, is_stream
 from trec_cli.core.options import Option, check_choice, parameters, refuse_unread
 from trec_cli.core.records import SPLITS, Domain, Mode, Query
@@ -292,6 +302,10 @@ class SummarizeOptions:
         Raises:
             UsageError: a file that neither an option nor RUN names, or a shard of a stream.
         """
+        asked = {"--examples": self.examples, "--out": self.out}
+        if self.mode != "none":
+            asked = {"--items": self.items, **asked}
+        check_named(self.run, asked)
         out = resolve(self.out, self.run, "summaries", self.mode)
         shard, store = find_shard(self.shard, [self.items, self.examples]), self.store
         if shard:
