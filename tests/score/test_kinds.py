@@ -25,7 +25,7 @@ def test_every_option_is_read_by_some_scorer() -> None:
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_what_is_asked_and_where_it_goes_is_for_every_scorer(scorer: str) -> None:
-    common = ["run", "split", "name", "top", "items", "examples", "out", "seed", "limit"]
+    common = ["run", "mode", "split", "name", "top", "items", "examples", "out", "seed", "limit"]
     assert foreign(scorer, common) == []
     refuse_foreign(options(scorer=scorer), frozenset(common))
 
@@ -40,7 +40,6 @@ def test_what_is_asked_and_where_it_goes_is_for_every_scorer(scorer: str) -> Non
             "--model is for --scorer llm, embedding, blend or sequence, not for bm25",
         ),
         ({"scorer": "embedding"}, "zero_shot", "--zero-shot is for --scorer llm, not for embed"),
-        ({"scorer": "bm25"}, "mode", "--mode is for --scorer llm or lift, not for bm25"),
         ({"scorer": "random"}, "train_on", "--train-on is for --scorer recbole:MODEL, not for"),
         (
             {"scorer": "recbole:BPR"},
@@ -67,7 +66,7 @@ def test_several_are_named_together() -> None:
 
 def test_a_study_leaves_out_what_an_arm_does_not_read() -> None:
     table = ["max-tokens", "tune", "top-logprobs", "no-such-option"]
-    assert foreign("llm", [*table, "mode"]) == ["tune"]
+    assert foreign("llm", table) == ["tune"]
     assert foreign("bm25", table) == ["max-tokens", "top-logprobs"]
     assert foreign("recbole:BPR", table) == ["max-tokens", "top-logprobs"]
     assert foreign("signal:follows", table) == ["max-tokens", "tune", "top-logprobs"]

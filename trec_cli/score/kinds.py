@@ -29,7 +29,7 @@ SIGNAL = "signal:"
 COUNTING = ("popularity", "random", "recency", "bm25", "cooccurrence")
 """Those that need no model at all."""
 
-_COMMON = {"scorer", "name", "top", "asked", "out"}
+_COMMON = {"mode", "scorer", "name", "top", "asked", "out"}
 
 Make = Callable[[ScoreOptions, frozenset[str], Progress], "Job"]
 """Makes the job of a scorer of the options and the names of those that the user gave."""
@@ -144,12 +144,11 @@ def _counting(options: ScoreOptions, _given: frozenset[str], _progress: Progress
     return make_baseline_job(options.asked, options.scorer, tune=options.tune)
 
 
-_READ = frozenset({"mode", "llm", "source", "prompt", "max_tokens", "plan"})
+_READ = frozenset({"llm", "source", "prompt", "max_tokens", "plan"})
 _LOCAL = Kind(_READ | {"store"}, _local)
 _RAY = Kind(_READ | {"ray"}, _local)  # its actors may share no disk
 _SERVED = Kind(
-    frozenset({"mode", "llm", "served", "model", "revision", "trust_remote_code", "prompt"}),
-    _served,
+    frozenset({"llm", "served", "model", "revision", "trust_remote_code", "prompt"}), _served
 )
 _ENGINES: dict[str, Kind] = {"local": _LOCAL, "openai": _SERVED, "ray": _RAY}
 _RECBOLE = Kind(frozenset({"recbole", "tune"}), _recbole)
@@ -168,7 +167,7 @@ KINDS: dict[str, Kind] = {
     SEQUENCE: Kind(
         frozenset({"sequence", "embedding", "source", "attributes", "max_tokens"}), _sequence
     ),
-    LIFT: Kind(frozenset({"mode", "lift"}), _lift),
+    LIFT: Kind(frozenset({"lift"}), _lift),
     STACK: Kind(frozenset({"stack"}), _stack),
 }
 """Every scorer by the name that ``--scorer`` takes, but for those of :data:`_FAMILIES`."""
