@@ -66,7 +66,7 @@ def test_examples_with_other_positives_than_were_scored_explain_nothing(tmp_path
     write(tmp_path / "examples.jsonl", asked)
     result = run_eval(tmp_path)
     assert result.exit_code == 0, result.stderr
-    assert "1 of 4 examples are not in" in result.stderr
+    assert "1 of 4 examples is in no slice: not in" in result.stderr
     (only,) = json.loads((tmp_path / "metrics.json").read_text())["slices"]
     assert only["examples"] == 3
 
@@ -361,7 +361,7 @@ def test_scores_of_unknown_examples_are_in_no_slice_and_it_is_said(tmp_path: Pat
     lines = (run / "examples.jsonl").read_text().splitlines(keepends=True)
     (run / "examples.jsonl").write_text("".join(lines[:30]))
     result = run_eval(run, "--no-report")
-    assert "10 of 40 examples are not in" in result.stderr
+    assert "10 of 40 examples are in no slice: not in" in result.stderr
 
 
 def test_seeds_of_a_system_are_pooled_unless_told_not_to(tmp_path: Path) -> None:

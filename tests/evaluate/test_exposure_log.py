@@ -72,7 +72,7 @@ def test_clipped_weights_are_counted_and_said(run: Path) -> None:
     entry = json.loads((run / "exposure.json").read_text())["policies"]["hier, first 2"]
     assert entry["value"] == pytest.approx(3.25 / 7.25)
     assert entry["clipped"] == 1
-    assert "1 weights were cut" in result.stderr
+    assert "1 weight was cut" in result.stderr
     assert "few events decide" in result.stderr
 
 

@@ -81,8 +81,10 @@ def test_missed_positives_are_counted_said_and_written(tmp_path: Path) -> None:
     write(tmp_path / "scores-x.jsonl", [asked("a", ["i0"]), asked("b", ["elsewhere"])])
     result = run_eval(tmp_path, "--missed", "count", "--k", 3)
     assert result.exit_code == 0, result.stderr
-    assert "1 of 2 positives are not among the candidates" in result.stderr
-    assert "1 of 2 right items are in no list" in " ".join(result.stdout.split())
+    assert "1 of 2 positives is not among the candidates" in result.stderr
+    assert "1 of 2 right items is in no list and counts as missed" in " ".join(
+        result.stdout.split()
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["protocol"]["positives_missed"] == 1
     assert metrics["systems"]["x"]["recall@3"]["value"] == 0.5
@@ -201,4 +203,4 @@ def test_a_catalogue_smaller_than_a_list_is_refused(tmp_path: Path) -> None:
     write(run / "items.jsonl", [{"item_id": "i0", "title": "t"}])
     result = run_eval(run, "--missed", "count", "--full")
     assert result.exit_code == 3
-    assert "catalogue of 1 items" in result.stderr
+    assert "catalogue of 1 item" in result.stderr

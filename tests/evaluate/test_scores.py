@@ -58,7 +58,7 @@ def faulty(**changes: Any) -> Line:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (faulty(scores=[1.0]), "2 candidates but 1 scores"),
+        (faulty(scores=[1.0]), "2 candidates but 1 score"),
         (faulty(scores=[1.0, None]), "scores"),
         (faulty(scores=["1", "2"]), "scores"),
         (faulty(candidates=["i0", "i0"]), "candidate twice"),

@@ -180,7 +180,7 @@ def test_a_small_catalogue_gives_as_many_negatives_as_there_are() -> None:
     examples, prepared = prepare(collection([question("u", "ab")], "abcd"), number=9)
     assert sorted(examples[0].candidates) == ["b", "c", "d"]
     (warning,) = [w for w in prepared.report.warnings() if "fewer negatives" in w]
-    assert "1 examples have fewer negatives than asked for" in warning
+    assert "1 example has fewer negatives than asked for" in warning
 
 
 def test_popularity_counts_training_histories_only() -> None:
@@ -271,7 +271,7 @@ def test_nothing_left_says_why() -> None:
             {"split": "leave-last-out", "read": ReadOptions(None, target="impression")},
             "needs --target history",
         ),
-        ({"sizes": parse_sizes("5", "5", "5")}, "1 users are left"),
+        ({"sizes": parse_sizes("5", "5", "5")}, "1 user is left"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -336,6 +336,15 @@ def test_an_option_of_a_file_for_every_night_may_change_nothing(run: Path, tmp_p
     assert result.exit_code == 0, result.stderr
 
 
+def test_one_is_one_in_every_message(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", [_asked("u", ["i0", "i1", "i2"])], SHOP[:4])
+    dry = _trec(folder, "--dry-run").stderr
+    assert "dry run: 1 user of split predict, 4 items; would write" in dry
+    told = _trec(folder).stderr
+    assert "1 list is shorter than --top" in told
+    assert "1 user, 1 of 4 items recommended" in told
+
+
 def test_that_items_of_a_shortened_history_may_come_again_is_said(tmp_path: Path) -> None:
     users = _users()
     users[:2] = [msgspec.structs.replace(one, start=7) for one in users[:2]]

@@ -220,7 +220,7 @@ def test_excluded_items_are_read_and_a_wrong_file_is_named(tmp_path: Path) -> No
     path.write_text("a\n\n unknown \n")
     assert read_excluded(path, ITEMS) == {"a", "unknown"}
     path.write_text("x,y\n")
-    with pytest.raises(InputError, match="none of its 1 ids"):
+    with pytest.raises(InputError, match="holds 1 id, none of which is in the items"):
         read_excluded(path, ITEMS)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
@@ -353,7 +353,7 @@ def test_agreement_counts_what_both_searches_find() -> None:
         retrieved(_shop(), asked, RetrieveSettings(count=40, search="approximate"), progress=Told())
     )
     assert Told.said[-1] == (
-        "approximate search finds 100.0% of what exact search finds (1 users compared)"
+        "approximate search finds 100.0% of what exact search finds (1 user compared)"
     )
 
 
@@ -368,8 +368,8 @@ def test_since_leaves_items_of_a_date_or_later_and_counts_the_others() -> None:
     found = filter_items(items, rows, wanted)
     assert found.allowed.tolist() == [True, False, True, False, False]
     assert str(found) == (
-        "2 of 5 items may be recommended: 1 are excluded; 1 are older (published); "
-        "1 have no date (published)"
+        "2 of 5 items may be recommended: 1 is excluded; 1 is older (published); "
+        "1 has no date (published)"
     )
     with pytest.raises(UsageError, match="write ATTRIBUTE=DATE"):
         parse_since("2024-05-01")

@@ -9,6 +9,7 @@ from rich.table import Table
 from trec_cli.commands.build import Invocation, command
 from trec_cli.commands.console import Terminal
 from trec_cli.core.errors import UsageError
+from trec_cli.core.text import counted
 from trec_cli.evaluate.settings import EvalOptions
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _verify(run: Path | None, terminal: Terminal, *, show: bool) -> None:
     ]
     terminal.result(files=files)
     check(run, links)
-    terminal.info(f"all holds: {len(links)} files were looked at")
+    terminal.info(f"all holds: {counted(len(links), 'file was', 'files were')} looked at")
 
 
 def _estimate(
@@ -111,7 +112,7 @@ def _estimate(
     job = ExposureJob(options, log)
     if invocation.dry_run:
         events = job.look()
-        terminal.info(f"dry run: {events:,} events, nothing written")
+        terminal.info(f"dry run: {counted(events, 'event')}, nothing written")
         terminal.result(dry_run=True, events=events)
         return
     found, made = job.run(terminal, overwrite=invocation.overwrite)
@@ -128,7 +129,7 @@ def _look(job: "EvalJob", terminal: Terminal) -> dict[str, Any]:
     for system in systems:
         number = len(system.users)
         width = int(system.widths.sum()) / number
-        terminal.info(f"{system.name}: {number} examples, {width:.1f} candidates each")
+        terminal.info(f"{system.name}: {counted(number, 'example')}, {width:.1f} candidates each")
     outputs = ", ".join(map(str, job.plan.outputs())) or "no file"
     terminal.info(f"dry run: nothing written; the run would write {outputs}")
     terminal.result(dry_run=True, systems=[system.name for system in systems])

@@ -39,8 +39,8 @@ def recommend(options: RecommendOptions, invocation: Invocation, terminal: Termi
         if filtered := task.filtered():
             terminal.info(filtered)
         terminal.info(
-            f"dry run: {users} users of split {options.split}, {len(task.items)} items; would "
-            f"write {options.out_file}"
+            f"dry run: {counted(users, 'user')} of split {options.split}, "
+            f"{counted(len(task.items), 'item')}; would write {options.out_file}"
         )
         terminal.result(dry_run=True, users=users, out=str(options.out_file))
         return
@@ -81,21 +81,23 @@ def _report(task: "RecommendTask", counts: "ListCounts", terminal: Terminal) -> 
         terminal.info(f"{counts.recall} in the first {length}")
     if counts.taken:
         terminal.info(
-            f"{counts.taken:,} pairs left out, of a user and an item taken already; "
+            f"{counted(counts.taken, 'pair')} left out, of a user and an item taken already; "
             "--repeats allows them"
         )
     if task.shortened:
         terminal.info(
-            f"the histories of {task.shortened:,} users are shortened, and their older items may "
-            "be recommended again: trec prepare --predict writes them, or give it a larger "
-            "--max-history"
+            f"the histories of {counted(task.shortened, 'user')} are shortened, and their older "
+            "items may be recommended again: trec prepare --predict writes them, or give it a "
+            "larger --max-history"
         )
     if counts.short:
-        terminal.warn(f"{counts.short} lists are shorter than --top: the filters leave no more")
+        short = counted(counts.short, "list is", "lists are")
+        terminal.warn(f"{short} shorter than --top: the filters leave no more")
     terminal.info(
-        f"{counts.users} users, {len(counts.items)} of {len(task.items)} items recommended"
+        f"{counted(counts.users, 'user')}, {len(counts.items):,} of "
+        f"{counted(len(task.items), 'item')} recommended"
         if counts.items
-        else f"{counts.users} questions"
+        else counted(counts.users, "question")
     )
     _show(task, counts, terminal)
 

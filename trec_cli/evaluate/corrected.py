@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from trec_cli.core.errors import UsageError
+from trec_cli.core.text import counted
 from trec_cli.evaluate.metrics import METRICS_AT_K, Floats, Ranks, auc
 
 TRADE = 0.01
@@ -73,7 +74,9 @@ def corrected_metrics(ranks: Ranks, items: int, ks: Iterable[int]) -> dict[str, 
     if len(ranks.example) != len(ranks.candidates) or (ranks.positives != 1).any():
         raise UsageError("--corrected is for questions with exactly one right answer")
     if int(ranks.candidates.max(initial=0)) > items:
-        raise UsageError(f"--corrected: more candidates than the {items} items of the catalogue")
+        raise UsageError(
+            f"--corrected: more candidates than the {counted(items, 'item')} of the catalogue"
+        )
     cutoffs = list(ks)
     values = {
         f"{name}@{k}": _estimated(ranks, items, name, k) for name in METRICS_AT_K for k in cutoffs

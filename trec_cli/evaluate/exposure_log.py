@@ -23,6 +23,7 @@ from trec_cli.core.outputs import write_bytes
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Identifier
 from trec_cli.core.runs import RunFolder, system_name
+from trec_cli.core.text import counted
 from trec_cli.evaluate.exposure import Earned, earned, group_means
 from trec_cli.evaluate.metrics import Floats
 from trec_cli.evaluate.outputs import AS_SCORES
@@ -395,6 +396,6 @@ def cautions(policy: Shown, result: Earned) -> Iterator[str]:
         )
     if result.clipped:
         yield (
-            f"{policy.name}: {result.clipped:,} weights were cut by --clip; the estimate leans "
-            "towards what the log has shown"
+            f"{policy.name}: {counted(result.clipped, 'weight was', 'weights were')} cut by "
+            "--clip; the estimate leans towards what the log has shown"
         )

@@ -19,6 +19,7 @@ from trec_cli.core.outputs import Settings, plain_settings, write_bytes
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Split
 from trec_cli.core.runs import RunFolder, system_name, told_apart
+from trec_cli.core.text import counted
 from trec_cli.evaluate.background import read_background
 from trec_cli.evaluate.metrics import metric_names
 from trec_cli.evaluate.paper import as_csv, latex, markdown
@@ -296,7 +297,9 @@ def load(plan: Plan, progress: Progress | None = None) -> list[System]:
         most = max(len(system.users) for system in systems)
         systems = in_common(systems)
         if progress and len(systems[0].users) < most:
-            progress.info(f"compared on {len(systems[0].users):,} of {most:,} examples (--common)")
+            progress.info(
+                f"compared on {len(systems[0].users):,} of {counted(most, 'example')} (--common)"
+            )
     if plan.options.full and not all(system.ranks_catalogue.all() for system in systems):
         size = plan.sources.catalogue_size()
         systems = [system.ranking(size) for system in systems]
@@ -387,10 +390,9 @@ def cautions(summary: Summary) -> list[str]:
     stated, said = summary["protocol"], []
     cutoffs = sorted({int(name.split("@")[1]) for name in summary["chance"] if "@" in name})
     if missed := stated["positives_missed"]:
-        said.append(
-            f"{missed} of {stated['positives']} positives are not among the candidates and "
-            "count as missed: every metric is 0 for them"
-        )
+        of = f"of {stated['positives']:,} positives"
+        those = counted(missed, f"{of} is", f"{of} are")
+        said.append(f"{those} not among the candidates and missed: every metric is 0 there")
     beyond = [k for k in cutoffs if k > stated["fewest_candidates"]]
     if missed and beyond:
         said.append(
@@ -411,9 +413,10 @@ def _slices(plan: Plan, evaluation: Evaluation, progress: Progress) -> Summary:
         return {}
     background = read_background(sources.examples, evaluation.runs[0], plan.split)
     if background.missing:
+        of = f"of {counted(len(evaluation.examples), 'example')}"
         progress.warn(
-            f"{background.missing} of {len(evaluation.examples)} examples are not in "
-            f"{sources.examples}, or have other positives there, and so are in no slice"
+            f"{counted(background.missing, f'{of} is', f'{of} are')} in no slice: not in "
+            f"{sources.examples}, or with other positives there"
         )
     items = read_items(sources.items) if attributes and sources.items else {}
     if attributes:

@@ -15,6 +15,7 @@ from trec_cli.core.jsonl import encode
 from trec_cli.core.names import Names
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.runs import NO_USER_SUFFIX
+from trec_cli.core.text import counted
 from trec_cli.evaluate.metrics import (
     Floats,
     Pools,
@@ -243,7 +244,9 @@ def summarise(
     A value that is not defined (AUC without negatives, an interval of one user) is None.
     """
     data = UserSums.of(evaluation.values, evaluation.users)
-    (progress or Silent()).info(f"resampling {len(data.sums)} users {options.replicates} times")
+    (progress or Silent()).info(
+        f"resampling {counted(len(data.sums), 'user')} {counted(options.replicates, 'time')}"
+    )
     reference = evaluation.names.index(options.reference or usual_reference(evaluation.names))
     bounds = intervals(data, reference, options.replicates, options.seed)
     return {
@@ -292,9 +295,9 @@ def what_users_add(
 
 def chance_means(metrics: Sequence[str], values: Floats) -> dict[str, float | None]:
     """Return the mean of every metric over examples ``[examples, metrics]``."""
-    counted = total(np.isfinite(part) for part in parts(values))
+    finite = total(np.isfinite(part) for part in parts(values))
     sums = total(np.where(np.isfinite(part), part, 0.0) for part in parts(values))
-    means = ratio(sums, counted.astype(float))
+    means = ratio(sums, finite.astype(float))
     return {name: _number(mean) for name, mean in zip(metrics, means, strict=True)}
 
 

@@ -20,6 +20,7 @@ from trec_cli.core.names import Names, Texts
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import Identifier, Split
 from trec_cli.core.temporary import room_explained, temporary_folder
+from trec_cli.core.text import counted
 from trec_cli.evaluate.metrics import Ints, Pools, Ranks, rank
 
 _NAMED = 3
@@ -158,7 +159,8 @@ class System:
         missed = np.bincount(ranks.example[ranks.missed], minlength=len(sizes))
         if short := np.flatnonzero(self.widths + missed > sizes).tolist():
             line = int(self.lines[short[0]])
-            what = f"has more candidates and positives than the catalogue of {catalogue} items"
+            items = counted(catalogue, "item")
+            what = f"has more candidates and positives than the catalogue of {items}"
             raise InputError([Fault(str(self.file), line, what, "check --items")])
         whole = replace(ranks, candidates=sizes, ranked=ranks.positives)
         return replace(self, catalogue=sizes, ranks=whole)
@@ -290,17 +292,20 @@ def _problem(
     if record.example in seen:
         return "stands twice", "keep one line per example_id"
     if len(record.scores) != len(record.candidates):
-        counts = f"{len(record.candidates)} candidates but {len(record.scores)} scores"
+        counts = (
+            f"{counted(len(record.candidates), 'candidate')} but "
+            f"{counted(len(record.scores), 'score')}"
+        )
         return counts, "give one score per candidate"
     listed, right = set(record.candidates), set(record.positives)
     missing = sorted(right - listed)
     if listed and missing and not count_missed:
         return f"positive {missing[0]!r} is not among its candidates", _COUNT_IT
     if record.catalogue and record.catalogue < len(listed | right):
-        more = f"{len(listed | right)} candidates and positives"
-        return f"{more}, but a catalogue of {record.catalogue}", "correct one of them"
-    counted = missing if count_missed else []
-    return candidates_problem([*record.candidates, *counted], record.positives)
+        more = f"{len(listed | right):,} candidates and positives"
+        return f"{more}, but a catalogue of {record.catalogue:,}", "correct one of them"
+    ranked = [*record.candidates, *(missing if count_missed else ())]
+    return candidates_problem(ranked, record.positives)
 
 
 def read_system(
@@ -405,7 +410,7 @@ def _differences(first: System, other: System) -> Iterator[Fault]:
                 f"{holder.examples[i]!r} ({holder.file}, line {holder.lines[i]})"
                 for i in places[:_NAMED].tolist()
             )
-            count = f"{len(places)} examples" if len(places) > 1 else "1 example"
+            count = counted(len(places), "example")
             yield Fault(str(other.file), None, f"{count} {what}, for example {named}", fix)
 
     there = other.examples.places_of(first.examples)

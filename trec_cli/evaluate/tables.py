@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from trec_cli.core.lineage import Link
+from trec_cli.core.text import counted
 from trec_cli.evaluate.metrics import headline
 from trec_cli.evaluate.results import (
     NO_USER,
@@ -195,7 +196,7 @@ def _notes(summary: Summary) -> Iterator[str]:
     examples = next(iter(summary["systems"].values()))["examples"]
     bounded = any(cell.low is not None for row in rows_of(summary) for cell in row.cells)
     intervals = " 95 % intervals: bootstrap over users." if bounded else ""
-    asked = f"{examples:,} questions to {summary['users']:,} users"
+    asked = f"{counted(examples, 'question')} to {counted(summary['users'], 'user')}"
     yield f"{asked}.{intervals} Ties count at their expected value; chance is a random order."
     if protocol := summary.get("protocol"):
         yield _protocol_note(protocol)
@@ -222,7 +223,7 @@ def _protocol_note(protocol: Mapping[str, Any]) -> str:
         note = "Ranked among the whole catalogue; the lists hold its best items."
     elif protocol.get("corrected"):
         note = (
-            f"Estimated for all {protocol['catalogue']:,} items from ranks among "
+            f"Estimated for all {counted(protocol['catalogue'], 'item')} from ranks among "
             f"{protocol['mean_candidates']:.4g} (bias-variance estimator); may be negative."
         )
     else:
@@ -232,8 +233,9 @@ def _protocol_note(protocol: Mapping[str, Any]) -> str:
             "catalogue, where another system may be ahead."
         )
     if missed := protocol["positives_missed"]:
-        positives = f"{protocol['positives']:,}"
-        note += f" {missed:,} of {positives} right items are in no list and count as missed."
+        of = f"of {protocol['positives']:,} right items"
+        those = counted(missed, f"{of} is in no list and counts", f"{of} are in no list and count")
+        note += f" {those} as missed."
     return note
 
 
@@ -246,7 +248,7 @@ def _power_note(summary: Summary) -> Iterator[str]:
     least, *more = sorted({number(e["detectable"]) for e in found if e["metric"] == metric})
     span = f"{least} to {more[-1]}, depending on the system" if more else least
     yield (
-        f"Power: with {summary['users']:,} users, the smallest difference from "
+        f"Power: with {counted(summary['users'], 'user')}, the smallest difference from "
         f"{found[0]['reference']} in {metric} that one paired test (5 %) finds four times out of "
         f"five is {span}."
     )
@@ -469,9 +471,9 @@ def exposure_table(found: Mapping[str, Any]) -> Table:
         table.add_row(escape(on_one_line(name)), *_earned(entry))
     beside = f", groups with group {on_one_line(next(iter(groups)))}" if groups else ""
     table.caption = escape(
-        f"{found['events']:,} events of {found['users']:,} users; intervals by bootstrap over "
-        f"users. Differences: policies with the log{beside}. Effective events: as many of equal "
-        "weight would vary as much."
+        f"{counted(found['events'], 'event')} of {counted(found['users'], 'user')}; intervals by "
+        f"bootstrap over users. Differences: policies with the log{beside}. Effective events: as "
+        "many of equal weight would vary as much."
     )
     return table
 

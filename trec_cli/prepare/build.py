@@ -18,6 +18,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import PREDICT, Example, Item
 from trec_cli.core.runs import RunFolder
 from trec_cli.core.seeds import generator
+from trec_cli.core.text import counted
 from trec_cli.prepare.arrange import Arrivals, Asked, arrange
 from trec_cli.prepare.candidates import (
     named_candidates,
@@ -97,7 +98,7 @@ class Prepared:
         wanted = settings.retrieved
         lists: Iterable[Sequence[str] | None]
         if wanted is not None:
-            self.progress.info(f"retrieving {wanted.count} candidates for each question")
+            self.progress.info(f"retrieving {counted(wanted.count, 'candidate')} for each question")
             items = {
                 item.item_id: item for item in self.catalogue.fetch(sorted(self.catalogue.ids))
             }

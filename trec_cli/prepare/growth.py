@@ -8,6 +8,7 @@ import msgspec
 
 from trec_cli.core.errors import UsersGone
 from trec_cli.core.jsonl import read_lines
+from trec_cli.core.text import counted
 
 
 class _Line(msgspec.Struct):
@@ -29,11 +30,13 @@ class Growth:
 
     def __str__(self) -> str:
         """Write it for people."""
-        gone = f", {self.gone:,} are gone" if self.gone else ""
-        return (
-            f"the inputs have grown: {self.kept:,} examples are as before, {self.changed:,} have "
-            f"changed, {self.added:,} are new{gone}"
-        )
+        told = [
+            counted(self.kept, "example is as before", "examples are as before"),
+            counted(self.changed, "has changed", "have changed"),
+            counted(self.added, "is new", "are new"),
+            *([counted(self.gone, "is gone", "are gone")] if self.gone else []),
+        ]
+        return f"the inputs have grown: {', '.join(told)}"
 
 
 def compare(before: Path, now: Path) -> Growth:

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from trec_cli.core.records import ANSWERED, PREDICT, Example, Split
+from trec_cli.core.text import counted
 from trec_cli.prepare.collection import Catalogue, Question
 
 _NOTICEABLE = 0.01
@@ -233,8 +234,9 @@ class Report:
                 )
             if counts.too_few_negatives:
                 said.append(
-                    f"split {split}: {counts.too_few_negatives:,} examples have fewer negatives "
-                    "than asked for, because there are no more"
+                    f"split {split}: "
+                    f"{counted(counts.too_few_negatives, 'example has', 'examples have')} fewer "
+                    "negatives than asked for, because there are no more"
                 )
         return said
 
@@ -291,7 +293,8 @@ def example_lines(example: Example, catalogue: Catalogue) -> list[str]:
     texts = {item.item_id: item.text() for item in catalogue.fetch(wanted)}
     lines = [
         f"the first example, {example.example_id} ({example.split}): "
-        f"{len(example.history)} history items, {len(example.candidates)} candidates"
+        f"{counted(len(example.history), 'history item')}, "
+        f"{counted(len(example.candidates), 'candidate')}"
     ]
     for what, ids in (
         ("history", history),

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from trec_cli.core.errors import UsageError
 from trec_cli.core.records import ANSWERED, Split
 from trec_cli.core.seeds import derive_seed
+from trec_cli.core.text import counted
 from trec_cli.prepare.collection import Part
 from trec_cli.prepare.settings import Sizes
 
@@ -53,7 +54,7 @@ def by_users(points: Points, sizes: Sizes) -> Splits:
         return _by_shares(points, sizes)
     if len(points) < sizes.total:
         raise UsageError(
-            f"{len(points):,} users are left, and the sizes ask for "
+            f"{counted(len(points), 'user is', 'users are')} left, and the sizes ask for "
             f"{sizes.total:,}; ask for fewer, or give shares like 10/12, 1/12 and 1/12"
         )
     found = np.full(len(points), NO_SPLIT, dtype=np.int8)

@@ -10,6 +10,7 @@ import numpy as np
 from trec_cli.core.errors import InputError, UsageError
 from trec_cli.core.jsonl import open_input
 from trec_cli.core.records import Item
+from trec_cli.core.text import counted
 from trec_cli.retrieve.settings import RetrieveSettings, seconds_of
 from trec_cli.signals.histories import Mask
 
@@ -30,10 +31,15 @@ class Filtered:
         """Write it for people; nothing where every item may be a candidate."""
         if not self.reasons:
             return ""
-        out = "; ".join(f"{number:,} {reason}" for reason, number in self.reasons.items())
-        return (
-            f"{int(self.allowed.sum()):,} of {len(self.allowed):,} items may be recommended: {out}"
-        )
+        out = "; ".join(counted(n, _of_one(reason), reason) for reason, n in self.reasons.items())
+        items = counted(len(self.allowed), "item")
+        return f"{int(self.allowed.sum()):,} of {items} may be recommended: {out}"
+
+
+def _of_one(reason: str) -> str:
+    """Say of one item what is said of several: ``is excluded``, ``has no date``."""
+    verb, _, rest = reason.partition(" ")
+    return f"{'is' if verb == 'are' else 'has'} {rest}"
 
 
 def allowed_items(
@@ -114,7 +120,8 @@ def read_excluded(path: Path, items: Mapping[str, Item]) -> frozenset[str]:
     if names and not names & items.keys():
         raise InputError.of(
             path,
-            f"none of its {len(names)} ids is in the items, for example {min(names)!r}",
+            f"holds {counted(len(names), 'id')}, none of which is in the items, for example "
+            f"{min(names)!r}",
             "write one item_id per line",
         )
     return frozenset(names)

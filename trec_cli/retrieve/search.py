@@ -21,6 +21,7 @@ from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item
 from trec_cli.core.seeds import derive_seed, fold_of, generator
 from trec_cli.core.temporary import room_explained
+from trec_cli.core.text import counted
 from trec_cli.retrieve.filters import allowed_items
 from trec_cli.retrieve.lists import SPARE, FixedList, ListSource, list_sources, merged
 from trec_cli.retrieve.settings import RetrieveSettings
@@ -326,7 +327,7 @@ class Agreement:
         """Write it for people."""
         return (
             f"approximate search finds {self.share:.1%} of what exact search finds "
-            f"({self.users} users compared)"
+            f"({counted(self.users, 'user')} compared)"
         )
 
 
@@ -369,7 +370,7 @@ class Recall(NamedTuple):
 
     def __str__(self) -> str:
         """Write it for people."""
-        return f"{self.found} of {self.asked} right answers found ({self.share:.1%})"
+        return f"{self.found:,} of {counted(self.asked, 'right answer')} found ({self.share:.1%})"
 
 
 def measure_recall(examples: Sequence[Example], candidates: Sequence[Sequence[str]]) -> Recall:

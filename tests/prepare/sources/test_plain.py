@@ -51,7 +51,7 @@ def test_a_sequence_without_items_is_counted(tmp_path: Path) -> None:
         ({"user_id": "v", "items": [1.5]}, "entry 1 of `items` must be a whole number or a text"),
         ({"items": ["a"]}, "line 2: the field `user_id` is missing"),
         ({"user_id": "", "items": ["a"]}, "line 2: `user_id` must not be empty"),
-        ({"user_id": "v", "items": ["a"], "timestamps": []}, "has 1 items and 0 timestamps"),
+        ({"user_id": "v", "items": ["a"], "timestamps": []}, "has 1 item and 0 timestamps"),
         ({"user_id": "v", "items": ["a", "b"], "timestamps": [2, 1]}, "timestamps go back"),
     ],
 )

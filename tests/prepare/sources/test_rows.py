@@ -104,14 +104,14 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "user,item\nu\n", "line 2: has 1 columns, not 2"),
+        ("a.csv", "user,item\nu\n", "line 2: has 1 column, not 2"),
         ("a.csv", "user,item\nu,i,x\n", "line 2: has 3 columns, not 2"),
         ("a.csv", 'user,item\nu,"i\nv,j\n', "line 2: is not CSV: unexpected end of data"),
         ("a.csv", 'user,item\nu,"i" x\n', "line 2: is not CSV: ',' expected"),
         ("a.csv", b"user,item\nu,i\n\xe9,i\n", "line 3: is not UTF-8"),
         ("a.csv", "user,item\n".encode("utf-16"), "line 1: is UTF-16 text"),
         ("a.csv", "", "is empty"),
-        ("a.tsv", "user\titem\nu\n", "line 2: has 1 columns, not 2"),
+        ("a.tsv", "user\titem\nu\n", "line 2: has 1 column, not 2"),
         ("a.json", '[{"a": 1}, 2]', "is not a JSON list of objects: Expected `object`, got `int`"),
         ("a.json", '[{"a": 1}', "is not a JSON list of objects: Input data was truncated"),
         ("a.json", "[" * 5000, "is not a JSON list of objects"),

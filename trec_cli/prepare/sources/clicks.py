@@ -13,6 +13,7 @@ from typing import Any
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList
 from trec_cli.core.progress import Progress
+from trec_cli.core.text import counted
 from trec_cli.prepare.archive import Source
 from trec_cli.prepare.collection import (
     Catalogue,
@@ -217,8 +218,8 @@ class _LogReader:
         progress.info(f"times are read as {form}")
         if odd := sorted(text for text in texts if not is_date(text, form)):
             progress.warn(
-                f"{len(odd)} dates do not exist, for example {odd[0]}; their days are "
-                "counted on into the next month"
+                f"{counted(len(odd), 'date does', 'dates do')} not exist, for example {odd[0]}; "
+                "such days are counted on into the next month"
             )
 
 

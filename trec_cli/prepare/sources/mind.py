@@ -16,6 +16,7 @@ from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, numbered_lines, open_input
 from trec_cli.core.progress import Progress, Silent
 from trec_cli.core.records import PREDICT
+from trec_cli.core.text import counted
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -106,7 +107,7 @@ def _fields(raw: bytes, columns: range, line: int, faults: FaultList) -> list[st
     if len(fields) in columns:
         return fields
     if text:
-        problem = f"has {len(fields)} columns, not {_range_text(columns)}"
+        problem = f"has {counted(len(fields), 'column')}, not {_range_text(columns)}"
         faults.add(line, problem, "MIND separates columns by tabs; the line may be cut off")
     return None
 

@@ -12,6 +12,7 @@ from sys import intern
 from trec_cli.core.jsonl import FaultList, iter_sequences, read_items
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Item, UserSequence
+from trec_cli.core.text import counted
 from trec_cli.prepare.archive import Member, Source
 from trec_cli.prepare.collection import (
     Collection,
@@ -84,7 +85,9 @@ def _times(
     if written is None:
         return None, None
     if len(written) != len(sequence.items):
-        problem = f"has {len(sequence.items)} items and {len(written)} timestamps"
+        problem = (
+            f"has {counted(len(sequence.items), 'item')} and {counted(len(written), 'timestamp')}"
+        )
         return None, (problem, "write one for each")
     try:
         times = [clock.seconds(moment) for moment in written]

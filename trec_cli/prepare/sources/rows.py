@@ -23,6 +23,7 @@ import msgspec
 
 from trec_cli.core.errors import InputError
 from trec_cli.core.jsonl import FaultList, numbered_lines, open_input, read_lines
+from trec_cli.core.text import counted
 from trec_cli.prepare.archive import Member, Source
 
 Cells = list[str]
@@ -191,7 +192,7 @@ def _named(
         else:
             faults.add(
                 line,
-                f"has {len(cells)} columns, not {len(columns)}",
+                f"has {counted(len(cells), 'column')}, not {len(columns)}",
                 "a field with the delimiter in it needs quotes; the line may be cut off",
             )
     faults.raise_if_any()
