@@ -189,7 +189,7 @@ def test_shards_of_other_settings_are_refused_with_both_values(run: Path, model:
     score(run, model, "--shard", "2/2", "--max-length", 900)
     result = trec("merge", run)
     assert result.exit_code == 3
-    assert "prompt.max_length: 2048 in 1/2, 900 in 2/2" in result.stderr
+    assert "--max-length 2048 in 1/2, 900 in 2/2" in result.stderr
 
 
 def test_shards_of_other_inputs_are_refused(run: Path, model: Path) -> None:

@@ -143,7 +143,7 @@ def test_other_settings_of_attention_are_refused_until_overwrite(run: Path, trec
     assert "already" in attention(trec, run).stderr
     refused = trec("summarize", run, "--mode", "attention", "--temperature", "0.5")
     assert refused.exit_code == 2
-    assert "attention.temperature: 0.1 before, 0.5 now" in refused.stderr
+    assert "--temperature 0.1 before, 0.5 now" in refused.stderr
 
 
 @pytest.mark.parametrize("value", ["inf", "nan", "0"])

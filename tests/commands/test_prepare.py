@@ -93,7 +93,7 @@ def test_other_settings_or_inputs_are_refused_without_overwrite(
     trec(source, "--out", run)
     refused = trec(source, "--out", run, "--seed", 1)
     assert refused.exit_code == 2
-    assert "seed: 0 before, 1 now" in refused.stderr
+    assert "--seed 0 before, 1 now" in refused.stderr
     assert trec(source, "--out", run, "--seed", 1, "--overwrite").exit_code == 0
     write_jsonl(source / "sequences.jsonl", SEQUENCES[:50])
     assert trec(source, "--out", run, "--seed", 1).exit_code == 2

@@ -96,7 +96,7 @@ def test_the_same_command_does_nothing_and_another_length_is_another_setting(run
     assert "nothing to do" in trec(*words, 2).stderr
     refused = trec(*words, 3)
     assert refused.exit_code == 2
-    assert "count: 2 before, 3 now" in refused.stderr
+    assert "--top 2 before, 3 now" in refused.stderr
     assert trec(*words, 3, "--overwrite").exit_code == 0
 
 

@@ -158,8 +158,18 @@ def test_other_settings_are_refused_until_overwrite(run: Path, trec: Trec) -> No
     trec(run)
     refused = trec(run, "--block-size", "4")
     assert refused.exit_code == 2
-    assert "block_size: 5 before, 4 now" in refused.stderr
+    assert "--block-size 5 before, 4 now" in refused.stderr
     assert trec(run, "--block-size", "4", "--overwrite").exit_code == 0
+
+
+def test_a_setting_and_what_follows_from_it_are_told_as_the_option_that_was_typed(
+    run: Path, trec: Trec, tiny_model: Callable[..., Path]
+) -> None:
+    trec(run, "--limit", "3")
+    words = ["summarize", str(run), "--model", str(tiny_model()), *SMALL, "--max-new-tokens", "16"]
+    refused = CliRunner().invoke(app, words)
+    told = "(--limit 3 before, not given now; --max-new-tokens 12 before, 16 now)"
+    assert told in " ".join(refused.stderr.split())
 
 
 def test_a_second_output_takes_every_text_from_the_store(
@@ -292,7 +302,7 @@ def test_grown_inputs_and_other_settings_are_refused(run: Path, trec: Trec) -> N
     grown(run)
     refused = trec(run, "--block-size", "4")
     assert refused.exit_code == 2
-    assert "block_size: 5 before, 4 now" in refused.stderr
+    assert "--block-size 5 before, 4 now" in refused.stderr
 
 
 def test_splits_and_limit_choose_examples(run: Path, trec: Trec) -> None:

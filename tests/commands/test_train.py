@@ -122,7 +122,7 @@ def test_other_settings_are_refused_unless_overwritten(run: Path, tiny_model: Ti
     assert trec(run, tiny_model(), "--epochs", 1).exit_code == 0
     refused = trec(run, tiny_model(), "--epochs", 1, "--seed", 1)
     assert refused.exit_code == 2
-    assert "seed: 0 before, 1 now" in refused.stderr
+    assert "--seed 0 before, 1 now" in refused.stderr
     assert trec(run, tiny_model(), "--epochs", 1, "--seed", 1, "--overwrite").exit_code == 0
     assert (read_manifest(run / "model-none") or {})["settings"]["seed"] == 1
 
@@ -455,7 +455,7 @@ def test_a_killed_run_with_other_settings_is_not_continued(
     (work / "checkpoint-5").mkdir()
     result = trec(run, tiny_model(), "--epochs", 1)
     assert result.exit_code == 2
-    assert "seed: 7 before, 0 now" in result.stderr
+    assert "--seed 7 before, 0 now" in result.stderr
 
 
 def launched(arguments: list[str]) -> subprocess.CompletedProcess[str]:

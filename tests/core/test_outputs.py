@@ -215,8 +215,8 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
 def test_of_nested_settings_only_what_differs_is_named_in_plain_words() -> None:
     old = {"prompt": {"recent": 3, "max_length": 512}, "by": ["a", "b"], "chat": True}
     new = {"prompt": {"recent": 2, "max_length": 512}, "by": [], "chat": False}
-    assert changed_settings(old, new) == [
-        "by: a, b before, none now",
+    assert list(map(str, changed_settings(old, new))) == [
+        "by: a, b before, not given now",
         "chat: yes before, no now",
         "prompt.recent: 3 before, 2 now",
     ]
@@ -224,7 +224,8 @@ def test_of_nested_settings_only_what_differs_is_named_in_plain_words() -> None:
 
 def test_settings_that_differ_are_named_with_both_values() -> None:
     old, new = {"k": 3, "same": 1, "gone": 2}, {"k": 5, "same": 1, "added": None}
-    assert changed_settings(old, new) == ["gone: 2 before, none now", "k: 3 before, 5 now"]
+    told = list(map(str, changed_settings(old, new)))
+    assert told == ["gone: 2 before, not given now", "k: 3 before, 5 now"]
 
 
 def test_settings_become_what_json_gives_back() -> None:

@@ -123,7 +123,7 @@ def test_other_options_need_overwrite(tmp_path: Path) -> None:
     run_eval(run, "--no-report")
     refused = run_eval(run, "--no-report", "--k", 1)
     assert refused.exit_code == 2
-    assert "ks: 3, 5, 10 before, 1 now" in refused.stderr
+    assert "--k 3, 5, 10 before, 1 now" in refused.stderr
     assert run_eval(run, "--no-report", "--k", 1, "--overwrite").exit_code == 0
     assert "recall@1" in json.loads((run / "metrics.json").read_text())["chance"]
 

@@ -75,7 +75,7 @@ def test_what_other_signals_have_begun_is_not_continued(run: Path) -> None:
     out.unlink()
     refused = trec(run)
     assert refused.exit_code == 2
-    assert "signals: none before, 2 now" in refused.stderr
+    assert "signals: not given before, 2 now" in refused.stderr
     assert trec(run, "--overwrite").exit_code == 0
 
 

@@ -130,7 +130,7 @@ def test_a_lost_example_another_setting_and_another_adapter_are_no_growth(
     grow(run)
     refused = trec(run, "--max-tokens", 999)
     assert refused.exit_code == 2
-    assert "max_tokens: 4096 before, 999 now" in refused.stderr
+    assert "--max-tokens 4096 before, 999 now" in refused.stderr
     weights = run / "model-hier" / "adapter_model.safetensors"
     before = weights.read_bytes()
     make_adapter(run, model, run / "model-hier", recent=1)

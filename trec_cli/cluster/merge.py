@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from trec_cli.cluster.parts import Part, find_parts
+from trec_cli.core.changes import as_typed
 from trec_cli.core.errors import InputError, SettingsChanged
 from trec_cli.core.jsonl import hashed_while_read, open_input, read_lines
 from trec_cli.core.manifest import Provenance, up_to_date
@@ -98,7 +99,7 @@ def _is_there(out: Path, parts: Sequence[Part], *, overwrite: bool) -> bool:
         return up_to_date(out, parts[0].settings, overwrite=overwrite)
     except SettingsChanged as change:
         if not change.only_inputs or _ids(out) - {key for key, _ in _expected(out, parts[0])}:
-            raise
+            raise change.worded(as_typed(change.changed, parts[0].options)) from None
         return False
 
 

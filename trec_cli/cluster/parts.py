@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trec_cli.core.changes import as_typed
 from trec_cli.core.errors import Fault, InputError, PartialError
 from trec_cli.core.files import check_folder
 from trec_cli.core.manifest import file_hash, is_unfinished, read_manifest
+from trec_cli.core.options import Declared, declared
 from trec_cli.core.outputs import changed_settings
 from trec_cli.core.shards import SUFFIX, Shard
+from trec_cli.score.options import ScoreOptions
+from trec_cli.summarize.settings import SummarizeOptions
 
 _TRACE = re.compile(r"\.?([0-9]{1,9})-of-([0-9]{1,9})\..+")
 _NAMED = 8
@@ -30,6 +34,12 @@ class Part:
         settings = dict(self.manifest["settings"])
         settings.pop("shard", None)
         return settings
+
+    @property
+    def options(self) -> list[Declared]:
+        """The options of the command that made it."""
+        scored = self.manifest["command"] == "score"
+        return list(declared(ScoreOptions if scored else SummarizeOptions))
 
 
 def outputs_of(run: Path) -> list[Path]:
@@ -130,4 +140,5 @@ def _differences(part: Part, first: Part) -> list[str]:
         return ["another command"]
     names = list(first.manifest.get("inputs", {}))
     words = f"in {first.shard}", f"in {part.shard}"
-    return changed_settings(first.settings, part.settings, names, words)
+    changed = changed_settings(first.settings, part.settings, names, words)
+    return as_typed(changed, first.options)

@@ -14,7 +14,8 @@ original with the settings made of them, inside :func:`~trec_cli.commands.consol
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -23,6 +24,8 @@ import typer
 
 from trec_cli.commands.config import load_config, load_preset, preset_only
 from trec_cli.commands.console import Terminal, stage
+from trec_cli.core.changes import as_typed
+from trec_cli.core.errors import SettingsChanged
 from trec_cli.core.jsonl import is_stream
 from trec_cli.core.options import Declared, Option, build, declared, is_names, split_names
 
@@ -122,7 +125,8 @@ def command(
                     quiet,
                     common["json_line"],
                 )
-                body(build(settings, parsed), invocation, terminal)
+                with _named_as_typed(options):
+                    body(build(settings, parsed), invocation, terminal)
 
         run.__doc__ = joined_lines(body.__doc__ or "")
         run.__name__ = body.__name__
@@ -140,6 +144,19 @@ def joined_lines(text: str) -> str:
     """
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(re.sub(r"\n(?! )", " ", paragraph) for paragraph in paragraphs)
+
+
+@contextmanager
+def _named_as_typed(options: list[Declared]) -> Iterator[None]:
+    """Name settings that differ from an earlier run's by the options that a user types.
+
+    Raises:
+        SettingsChanged: in those words.
+    """
+    try:
+        yield
+    except SettingsChanged as change:
+        raise change.worded(as_typed(change.changed, options)) from change
 
 
 def _given(context: typer.Context, *sources: str) -> frozenset[str]:

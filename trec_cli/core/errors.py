@@ -42,17 +42,23 @@ class SettingsChanged(UsageError):  # noqa: N818 - reads as a statement
     """The output exists already and was made with other settings.
 
     Attributes:
+        path: the output.
+        changed: what differs.
         only_inputs: whether the settings are the same and input files alone have changed.
     """
 
-    def __init__(self, path: Path, changed: Sequence[str], *, only_inputs: bool = False) -> None:
+    def __init__(self, path: Path, changed: Sequence[object], *, only_inputs: bool = False) -> None:
         """Name the output, and each setting that differs with its old and new value."""
-        self.only_inputs = only_inputs
-        names = "; ".join(changed)
+        self.path, self.changed, self.only_inputs = path, tuple(changed), only_inputs
+        names = "; ".join(map(str, changed))
         super().__init__(
             f"{path} was made with other settings ({names}). "
             "Give the same settings to continue, another --out, or --overwrite to start again."
         )
+
+    def worded(self, changed: Sequence[str]) -> "SettingsChanged":
+        """Return the error with what differs in other words."""
+        return SettingsChanged(self.path, changed, only_inputs=self.only_inputs)
 
 
 class UsersGone(UsageError):  # noqa: N818

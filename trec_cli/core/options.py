@@ -28,6 +28,7 @@ class Option:
         envvar: environment variable that stands in for the option.
         default_text: the default in words, where the field's own default says too little.
         argument: a positional argument instead of an option.
+        recorded: name in manifests, where it is not that of the field or of the flag.
         repeatable: several texts are given by several options, not with commas between.
     """
 
@@ -40,6 +41,7 @@ class Option:
     envvar: str | None = None
     default_text: str | None = None
     argument: bool = False
+    recorded: str = ""
     repeatable: bool = False
 
 

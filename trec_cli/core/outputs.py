@@ -19,13 +19,14 @@ from typing import Any
 
 import msgspec
 from filelock import FileLock, Timeout
+from msgspec import UNSET
 
+from trec_cli.core.changes import Change
 from trec_cli.core.errors import InputError, OutputFailed, OutputLocked, SettingsChanged, UsageError
 from trec_cli.core.json_file import UNREADABLE, decode_json
 from trec_cli.core.jsonl import encode, is_stream
 from trec_cli.core.names import Places
 from trec_cli.core.processes import is_running
-from trec_cli.core.text import setting_text
 
 Settings = Mapping[str, Any]
 
@@ -149,7 +150,7 @@ def changed_settings(
     new: Settings,
     inputs: Sequence[str] = (),
     words: tuple[str, str] = ("before", "now"),
-) -> list[str]:
+) -> list[Change | str]:
     """Name the settings that differ, each with its old and new value.
 
     ``inputs`` are the names of the old input files; their hashes would tell nobody anything.
@@ -160,18 +161,18 @@ def changed_settings(
         if name == "inputs" and name in old and name in new
         else change
         for name in sorted(old.keys() | new.keys())
-        for change in _changes(name, old.get(name), new.get(name), words)
+        for change in _changes(name, old.get(name, UNSET), new.get(name, UNSET), words)
     ]
 
 
-def _changes(name: str, old: Any, new: Any, words: tuple[str, str]) -> list[str]:
-    """Name what differs in one setting: of a table of settings, those within it."""
-    if old == new:
-        return []
+def _changes(name: str, old: Any, new: Any, words: tuple[str, str]) -> Iterator[Change]:
+    """Yield what differs in one setting: of a table of settings, those within it."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        inner = sorted(old.keys() | new.keys())
-        return [c for n in inner for c in _changes(f"{name}.{n}", old.get(n), new.get(n), words)]
-    return [f"{name}: {setting_text(old)} {words[0]}, {setting_text(new)} {words[1]}"]
+        for inner in sorted(old.keys() | new.keys()):
+            both = old.get(inner, UNSET), new.get(inner, UNSET)
+            yield from _changes(f"{name}.{inner}", *both, words)
+    elif (None if old is UNSET else old) != (None if new is UNSET else new):
+        yield Change(name, old, new, words)
 
 
 def _changed_inputs(

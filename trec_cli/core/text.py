@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 # Scripts written without blanks give one term per character, all others one per word.
 _TERM = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -56,12 +58,17 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+NOT_GIVEN = "not given"
+"""What a setting is that nobody has given; ``none`` is a value of some."""
+
+
 def setting_text(value: Any) -> str:
-    """Write a setting for people: nothing is ``none``, a list is its parts."""
+    """Write a setting for people: nothing is ``not given``, a list is its parts."""
     if isinstance(value, list):
-        return ", ".join(map(setting_text, value)) or "none"
+        return ", ".join(map(setting_text, value)) or NOT_GIVEN
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {setting_text(inner)}" for name, inner in value.items()) or "none"
+        parts = (f"{name} {setting_text(inner)}" for name, inner in value.items())
+        return ", ".join(parts) or NOT_GIVEN
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    return NOT_GIVEN if value is None or value is UNSET else str(value)

@@ -228,6 +228,7 @@ class ScoreOptions:
             "Write the N best items of every user instead of scores: recommendations-NAME.jsonl, "
             "or --out FILE.jsonl, .csv or .parquet.",
             panel=PANEL,
+            recorded="count",
             minimum=1,
         ),
     ] = None

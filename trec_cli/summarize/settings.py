@@ -98,6 +98,7 @@ class SummarySettings:
             "How often a bad text is asked for again.",
             panel=_CHECKS,
             names=("--rewrites",),
+            recorded="retries",
             minimum=0,
             maximum=5,
         ),
@@ -233,6 +234,7 @@ class SummarizeOptions:
         Option(
             "Only train, valid, test or predict; may be given more than once.",
             panel=_SUMMARY,
+            recorded="splits",
             repeatable=True,
         ),
     ] = ()
