@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from trec_cli.commands.console import Terminal
+from trec_cli.core.changes import as_typed
 from trec_cli.core.cost import PlanOptions, Work, bill, read_profile
+from trec_cli.core.errors import SettingsChanged
+from trec_cli.core.options import declared
 
 if TYPE_CHECKING:
     from trec_cli.models.source import ModelSource
@@ -24,11 +27,20 @@ def show_prompt(parts: "Sequence[PromptPart]", terminal: Terminal) -> None:
     terminal.table(table)
 
 
-def show_refusal(refused: str | None, terminal: Terminal) -> None:
-    """Warn that the same command without ``--dry-run`` would be refused, and why."""
-    if refused:
-        terminal.warn(f"without --dry-run this would be refused: {refused}")
-    terminal.result(refused=refused)
+def show_refusal(refused: SettingsChanged | None, settings: type, terminal: Terminal) -> None:
+    """Warn that the same command without ``--dry-run`` would be refused, and why.
+
+    Args:
+        refused: what a run would raise.
+        settings: of the command; what differs is told by their options.
+        terminal: where to say it.
+    """
+    if refused is None:
+        terminal.result(refused=None)
+        return
+    why = str(refused.worded(as_typed(refused.changed, list(declared(settings)))))
+    terminal.warn(f"without --dry-run this would be refused: {why}")
+    terminal.result(refused=why)
 
 
 def show_bill(

@@ -60,7 +60,7 @@ def _score(options: ScoreOptions, invocation: Invocation, terminal: Terminal) ->
     if invocation.dry_run:
         _preview(job, out, terminal)
         refused = refusal(job, out, top=top, overwrite=invocation.overwrite)
-        show_refusal(refused, terminal)
+        show_refusal(refused, ScoreOptions, terminal)
         total = sum(map(job.cost, range(len(job.examples))), Cost())
         show_bill(options.plan, options.source, Work(read=total.tokens), total.users, terminal)
         return

@@ -68,7 +68,8 @@ def _summarize(options: SummarizeOptions, invocation: Invocation, terminal: Term
     job = make_job(options, terminal)
     if invocation.dry_run:
         _preview(job, terminal)
-        show_refusal(job.refusal(overwrite=invocation.overwrite), terminal)
+        refused = job.refusal(overwrite=invocation.overwrite)
+        show_refusal(refused, SummarizeOptions, terminal)
     else:
         _run(job, terminal, overwrite=invocation.overwrite)
 

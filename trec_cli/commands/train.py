@@ -43,7 +43,8 @@ def train(options: TrainOptions, invocation: Invocation, terminal: Terminal) -> 
     job = TrainingJob(options, processes, terminal if processes.is_main else Silent())
     if invocation.dry_run:
         _preview(job, terminal)
-        show_refusal(job.refusal(overwrite=invocation.overwrite), terminal)
+        refused = job.refusal(overwrite=invocation.overwrite)
+        show_refusal(refused, TrainOptions, terminal)
         show_bill(options.plan, options.model, job.work(), len(job.prepared.data), terminal)
         return
     outcome = job.run(overwrite=invocation.overwrite)

@@ -138,8 +138,8 @@ def _provenance(job: Job, top: Top | None) -> Provenance:
     return Provenance("score", settings, job.inputs, job.hashes)
 
 
-def refusal(job: Job, out: Path, *, top: Top | None, overwrite: bool) -> str | None:
-    """Say why :func:`write_scores` would refuse to write; None where it would not."""
+def refusal(job: Job, out: Path, *, top: Top | None, overwrite: bool) -> SettingsChanged | None:
+    """Return why :func:`write_scores` would refuse to write; None where it would not."""
     if is_stream(out):
         return None
     settings = _provenance(job, top).settings
@@ -149,7 +149,7 @@ def refusal(job: Job, out: Path, *, top: Top | None, overwrite: bool) -> str | N
         try:
             read_earlier(job, out, settings, change, top=top is not None)
         except SettingsChanged as refused:
-            return str(refused)
+            return refused
     return None
 
 

@@ -85,12 +85,12 @@ class SummaryJob:
             self._write(provenance)
         return True
 
-    def refusal(self, *, overwrite: bool) -> str | None:
-        """Say why :meth:`run` would refuse to write; None where it would not."""
+    def refusal(self, *, overwrite: bool) -> SettingsChanged | None:
+        """Return why :meth:`run` would refuse to write; None where it would not."""
         try:
             self._is_done(self._provenance(), overwrite=overwrite)
         except SettingsChanged as change:
-            return str(change)
+            return change
         return None
 
     def details(self) -> dict[str, Any]:

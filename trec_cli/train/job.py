@@ -228,8 +228,8 @@ class TrainingJob:
     def _temperature_questions(self) -> Sequence[SummarizedExample]:
         return (self._valid or self._questions)[:QUESTIONS]
 
-    def refusal(self, *, overwrite: bool) -> str | None:
-        """Say why :meth:`run` would refuse to write; None where it would not."""
+    def refusal(self, *, overwrite: bool) -> SettingsChanged | None:
+        """Return why :meth:`run` would refuse to write; None where it would not."""
         out, wanted = self.files.out, self._provenance.settings
         work = WorkFolder(out)
         try:
@@ -238,7 +238,7 @@ class TrainingJob:
             if not overwrite:
                 work.check(wanted)
         except SettingsChanged as change:
-            return str(change)
+            return change
         return None
 
     def run(self, *, overwrite: bool = False) -> Outcome | None:
