@@ -288,7 +288,7 @@ def test_a_finished_output_is_left_alone_and_other_settings_are_refused(
     assert out.stat().st_mtime_ns == before
     changed = trec(*arguments, "--recent", 1)
     assert changed.exit_code == 2
-    assert "prompt" in changed.stderr
+    assert "--recent 3 before, 1 now" in changed.stderr
     assert trec(*arguments, "--recent", 1, "--overwrite").exit_code == 0
 
 

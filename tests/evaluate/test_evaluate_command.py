@@ -453,7 +453,7 @@ def test_columns_make_tables_narrow_and_leave_the_numbers(tmp_path: Path) -> Non
     assert "auc" in (tmp_path / "other.tex").read_text()
     again = run_eval(run, "--column", "auc", "--latex", table, "--no-report")
     assert again.exit_code == 2
-    assert "columns" in again.stderr
+    assert "--column" in again.stderr
     refused = run_eval(run, "--column", "ndcg")
     assert refused.exit_code == 2
     assert "--column ndcg: choose one of recall@3" in refused.stderr
