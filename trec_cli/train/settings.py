@@ -21,6 +21,7 @@ from trec_cli.core.files import (
     Store,
     Summaries,
     Vectors,
+    check_named,
     find_summaries,
     resolve,
     store_file,
@@ -370,6 +371,8 @@ class TrainOptions:
         Raises:
             UsageError: a file is neither named nor in a run folder, or the mode has none.
         """
+        own = {"--items": self.items, "--examples": self.examples, "--out": self.out}
+        check_named(self.run, own)
         return TrainFiles(
             items=resolve(self.items, self.run, "items"),
             examples=resolve(self.examples, self.run, "examples"),
