@@ -1,6 +1,5 @@
 """From the options to an adapter in its folder: inputs, prompts, provenance, card."""
 
-import math
 from array import array
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -202,14 +201,12 @@ class TrainingJob:
         }
 
     def work(self) -> Work:
-        """Return all tokens: those learnt from, of every validation, asked of the base model."""
-        prepared, recomputed = self.prepared, self.settings.gradient_checkpointing
-        validations = math.ceil(prepared.plan.steps / prepared.eval_every)
-        return Work(
-            learnt=prepared.measure.total.expected * self.settings.epochs,
-            read=validations * self._validation_tokens + self._base_tokens,
-            recomputed=recomputed,
-        )
+        """Return the tokens that are learnt from in all epochs: what grows with the users.
+
+        Validation does not, and the base model is asked of items.
+        """
+        tokens = self.prepared.measure.total.expected * self.settings.epochs
+        return Work(learnt=tokens, recomputed=self.settings.gradient_checkpointing)
 
     @cached_property
     def _validation_tokens(self) -> int:
