@@ -93,11 +93,13 @@ def test_new_prompts_come_in_passes_of_bounded_size(monkeypatch: pytest.MonkeyPa
     assert [shape for shape in widths if shape[1] > 1] == [(2, 30), (2, 27), (2, 25)]
 
 
-def test_bfloat16_is_packed_too_and_computes_the_same_but_for_rounding() -> None:
+def test_bfloat16_is_packed_where_the_processor_has_it_and_computes_the_same() -> None:
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     model, ids = build_model("llama", initializer_range=0.3).to(torch.bfloat16), some_ids()
     with torch.inference_mode():
         plain = model(input_ids=ids).logits
-        assert pack_linears(model, head=True) == 7 * model.config.num_hidden_layers + 1
+        count = 7 * model.config.num_hidden_layers + 1 if supported else 0
+        assert pack_linears(model, head=True) == count
         packed = model(input_ids=ids).logits
     assert packed.dtype is torch.bfloat16
     assert (packed - plain).abs().max() < 0.05 * plain.abs().max()

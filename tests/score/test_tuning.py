@@ -256,7 +256,7 @@ def test_an_output_of_before_tuning_is_known_to_have_other_settings(run: Path) -
     text = path.read_text()
     assert '"grid"' in text
     path.write_text(text.replace('"grid"', '"earlier"'))
-    assert "grid: none before" in trec(run, "--scorer", "bm25", "--no-tune").stderr
+    assert "grid: not given before" in trec(run, "--scorer", "bm25", "--no-tune").stderr
 
 
 def test_a_finished_output_is_not_tuned_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
