@@ -467,15 +467,29 @@ def test_users_who_are_gone_do_not_lose_their_lists_unsaid(
     options = ["--out", str(out), *more]
     assert _trec(folder, *options).exit_code == 0
     before = out.read_bytes()
-    _write(folder, [*_users()[5:], _asked("fresh", ["i1"])])
+    _write(folder, [*_users()[25:], _asked("fresh", ["i1"])])
     refused = _trec(folder, *options)
     assert refused.exit_code == 2
-    told = "has 31 users, of whom 5 are gone from the inputs: u0, u1, u2 and 2 more."
+    told = "has 31 users, of whom 25 are gone from the inputs: u0, u1, u10 and 22 more."
     assert told in refused.stderr
     assert "--overwrite to lose them" in refused.stderr
     assert out.read_bytes() == before
     assert _trec(folder, *options, "--overwrite").exit_code == 0
     assert out.read_bytes() != before
+
+
+def test_a_log_that_forgets_its_oldest_users_keeps_the_lists_of_the_others(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "shop", _users())
+    out = tmp_path / "tonight.csv"
+    assert _trec(folder, "--out", out).exit_code == 0
+    _write(folder, _users()[5:])
+    result = _trec(folder, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert (
+        f"5 users are gone from the inputs, and from {out}: u0, u1, u2 and 2 more" in result.stderr
+    )
+    listed = {row.split(",")[0] for row in out.read_text().splitlines()[1:]}
+    assert listed.isdisjoint({"u0", "u4"})
 
 
 def test_users_of_a_table_whose_lists_are_gone_are_still_known(tmp_path: Path) -> None:
@@ -484,11 +498,11 @@ def test_users_of_a_table_whose_lists_are_gone_are_still_known(tmp_path: Path) -
         table = tmp_path / name
         assert _trec(folder, "--out", table).exit_code == 0
         (tmp_path / f".{name}.lists").unlink()
-    _write(folder, _users()[1:])
+    _write(folder, _users()[:1])
     for name in ("tonight.csv", "tonight.parquet"):
         refused = _trec(folder, "--out", tmp_path / name)
         assert refused.exit_code == 2
-        assert "has 31 users, of whom 1 is gone from the inputs: u0." in refused.stderr
+        assert "has 31 users, of whom 30 are gone from the inputs" in refused.stderr
 
 
 def test_users_who_are_there_and_not_asked_for_may_lose_their_lists(tmp_path: Path) -> None:

@@ -134,18 +134,20 @@ def known_lists(out: Path) -> Path | None:
     return beside if beside.is_file() and file_hash(beside) == known else None
 
 
-def check_users(out: Path, users: Set[str]) -> None:
-    """Check that all users of an earlier output are still there.
+def check_users(out: Path, users: Set[str]) -> Set[str]:
+    """Return the users of an earlier output who are gone, as from a log of the last months.
 
-    A log that has only grown loses none. Who is in ``users`` and not asked for this time, by
-    ``--limit`` or since the split is cut elsewhere, loses a list by choice.
+    Who is in ``users`` and not asked for this time, by ``--limit`` or since the split is cut
+    elsewhere, loses a list by choice.
 
     Raises:
-        UsersGone: some are not, as where the output is that of other data.
+        UsersGone: most of them are, so the output is that of other data.
     """
     earlier = _users_of(out)
-    if gone := earlier - users:
+    gone = earlier - users
+    if 2 * len(gone) > len(earlier):
         raise UsersGone(out, gone, len(earlier))
+    return gone
 
 
 def _users_of(out: Path) -> set[str]:

@@ -26,6 +26,7 @@ from trec_cli.core.outputs import Settings, atomic, changed_settings, fill, lock
 from trec_cli.core.progress import Progress
 from trec_cli.core.records import Example, Item, Reason
 from trec_cli.core.seeds import derive_seed, fold_of, generator
+from trec_cli.core.text import counted, named
 from trec_cli.recommend.keeping import (
     LISTS,
     NEW_WEIGHTS,
@@ -228,7 +229,7 @@ def recommend(
 
     Raises:
         SettingsChanged: the output was made with other settings, and not ``overwrite``.
-        UsersGone: it has users who are gone from the examples, and not ``overwrite``.
+        UsersGone: most of its users are gone from the examples, and not ``overwrite``.
         TrecError: as reading and learning raise it.
     """
     out = task.options.out_file
@@ -242,7 +243,10 @@ def recommend(
         if before is None and up_to_date(out, provenance.settings, overwrite=overwrite):
             return None
         if before is not None:
-            check_users(out, {example.user_id for example in task.examples})
+            gone = check_users(out, {example.user_id for example in task.examples})
+            if gone:
+                are = counted(len(gone), "user is", "users are")
+                progress.warn(f"{are} gone from the inputs, and from {out}: {named(sorted(gone))}")
         counts = ListCounts()
         last, catalogue, top = _to_keep(task, before), task.items.keys(), task.options.top
         with (
