@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from samples.tiny_model import build_tokenizer
 from tests.train.world import SHORT, builder, example, questions, training_examples
 from trec_cli.core.errors import InputError, UsageError
+from trec_cli.core.records import Example
 from trec_cli.models.packing import separate_prompts
 from trec_cli.prompts.questions import SummarizedExample
 from trec_cli.prompts.recommend import PromptBuilder
@@ -108,6 +109,19 @@ def test_the_end_of_the_history_has_the_negatives_that_it_has_alone() -> None:
     assert [alone.last(Draw(4, n)) for n in range(6)] == [data.last(Draw(4, n)) for n in range(6)]
 
 
+def of_one_user(
+    mine: Example, *, negatives: int, source: NegativesFrom = "catalogue"
+) -> TrainingExamples:
+    return TrainingExamples(
+        [SummarizedExample(mine, "")],
+        builder(),
+        negatives_per_positive=negatives,
+        seed=0,
+        targets="all",
+        negatives_from=source,
+    )
+
+
 @pytest.mark.parametrize(("source", "count"), [("candidates", 3), ("catalogue", 20)])
 def test_no_item_of_the_users_history_is_a_negative_of_it(
     source: NegativesFrom, count: int
@@ -115,14 +129,7 @@ def test_no_item_of_the_users_history_is_a_negative_of_it(
     mine = example(7)
     seen = msgspec.structs.replace(mine, history=[*mine.history, *sorted(mine.candidates)[-2:]])
     assert not set(seen.history) & set(seen.positives)
-    data = TrainingExamples(
-        [SummarizedExample(seen, "")],
-        builder(),
-        negatives_per_positive=20,
-        seed=0,
-        targets="all",
-        negatives_from=source,
-    )
+    data = of_one_user(seen, negatives=20, source=source)
     asked = list(data.every(Draw(1, 0)))[1:]
     assert [each.count for each in asked] == [4, 3], "the prompt shows three items"
     for each in asked:
@@ -201,14 +208,7 @@ def test_targets_are_drawn_among_the_items_that_the_prompt_has_room_for() -> Non
 
 def test_an_answer_that_a_retrieval_missed_is_no_negative() -> None:
     mine = msgspec.structs.replace(example(3), missed=["i59"])
-    data = TrainingExamples(
-        [SummarizedExample(mine, "")],
-        builder(),
-        negatives_per_positive=100,
-        seed=0,
-        targets="all",
-        negatives_from="catalogue",
-    )
+    data = of_one_user(mine, negatives=100)
     for each in data.every(Draw(0, 0)):
         assert len(each.negatives) == 60 - len({*mine.history, *mine.positives}) - 1
         assert "i59" not in each.negatives

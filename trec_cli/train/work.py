@@ -8,7 +8,7 @@ no work: training begins again.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -107,30 +107,35 @@ class WorkFolder:
             SettingsChanged: work with other settings is there, and not ``overwrite``; work
                 without a checkpoint is none.
         """
-        now = plain_settings(settings)
-        old = self._recorded()
-        if self.path.exists() and (old is None or not is_whole(self.best, strict=False)):
+        if self._is_damaged():
             warn(f"{self.path} is damaged; training begins again")
             self.remove()
-        elif old is not None:
-            changed = changed_settings(old, now)
-            if not changed:
+        elif self.path.exists():
+            if not self._changed(settings):
                 return
             if not overwrite:
                 self.check(settings)
             self.remove()  # to be replaced, or a run that failed before its first checkpoint
-        write_bytes(self._settings, [msgspec.json.encode(now)])
+        write_bytes(self._settings, [msgspec.json.encode(plain_settings(settings))])
 
     def check(self, settings: Settings) -> None:
-        """Refuse unfinished work of other settings, as :meth:`open` would.
+        """Refuse unfinished work of other settings; damaged work is none.
 
         Raises:
             SettingsChanged: work with other settings is there, with a checkpoint.
         """
-        old = self._recorded()
-        changed = [] if old is None else changed_settings(old, plain_settings(settings))
-        if changed and (checkpoint_folders(self.path) or self.best.exists()):
+        learnt = checkpoint_folders(self.path) or self.best.exists()
+        if learnt and not self._is_damaged() and (changed := self._changed(settings)):
             raise SettingsChanged(self.out, changed)
+
+    def _is_damaged(self) -> bool:
+        """Check for work that cannot be continued, whatever its settings."""
+        lost = self._recorded() is None or not is_whole(self.best, strict=False)
+        return self.path.exists() and lost
+
+    def _changed(self, settings: Settings) -> Sequence[object]:
+        """Say what differs from the settings of the work that is there."""
+        return changed_settings(self._recorded() or {}, plain_settings(settings))
 
     def _recorded(self) -> dict[str, object] | None:
         """Read the settings of the work that is there; None where they cannot be read."""
